@@ -36,6 +36,11 @@ class Unavailable(BadInput):
     status = UNAVAILABLE_STATUS
 
 
+def os_error(number: int) -> OSError:
+    """The error of a system call that has failed with an errno, in the system's words."""
+    return OSError(number, os.strerror(number))
+
+
 def reason_of(error: BaseException) -> str:
     """Why something failed, in the words of errno(3): "permission denied", "no such file or directory".
 

@@ -3,65 +3,42 @@
 Names are joined to the path that the address has. A new file, or one that is truncated, is received under
 a temporary name (or in parts that are committed, where the file system has that) and appears when it is
 closed. Other files are written in place where the file system can. Directories that it cannot hold while
-they are empty exist for the session. No listing is cached. What may not enter: sessions, protocols.
+they are empty exist for the session. No listing is cached. The parts are in storages/foreign/: opening
+(addresses), files (what is open), attributes, errors. What may not enter: sessions, protocols.
 Facts: fsspec.spec.AbstractFileSystem.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
 import os
 import time
-from stat import S_IFDIR, S_IFREG
+from stat import S_IFREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
-    SFTPException,
     SFTPFailure,
     SFTPForbidden,
     SFTPNotFound,
-    SFTPUnavailable,
     SFTPUnsupported,
 )
-from pysftpserver.storages.foreign.files import OpenFile, Upload
+from pysftpserver.storages.foreign.attributes import attributes_of
+from pysftpserver.storages.foreign.errors import FsspecError, answer_to, spoken
+from pysftpserver.storages.foreign.files import OpenFile, Upload, appends, can_commit
 from pysftpserver.storages.foreign.opening import Opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, TypeVar
+    from collections.abc import Iterator
+    from typing import Any
 
     Info = dict[str, Any]
     Entry = tuple[bytes, SFTPAttributes]
-    Method = TypeVar("Method", bound=Callable[..., Any])
 
 MAGIC = frozenset("*?[")  # what some methods of fsspec take for patterns
-_NUMBERS: dict[type, int] = {FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR}
-TIMES = "mtime LastModified last_modified Last-Modified modified updated date_time created".split()
-
-
-class FsspecError(Exception):
-    """What a library raised, for the log: its text without secrets."""
-
-
-def spoken(method: Method) -> Method:
-    """A method whose exceptions of fsspec's, or of a library behind it, are ones that a client may see."""
-
-    @functools.wraps(method)
-    def speaking(self: SFTPServerFsspecStorage, *arguments: Any, **named: Any) -> Any:
-        try:
-            return method(self, *arguments, **named)
-        except (SFTPException, KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:
-            answer = self._spoken(error)
-            raise answer from answer.__cause__
-
-    return speaking  # type: ignore[return-value]
 
 
 class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
@@ -98,37 +75,10 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         try:
             self._fs.info(self._opened.root)
         except Exception as error:  # of any library
-            answer = self._spoken(error)
+            answer = answer_to(error, self._opened)
             if type(answer) is SFTPFailure:
                 answer = SFTPFailure(str(answer.__cause__))
             raise answer from None
-
-    def _spoken(self, error: BaseException) -> Exception:
-        cause = FsspecError(f"{type(error).__name__}: {self._opened.safe(str(error))}")
-        answer: Exception
-        if isinstance(error, OSError):
-            number = error.errno or _NUMBERS.get(type(error))
-            if number:
-                return OSError(number, os.strerror(number))
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return SFTPNotFound()
-        if isinstance(error, PermissionError):
-            answer = SFTPForbidden()
-        elif self._is_loss(error):
-            answer = SFTPUnavailable("The storage does not answer; try again later")
-        elif isinstance(error, (NotImplementedError, _io_unsupported())):
-            answer = SFTPUnsupported("The file system cannot do that")
-        elif isinstance(error, UnicodeError):
-            answer = SFTPBadMessage("The storage cannot hold that name")
-        else:
-            answer = SFTPFailure("The file system failed; the server's log says more")
-        answer.__cause__ = cause
-        return answer
-
-    def _is_loss(self, error: BaseException) -> bool:
-        """Whether the other side is gone; an EOFError is that of an archive as well."""
-        is_lost = isinstance(error, (ConnectionError, TimeoutError)) or _is_of_gateway(error)
-        return is_lost or isinstance(error, EOFError) and _is_ftp(self._fs)
 
     # --- paths --------------------------------------------------------------------------------------
 
@@ -165,21 +115,21 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         full = self._path(path)
         info = self._info(full)
         if path.endswith((b"/", b"/.")) and info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         return full, info
 
     def _check_free(self, path: bytes) -> str:
         """The path, where nothing is, in a directory that is there."""
         full = self._path(path)
         if full == self._opened.root or self._is_there(full):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         self._check_parent(full)
         return full
 
     def _check_parent(self, full: str) -> None:
         parent = full.rpartition("/")[0]
         if parent != self._opened.root and self._info(parent)["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
 
     def _is_there(self, full: str) -> bool:
         try:
@@ -195,19 +145,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
     # --- attributes -----------------------------------------------------------------------------------
 
     def _attributes(self, info: Info) -> SFTPAttributes:
-        is_directory = info["type"] == "directory"
-        mode = info.get("mode")
-        bits = (mode & 0o7777) if isinstance(mode, int) else 0o755 if is_directory else 0o644
-        if self.read_only:
-            bits &= ~0o222
-        moment = next((m for name in TIMES if (m := _seconds(info.get(name))) is not None), None)
-        uid, gid = info.get("uid"), info.get("gid")
-        if not isinstance(uid, int) or not isinstance(gid, int):
-            uid = gid = None
-        if is_directory and moment is None:
-            moment = self._born
-        kind = S_IFDIR if is_directory else S_IFREG
-        return SFTPAttributes(info.get("size") or 0, uid, gid, kind | bits, moment, moment)
+        return attributes_of(info, self.read_only, self._born)
 
     @spoken
     def stat(self, path: bytes) -> SFTPAttributes:
@@ -233,7 +171,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         full, info = self._get(path)
         if attrs.size is not None:
             if info["type"] == "directory":
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise os_error(errno.EISDIR)
             if attrs.size != info.get("size"):
                 file = OpenFile(self._fs.open(full, "r+b" if attrs.size else "wb"), full, os.O_RDWR)
                 try:
@@ -262,7 +200,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
     def opendir(self, path: bytes) -> Iterator[Entry]:
         full, info = self._get(path)
         if info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         try:
             entries = self._fs.ls(full, detail=True)
         except FileNotFoundError:
@@ -307,14 +245,14 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         self._check_writable()
         full, info = self._get(path)
         if info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         self._remove_directory(full)
 
     def _remove_directory(self, full: str) -> None:
         if full == self._opened.root:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            raise os_error(errno.EBUSY)
         if self._names(full):
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+            raise os_error(errno.ENOTEMPTY)
         try:
             self._fs.rmdir(full)
         except FileNotFoundError:
@@ -351,12 +289,12 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             raise SFTPForbidden("This storage is read-only")
         if info is None:
             if path.endswith(b"/"):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+                raise os_error(errno.EISDIR) from None
             self._check_parent(full)
         elif flags & os.O_EXCL and flags & os.O_CREAT:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         elif info["type"] == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         elif info["type"] != "file":
             raise SFTPForbidden("Not a file")
         return self._opened_file(full, flags, info is None)
@@ -374,13 +312,17 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
                 file = self._fs.open(full, mode)
             except (NotImplementedError, ValueError):
                 continue
-            if mode != "ab" or _appends(file):
+            if mode != "ab" or appends(file):
                 return OpenFile(file, full, flags)
         raise SFTPUnsupported("This storage cannot change files, only replace them")
 
     def _upload(self, full: str, flags: int) -> Upload:
         if self._commits is None:
-            self._commits = self._can_commit(full)
+            from fsspec.implementations.local import LocalFileSystem
+
+            # Its temporary files may be on another disk, or have no directory.
+            is_other = isinstance(self._fs, LocalFileSystem) or self._opened.is_ftp
+            self._commits = not is_other and can_commit(self._fs, self._temporary(full))
         is_exclusive = bool(flags & os.O_EXCL)
         if self._commits:
             file = self._fs.open(full, "wb", autocommit=False)
@@ -405,27 +347,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
 
     def _check_exclusive(self, full: str, is_exclusive: bool) -> None:
         if is_exclusive and self._is_there(full):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-
-    def _can_commit(self, full: str) -> bool:
-        """Whether closing a file of this file system can be undone until commit(); tried once."""
-        from fsspec.implementations.local import LocalFileSystem
-        from fsspec.spec import AbstractBufferedFile
-
-        if isinstance(self._fs, LocalFileSystem) or _is_ftp(self._fs):
-            return False  # its temporary files may be on another disk, or have no directory
-        temporary = self._temporary(full)
-        try:
-            file = self._fs.open(temporary, "wb", autocommit=False)
-        except Exception:
-            return False
-        self._fs.transaction.files.remove(file)
-        commits = isinstance(file, AbstractBufferedFile) and all(
-            getattr(type(file), name) is not getattr(AbstractBufferedFile, name)
-            for name in ("commit", "discard")
-        )
-        Upload(file, full, 0, lambda: None, lambda: self._fs.rm_file(temporary), commits).discard()
-        return commits
+            raise os_error(errno.EEXIST)
 
     def _temporary(self, full: str) -> str:
         return self._below(full.rpartition("/")[0], f".part-{os.urandom(8).hex()}")
@@ -457,7 +379,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         self._check_writable()
         full, info = self._get(path)
         if info["type"] == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         self._fs.rm_file(full)
         self._keep_parent(full)
 
@@ -471,23 +393,23 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             if source == target and replace:
                 return
             if source == target:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                raise os_error(errno.EEXIST)
+            raise os_error(errno.EINVAL)
         try:
             there = self._info(target)
         except FileNotFoundError:
             self._check_parent(target)
             if new.endswith(b"/") and not is_directory:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+                raise os_error(errno.ENOTDIR) from None
         else:
             if not replace:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                raise os_error(errno.EEXIST)
             if source == target:
                 return
             if there["type"] == "directory" and not is_directory:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise os_error(errno.EISDIR)
             if there["type"] != "directory" and is_directory:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                raise os_error(errno.ENOTDIR)
             if is_directory:
                 self._remove_directory(target)
         if is_directory:
@@ -549,53 +471,3 @@ class ReadOnlyFsspecStorage(SFTPServerFsspecStorage):
 
     def rename(self, old: bytes, new: bytes) -> None:  # type: ignore[override]
         self._check_writable()
-
-
-def _is_of_gateway(error: BaseException) -> bool:
-    """Whether an HTTP library says that the server is not there: 502, 503 or 504."""
-    return getattr(error, "status", None) in (502, 503, 504)
-
-
-def _is_ftp(fs: Any) -> bool:
-    """Whether a file system is fsspec's FTP; its module is not imported for that."""
-    return hasattr(fs, "tempdir") and hasattr(fs, "ftp")
-
-
-def _appends(file: Any) -> bool:
-    """Whether a file that was opened to append to does that. FTP's in fsspec replaces what was there.
-
-    If not, closing it would send nothing in the place of the content: it is left as it is.
-    """
-    from fsspec.spec import AbstractBufferedFile
-
-    appends = (
-        not isinstance(file, AbstractBufferedFile)
-        or type(file)._initiate_upload is not AbstractBufferedFile._initiate_upload
-    )
-    if not appends:
-        file.closed = True
-    return appends
-
-
-def _io_unsupported() -> type[Exception]:
-    """What file objects raise for what they cannot do."""
-    import io
-
-    return io.UnsupportedOperation
-
-
-def _seconds(moment: Any) -> int | None:
-    """A time as fsspec's file systems have it: seconds, a datetime, a tuple of zipfile's, or a text."""
-    if isinstance(moment, (int, float)):
-        return int(moment)
-    if isinstance(moment, tuple) and len(moment) == 6:
-        return int(time.mktime((*moment, 0, 0, -1)))
-    if isinstance(moment, str):
-        from datetime import datetime
-        from email.utils import parsedate_to_datetime  # as HTTP has it
-
-        for parse in (datetime.fromisoformat, parsedate_to_datetime):
-            with contextlib.suppress(ValueError):
-                return int(parse(moment).timestamp())
-        return None
-    return int(moment.timestamp()) if hasattr(moment, "timestamp") else None

@@ -16,7 +16,7 @@ import os
 import time
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.failures import missing
+from pysftpserver.failures import missing, os_error
 from pysftpserver.host import accounts
 
 try:
@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:  # pragma: no cover
 from pysftpserver.storages.mongo import revisions, tree
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
 from pysftpserver.storages.mongo.connection import check_bucket, check_database, open_client, reach
-from pysftpserver.storages.mongo.errors import answers, fail
+from pysftpserver.storages.mongo.errors import answers
 from pysftpserver.storages.mongo.listing import entries, next_entry, oddities
 from pysftpserver.storages.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
 from pysftpserver.storages.mongo.openfiles import Handle, OpenFile, OpenFiles
@@ -215,7 +215,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def fsetstat(self, handle: Handle, attrs: SFTPAttributes) -> None:
         if attrs.size is not None:
             if not handle.flags & (os.O_WRONLY | os.O_RDWR):
-                raise fail(errno.EINVAL)
+                raise os_error(errno.EINVAL)
             _check_size(attrs.size)
             self._files.resize(handle.file, attrs.size)
         self._files.set_attributes(handle.file, attrs)
@@ -225,7 +225,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             entry = self._get(path, follow)
             if attrs.size is not None:
                 if entry.kind:
-                    raise fail(errno.EISDIR if entry.kind == DIRECTORY else errno.EINVAL)
+                    raise os_error(errno.EISDIR if entry.kind == DIRECTORY else errno.EINVAL)
                 _check_size(attrs.size)
             try:
                 if entry.kind:
@@ -274,7 +274,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         place = self._find(path)
         entry = place.existing()
         if entry.kind != DIRECTORY:
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         return self._entries(entry, self._parent(place) or entry)
 
     def _parent(self, place: Place) -> Entry | None:
@@ -308,9 +308,9 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         """Return a place without an entry, in an existing directory. Raises OSError if there is an entry."""
         place = self._find(path.rstrip(b"/") or path, follow=False)
         if place.entry is not None:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         if path.rstrip(b"/").endswith(b"/."):
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         return place
 
     @answers
@@ -318,11 +318,11 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         place = self._find(path, follow=False)
         entry = place.existing()
         if entry.kind != DIRECTORY:
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         if place.name == self._top:
-            raise fail(errno.EBUSY)
+            raise os_error(errno.EBUSY)
         if self._files.has_new_below(place.name):
-            raise fail(errno.ENOTEMPTY)
+            raise os_error(errno.ENOTEMPTY)
         tree.remove_directory(self.bucket, place.name)
 
     # --- files ------------------------------------------------------------------------------------------
@@ -334,16 +334,16 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.entry
         if entry is None:
             if not flags & os.O_CREAT:
-                raise fail(errno.ENOENT)
+                raise os_error(errno.ENOENT)
             if path.endswith((b"/", b"/.")):
-                raise fail(errno.EISDIR if path.endswith(b"/") else errno.ENOENT)
+                raise os_error(errno.EISDIR if path.endswith(b"/") else errno.ENOENT)
             uid, gid = self.bucket.owner
             fields = {"permissions": mode & 0o7777 & ~_umask(), "uid": uid, "gid": gid}
             return self._files.open(place.name, None, flags, fields)
         if only_new:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         if entry.kind:
-            raise fail(errno.EISDIR)
+            raise os_error(errno.EISDIR)
         return self._files.open(place.name, entry.doc, flags, {})
 
     @answers
@@ -392,7 +392,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         place = self._find(path, follow=False)
         entry = place.existing()
         if entry.kind == DIRECTORY:
-            raise fail(errno.EISDIR)
+            raise os_error(errno.EISDIR)
         self._settle_parent(place)
         if entry.kind == SYMLINK:
             tree.remove_link(self.bucket, place.name)
@@ -412,9 +412,9 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         is_directory = entry.kind == DIRECTORY
         target = self._find(new.rstrip(b"/") or new if is_directory else new, follow=False)
         if source.name == self._top or is_directory and target.name.startswith(below(source.name)):
-            raise fail(errno.EINVAL)  # the top, or into itself
+            raise os_error(errno.EINVAL)  # the top, or into itself
         if new.endswith(b"/") and not is_directory and target.entry is None:
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         there = target.entry
         if there is not None:
             self._check_replace(entry, there, replace)
@@ -433,11 +433,11 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def _check_replace(self, entry: Entry, there: Entry, replace: bool) -> None:
         """Raises OSError if an entry must not replace another one."""
         if not replace:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         if (entry.kind == DIRECTORY) != (there.kind == DIRECTORY):
-            raise fail(errno.ENOTDIR if entry.kind == DIRECTORY else errno.EISDIR)
+            raise os_error(errno.ENOTDIR if entry.kind == DIRECTORY else errno.EISDIR)
         if entry.kind == DIRECTORY and self._files.has_new_below(there.name):
-            raise fail(errno.ENOTEMPTY)
+            raise os_error(errno.ENOTEMPTY)
 
     def _rename_link(self, source: Place, target: Place, replace: bool) -> None:
         tree.settle(self.bucket, parent_of(target.name))
@@ -455,7 +455,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             gone = revisions.move(self.bucket, source.name, target.name, replace, self._keep)
             if there is None and not revisions.keeps_its_name(self.bucket, target.name):
                 revisions.move(self.bucket, target.name, source.name, False, self._keep)
-                raise fail(errno.EEXIST)
+                raise os_error(errno.EEXIST)
         self._files.removed(target.name, gone)
         self._files.renamed(source.name, target.name)
         if entry.doc is None and there is not None:
@@ -466,11 +466,11 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     @answers
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         if not linkpath or linkpath.endswith(b"/"):
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         if not target or b"\0" in target:
-            raise fail(errno.ENOENT if not target else errno.EINVAL)
+            raise os_error(errno.ENOENT if not target else errno.EINVAL)
         if len(target) > MOST_LINK:
-            raise fail(errno.ENAMETOOLONG)
+            raise os_error(errno.ENAMETOOLONG)
         place = self._free(linkpath)
         tree.make(self.bucket, place.name, SYMLINK, 0o777, target=to_text(target))
 
@@ -478,7 +478,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def readlink(self, path: bytes) -> bytes:
         entry = self._get(path, follow=False)
         if entry.kind != SYMLINK:
-            raise fail(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         return target_of(entry)
 
     # --- figures ----------------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
 
 def _check_size(size: int) -> None:
     if size >= 1 << 63:
-        raise fail(errno.EFBIG)
+        raise os_error(errno.EFBIG)
 
 
 def _digest(text: str) -> bytes | None:

@@ -16,7 +16,7 @@ from stat import S_IFDIR, S_ISDIR
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage, speaks_for
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.failures import show
+from pysftpserver.failures import os_error, show
 from pysftpserver.pysftpexceptions import SSH2_FX_NO_SUCH_FILE, SFTPException, SFTPFailure
 from pysftpserver.storages.mounted.mount import Mount, MountedFile, is_away
 from pysftpserver.storages.mounted.tree import Node, Tree
@@ -251,7 +251,7 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
         is_new = flags & os.O_CREAT and flags & os.O_EXCL
         mount, inner, node = self._tree.find(path, follow=not is_new)
         if node is not None:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         if flags & CHANGES:
             mount.check_writable()
         storage = mount.storage()
@@ -346,7 +346,7 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
     def readlink(self, path: bytes) -> bytes:
         mount, inner, node = self._tree.find(path, follow=False)
         if node is not None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(errno.EINVAL)
         text: bytes = mount.call("readlink", inner)
         if text.startswith(b"/") and mount.point != b"/":
             return mount.point + text  # where it leads, as a client would write it

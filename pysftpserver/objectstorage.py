@@ -18,11 +18,12 @@ from stat import S_IFDIR, S_IFREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.host import accounts, connecting
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPUnsupported
 from pysftpserver.storages.objects import opening
 from pysftpserver.storages.objects.draft import Draft
-from pysftpserver.storages.objects.errors import Changed, Missing, fail
+from pysftpserver.storages.objects.errors import Changed, Missing
 from pysftpserver.storages.objects.listing import HADOOP, entries, oddity, pages
 from pysftpserver.storages.objects.moving import move_directory
 from pysftpserver.storages.objects.names import Name, Place, place_of, top_of
@@ -215,7 +216,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         """Raise "not found" if the directory of a place does not exist."""
         parent = place.parent
         if len(parent) > len(self._top) and not self._is_directory(Place(parent[:-1], False, True)):
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
 
     def _keep_parent(self, place: Place) -> None:
         """Give the directory of what is gone a marker if it is empty now, so that it continues to exist."""
@@ -231,7 +232,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
     def _gone(self, place: Place) -> OSError:
         """The error for a file that is not there: perhaps a directory is."""
-        return fail(errno.EISDIR if self._is_directory(place) else errno.ENOENT)
+        return os_error(errno.EISDIR if self._is_directory(place) else errno.ENOENT)
 
     # --- attributes -------------------------------------------------------------------------------------
 
@@ -258,7 +259,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
                 return self._file(found)
         if self._is_directory(place):
             return self._directory()
-        raise fail(errno.ENOENT)
+        raise os_error(errno.ENOENT)
 
     lstat = stat
 
@@ -288,12 +289,12 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def fsetstat(self, handle: Handle, attrs: SFTPAttributes) -> None:
         if handle.draft is not None:
             if attrs.size is not None and not handle.is_writer:
-                raise fail(errno.EINVAL)
+                raise os_error(errno.EINVAL)
             self._change(handle.draft, attrs)
             return
         assert handle.reader is not None
         if attrs.size is not None:
-            raise fail(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         if attrs.mtime is not None and self._settings.has_times:
             self._set_time(handle.reader.meta, attrs.mtime)
         self._check(attrs)
@@ -335,7 +336,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         below = self._top if place.is_top else place.below
         is_empty, rows = pages(self._store, below)
         if is_empty and not self._is_directory(place):
-            raise fail(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
+            raise os_error(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
         return self._entries(below, rows)
 
     def _entries(
@@ -382,7 +383,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         place = self._place(path)
         is_file = place.key in self._drafts or not place.is_top and self._object(place.key) is not None
         if is_file or self._is_directory(place):
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         self._need_parent(place)
         self._mark(place.below)
         self._know(place.below)
@@ -390,13 +391,13 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def rmdir(self, path: bytes) -> None:
         place = self._place(path)
         if place.is_top:
-            raise fail(errno.EBUSY)
+            raise os_error(errno.EBUSY)
         objects = self._store.page(place.below, most=2).objects
         if self._has_drafts(place.below) or any(meta.key != place.below for meta in objects):
-            raise fail(errno.ENOTEMPTY)
+            raise os_error(errno.ENOTEMPTY)
         marker = self._object(place.key + HADOOP)
         if not objects and marker is None and place.below not in self._made:
-            raise fail(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
+            raise os_error(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
         self._known.pop(place.below, None)
         self._made.discard(place.below)
         for meta in (*objects, *([marker] if marker else ())):
@@ -408,7 +409,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def open(self, path: bytes, flags: int, mode: int) -> Handle:
         place = self._place(path)
         if place.is_top:
-            raise fail(errno.EISDIR)
+            raise os_error(errno.EISDIR)
         if place.is_directory:
             raise self._gone(place)
         draft = self._drafts.get(place.key)
@@ -433,13 +434,13 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         if base is None and not flags & os.O_CREAT:
             raise self._gone(place)
         if base is not None and is_new:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         if base is not None and not flags & (os.O_WRONLY | os.O_RDWR):
             return self._open_to_read(place, flags)
         if base is None:
             page = self._store.page(place.below, most=1)
             if page.objects and (not is_whole or self._object(place.key) is None):
-                raise fail(errno.EISDIR)
+                raise os_error(errno.EISDIR)
             self._need_parent(place)
         draft = Draft(self._store, self._spool, place.key, base, is_new)
         if flags & os.O_TRUNC:
@@ -452,7 +453,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
     def _open_draft(self, draft: Draft, flags: int) -> Handle | None:
         if flags & os.O_CREAT and flags & os.O_EXCL:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         handle = self._handle_of(draft, flags)
         if handle is not None and flags & os.O_TRUNC and handle.is_writer:
             try:
@@ -469,7 +470,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
     def read(self, handle: Handle, off: int, size: int) -> bytes:
         if handle.flags & os.O_ACCMODE == os.O_WRONLY:
-            raise fail(errno.EBADF)
+            raise os_error(errno.EBADF)
         if handle.reader is not None:
             return handle.reader.read(off, size)
         draft = handle.draft
@@ -497,7 +498,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def write(self, handle: Handle, off: int, chunk: bytes | memoryview) -> None:
         draft = handle.draft
         if draft is None or not handle.is_writer:
-            raise fail(errno.EBADF)
+            raise os_error(errno.EBADF)
         draft.write(draft.size if handle.flags & os.O_APPEND else off, chunk)
 
     def abandon(self, handle: Handle) -> None:
@@ -530,7 +531,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def rm(self, path: bytes) -> None:
         place = self._place(path)
         if place.is_top:
-            raise fail(errno.EISDIR)
+            raise os_error(errno.EISDIR)
         draft = None if place.is_directory else self._drafts.get(place.key)
         is_there = not place.is_directory and self._object(place.key) is not None
         if draft is None and not is_there:
@@ -550,22 +551,22 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         source, target = self._place(old), self._place(new)
         if source.is_top:
-            raise fail(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         draft = None if source.is_directory else self._drafts.get(source.key)
         meta = None if source.is_directory else self._object(source.key)
         if draft is None and meta is None:
             if not self._is_directory(source):
-                raise fail(errno.ENOENT)
+                raise os_error(errno.ENOENT)
             self._rename_directory(source, target, replace)
             return
         if target.is_directory and not self._is_directory(target):
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         self._need_parent(target)
         there = self._drafts.get(target.key) or self._object(target.key)
         if there is None and self._is_directory(target):
-            raise fail(errno.EISDIR)
+            raise os_error(errno.EISDIR)
         if there is not None and not replace:
-            raise fail(errno.EEXIST)
+            raise os_error(errno.EEXIST)
         if target.key != source.key:
             self._rename_file(source, target, draft, meta, replace)
 
@@ -578,7 +579,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             try:
                 self._store.copy(meta, target.key, not replace)
             except Changed:
-                raise fail(errno.EEXIST) from None
+                raise os_error(errno.EEXIST) from None
         replaced = self._drafts.get(target.key)
         if replaced is not None:
             self._unlink(replaced)
@@ -601,18 +602,18 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
     def _rename_directory(self, source: Place, target: Place, replace: bool) -> None:
         if target.below.startswith(source.below) and target.key != source.key:
-            raise fail(errno.EINVAL)
+            raise os_error(errno.EINVAL)
         there = self._drafts.get(target.key) or (None if target.is_top else self._object(target.key))
         if there is not None:
-            raise fail(errno.ENOTDIR if replace else errno.EEXIST)
+            raise os_error(errno.ENOTDIR if replace else errno.EEXIST)
         if self._is_directory(target):
             if not replace:
-                raise fail(errno.EEXIST)
+                raise os_error(errno.EEXIST)
             if target.key == source.key:
                 return
             objects = self._store.page(target.below, most=2).objects
             if target.is_top or self._has_drafts(target.below) or any(m.key != target.below for m in objects):
-                raise fail(errno.ENOTEMPTY)
+                raise os_error(errno.ENOTEMPTY)
         self._need_parent(target)
         if self._has_drafts(source.below):
             raise SFTPFailure("Files in this directory are being written; rename it when they are closed")

@@ -1,56 +1,37 @@
 """The storage on another SFTP server: every method is a request to it, and every answer is its own.
 
 READ and WRITE can be promised (promise_read, promise_write): an engine then has many of them in flight, and
-passes each reply on when it comes. No WRITE is answered before the server behind has answered it. What may
-not enter: sessions, the loop of a door.
+passes each reply on when it comes. No WRITE is answered before the server behind has answered it. The parts
+are in storages/sftp/: behind (the connection, and what the server can do), handles (what is open there),
+connection (requests and replies), replies (what they say), process and starter (`ssh`), address.
+What may not enter: sessions, the loop of a door.
 Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 from functools import partial
-from itertools import count
 from stat import S_IMODE
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine import wire
-from pysftpserver.failures import reason_of
-from pysftpserver.pysftpexceptions import (
-    SFTPEndOfFile,
-    SFTPException,
-    SFTPFailure,
-    SFTPNotFound,
-    SFTPSessionEnd,
-    SFTPUnavailable,
-    SFTPUnsupported,
-)
+from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPNotFound, SFTPUnsupported
 from pysftpserver.storages.sftp import replies
-from pysftpserver.storages.sftp.address import TIMEOUT, Address, settings_of
-from pysftpserver.storages.sftp.connection import GONE, OVER, Answer, Connection, ConnectionLost
-from pysftpserver.storages.sftp.process import SSH
+from pysftpserver.storages.sftp.address import settings_of
+from pysftpserver.storages.sftp.behind import SLOW, ServerBehind
+from pysftpserver.storages.sftp.connection import ConnectionLost
+from pysftpserver.storages.sftp.handles import File, Listing, ReadPromise, WritePromise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any, TypeVar
+    from collections.abc import Callable
+    from typing import Any
 
-    from pysftpserver.storages.sftp.connection import Buffer
-    from pysftpserver.storages.sftp.starter import Starter
+    from pysftpserver.storages.sftp.connection import Answer, Buffer
 
-    T = TypeVar("T")
-
-WINDOW = 8 << 20  # bytes of READs and WRITEs in flight
-CONNECTING = 30.0  # seconds for the connection, the login and the first replies
-HURRY = 5.0  # the same for one of several storages
-USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draft, section 3)
-LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
-MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
 LISTED_NAMES = 4096  # names of users, and of groups, that are kept from listings
-SLOW = 10  # times the timeout: fsync, copies and checksums
 COMPUTED = 20 << 20  # bytes a second that a server computes a checksum of, at least
 
 _FLAGS = (
@@ -64,123 +45,6 @@ _ACCESS = {
     os.O_WRONLY: wire.SSH2_FXF_WRITE,
     os.O_RDWR: wire.SSH2_FXF_READ | wire.SSH2_FXF_WRITE,
 }
-#: Extensions of the server behind, and the methods that need them, as the engine's table has them.
-NEEDED = {
-    b"posix-rename@openssh.com": "rename(replace)",
-    b"statvfs@openssh.com": "statvfs",
-    b"fstatvfs@openssh.com": "fstatvfs",
-    b"hardlink@openssh.com": "link",
-    b"fsync@openssh.com": "fsync",
-    b"lsetstat@openssh.com": "lsetstat",
-    b"users-groups-by-id@openssh.com": "username",
-}
-
-
-class File:
-    """An open file of the server behind. connection: which knows it. name: its handle, encoded. reading,
-    writing: the last promises.
-    """
-
-    __slots__ = ("connection", "is_appended", "is_written", "name", "reading", "writing")
-
-    def __init__(self, connection: Connection, name: bytes, flags: int) -> None:
-        self.connection = connection
-        self.name = name
-        self.is_appended = bool(flags & os.O_APPEND)
-        self.is_written = flags & os.O_ACCMODE != os.O_RDONLY
-        self.reading: Answer | None = None
-        self.writing: Answer | None = None
-
-
-class Promise:
-    """A READ or WRITE that is in flight; parts of it where the server behind takes no more at once.
-
-    is_kept() does not wait. result() waits; it returns what read() would, or raises what read() or write()
-    would. fileno() becomes readable when is_kept() may have another result, at the latest after
-    seconds_left(), when it has to be asked again.
-    """
-
-    __slots__ = ("_connection", "_parts")
-
-    def __init__(self, connection: Connection, parts: list[tuple[Answer, int]]) -> None:
-        self._connection = connection
-        self._parts = parts
-
-    def is_kept(self) -> bool:
-        last = self._parts[-1][0]
-        if not last.is_here:
-            self._connection.look()
-        return all(answer.is_here for answer, _ in self._parts)
-
-    def fileno(self) -> int:
-        return self._connection.readiness.fileno()
-
-    def seconds_left(self) -> float:
-        return max(0.0, self._connection.seconds_left())
-
-
-class ReadPromise(Promise):
-    __slots__ = ()
-
-    def result(self) -> Buffer:
-        """The content, empty at the end of the file."""
-        found: list[memoryview] = []
-        for answer, size in self._parts:
-            data = self._connection.decoded(answer, partial(replies.data_in, size))
-            found.append(data)
-            if len(data) < size:
-                break
-        return found[0] if len(found) == 1 else b"".join(found)
-
-
-class WritePromise(Promise):
-    __slots__ = ()
-
-    def result(self) -> None:
-        """Returns when all is stored."""
-        failure = None
-        for answer, _ in self._parts:
-            try:
-                self._connection.decoded(answer, replies.expect_ok)
-            except SFTPException as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-
-
-class Listing:
-    """The entries of a directory, one READDIR ahead of the client. Raises again what it has raised."""
-
-    def __init__(
-        self, connection: Connection, name: bytes, learn: Callable[[bytes, SFTPAttributes], None]
-    ) -> None:
-        self._connection = connection
-        self._name = name
-        self._learn = learn
-        self._entries: Iterator[tuple[bytes, bytes, SFTPAttributes]] = iter(())
-        self._next: Answer = connection.send(wire.SSH2_FXP_READDIR, name)
-
-    def __iter__(self) -> Listing:
-        return self
-
-    def __next__(self) -> tuple[bytes, SFTPAttributes]:
-        for number in count():
-            for name, longname, attrs in self._entries:
-                self._learn(longname, attrs)
-                return name, attrs
-            if number == MOST_IN_VAIN:
-                self._connection.lose("it broke the protocol: a listing without names that does not end")
-            try:
-                self._entries = iter(self._connection.decoded(self._next, replies.entries_in))
-            except SFTPEndOfFile:
-                raise StopIteration from None
-            self._next = self._connection.send(wire.SSH2_FXP_READDIR, self._name)
-        raise AssertionError
-
-    def close(self) -> None:
-        """The client is done."""
-        if self._connection.lost is None:
-            self._connection.send(wire.SSH2_FXP_CLOSE, self._name)
 
 
 def _completed(
@@ -197,7 +61,7 @@ def _completed(
     return full
 
 
-class SFTPServerProxyStorage(SFTPAbstractServerStorage):
+class SFTPServerProxyStorage(ServerBehind):
     """Another SFTP server's files, through OpenSSH's `ssh`.
 
     remote: [user[:password]@]host; the host may be an alias of ssh_config. key: a file with the private
@@ -211,52 +75,6 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     starts it.
     """
 
-    home = b"/"
-    window = WINDOW
-
-    #: Whether it is connected when it is needed, and again once the connection is lost: for one of several
-    #: storages. In a sandbox as well; what was open stays lost.
-    keeps_trying = False
-
-    def __init__(
-        self,
-        remote: str,
-        key: str | None = None,
-        port: int | None = None,
-        ssh_config_path: str | None = None,
-        ssh_agent: bool = False,
-        known_hosts_path: str | None = None,
-        *,
-        check_host_key: bool = True,
-        root: bytes | None = None,
-        password: str | None = None,
-        password_file: str | None = None,
-        timeout: float = TIMEOUT,
-        ends_session: bool = False,
-        program: str = "ssh",
-    ) -> None:
-        self.address = Address(
-            remote, key, port, ssh_config_path, ssh_agent, known_hosts_path, check_host_key
-        )
-        if password_file is not None:
-            from pysftpserver.host.wholefiles import first_line
-
-            password = first_line(password_file, "password file", keep_spaces=True)
-        self._password = self.address.password if password is None else password
-        self.address.password = None
-        self.timeout = timeout
-        self.ends_session = ends_session
-        self.extensions: dict[bytes, bytes] = {}
-        self.lacks: frozenset[str] = frozenset()
-        self._root = b"" if root is None else root.rstrip(b"/")
-        self._program = program
-        self._ssh: SSH | None = None
-        self._starter: Starter | None = None
-        self._open: Connection | None = None
-        self._most_read = self._most_write = USUAL_READ
-        self._users: dict[int, bytes | None] = {}
-        self._groups: dict[int, bytes | None] = {}
-
     @classmethod
     def from_name(cls, name: str) -> SFTPServerProxyStorage:
         """The storage with a name such as sftp://user@host:22/path?key=FILE, not connected yet.
@@ -264,143 +82,6 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         Raises ValueError, with one line that has no secrets.
         """
         return cls(**settings_of(name))
-
-    @property
-    def label(self) -> str:
-        """How messages to the operator name the storage."""
-        return f"{self.address}{os.fsdecode(self._root)}"
-
-    # --- the connection -----------------------------------------------------------------------------
-
-    def connect(self, patience: float = CONNECTING) -> None:
-        """Start ssh, log in, and ask what the server can do.
-
-        patience: seconds. Raises SFTPUnavailable with words for the operator. May be called again once the
-        connection is lost; what was open stays lost.
-        """
-        self._hang_up()
-        try:
-            if self._starter is None:
-                self._ssh = ssh = SSH(self._command(patience), self._password)
-            else:
-                self._ssh = ssh = self._starter.start()
-        except OSError as error:
-            raise SFTPUnavailable(f"{self._program} cannot be started: {reason_of(error)}") from None
-        self.use(Connection(ssh.reading, ssh.writing, patience, ssh.errors, ssh.listen, ssh.words))
-        ssh.forget_password()
-
-    def _command(self, patience: float) -> list[str]:
-        return self.address.ssh_command(self._program, self._password is not None, max(1, int(patience)))
-
-    def use(self, connection: Connection) -> None:
-        """Say hello on a connection, and serve it from now on. Raises SFTPUnavailable, and closes it."""
-        self._open = connection
-        try:
-            self._begin(connection)
-        except (SFTPException, replies.BadReply) as error:
-            words = str(error) if connection.lost is None else connection.reason
-            self._hang_up()
-            raise SFTPUnavailable(words) from None
-        connection.timeout = self.timeout
-        self.uses_network = False  # ssh does, and it runs
-
-    def _begin(self, connection: Connection) -> None:
-        version, self.extensions = replies.extensions_in(connection.hello())
-        if version != wire.SFTP_VERSION:
-            raise replies.BadReply(f"it speaks version {version} of SFTP")
-        self.lacks = frozenset(method for name, method in NEEDED.items() if name not in self.extensions)
-        limits = None
-        if b"limits@openssh.com" in self.extensions:
-            limits = connection.send(wire.SSH2_FXP_EXTENDED, wire.encode_string(b"limits@openssh.com"))
-        start = connection.send(wire.SSH2_FXP_REALPATH, wire.encode_string(self._root or b"."))
-        if limits is not None:
-            _, read, write, _ = connection.decoded(limits, replies.limits_in)
-            self._most_read = min(max(read or USUAL_READ, LEAST_READ), wire.MAX_DATA)
-            self._most_write = min(max(write or USUAL_READ, LEAST_READ), wire.MAX_DATA)
-        path = connection.decoded(start, replies.path_in)
-        if self._root:
-            self._root = path.rstrip(b"/")
-            attrs = connection.decoded(
-                connection.send(wire.SSH2_FXP_STAT, wire.encode_string(path + b"/.")), replies.attributes_in
-            )
-            if not (attrs.permissions or 0o040000) & 0o040000:
-                raise SFTPFailure(f"{os.fsdecode(path)}: not a directory")
-        else:
-            self.home = path
-
-    def territory(self) -> Sequence[int]:
-        """No files of this host. What connects again is started, if that may be needed."""
-        if self.keeps_trying and self._starter is None:
-            from pysftpserver.storages.sftp.starter import Starter
-
-            self._starter = Starter(self._command(HURRY), self._password)
-            self.uses_network = False
-        return ()
-
-    def release(self) -> None:
-        self.close_client()
-
-    def close_client(self) -> None:
-        """End the connection, for good. May be called again."""
-        self._hang_up()
-        if self._starter is not None:
-            self._starter.close()
-
-    def _hang_up(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-        if self._ssh is not None:
-            self._ssh.end()
-            self._ssh = None
-
-    @property
-    def _connection(self) -> Connection:
-        """The connection. Raises SFTPUnavailable if there is none, SFTPSessionEnd once it was lost."""
-        connection = self._open
-        is_lost = connection is None or connection.lost is not None and connection.reason != OVER
-        if is_lost and self.keeps_trying:
-            try:
-                self.connect(HURRY)
-            except SFTPUnavailable as error:  # whose words are the operator's
-                raise ConnectionLost(GONE) from OSError(errno.ENOTCONN, str(error))
-            connection = self._open
-        if connection is None:
-            raise SFTPUnavailable("The server behind is not connected")
-        if connection.lost is None or connection.reason == OVER:
-            return connection
-        if self._ssh is not None:
-            self._ssh.end()  # its descriptors and its process are of no use any more
-            self._ssh = None
-        if self.ends_session:
-            raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
-        return connection
-
-    def _ask(self, decode: Callable[[bytearray], T], kind: int, *fields: Buffer, slowly: bool = False) -> T:
-        """Send a request, wait, and return what its reply says. slowly: it may take very long."""
-        connection = self._connection
-        if not slowly:
-            return connection.decoded(connection.send(kind, *fields), decode)
-        connection.timeout = SLOW * self.timeout
-        try:
-            return connection.decoded(connection.send(kind, *fields), decode)
-        finally:
-            connection.timeout = self.timeout
-
-    def _extended(
-        self, name: bytes, decode: Callable[[bytearray], T], *fields: Buffer, slowly: bool = False
-    ) -> T:
-        """The same for an extension. Raises SFTPUnsupported if the server behind does not have it."""
-        if name not in self.extensions:
-            raise SFTPUnsupported
-        return self._ask(decode, wire.SSH2_FXP_EXTENDED, wire.encode_string(name), *fields, slowly=slowly)
-
-    def _name(self, handle: File) -> bytes:
-        """What the server behind calls an open file. Raises ConnectionLost if it was another connection's."""
-        connection = handle.connection
-        if connection is not self._open or self.keeps_trying and connection.lost is not None:
-            raise ConnectionLost(GONE)
-        return handle.name
 
     # --- paths --------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.host import accounts
 from pysftpserver.host.budget import Budget
 from pysftpserver.host.entries import Listing, Place, path_of_descriptor
@@ -94,7 +95,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def realpath(self, path: bytes) -> bytes:
         if len(path) >= PATH_MAX:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            raise os_error(errno.ENAMETOOLONG)
         try:
             os.close(self._open_without_links(path))
         except (OSError, ValueError):
@@ -126,7 +127,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
                 continue  # not a link
             links += 1
             if links > MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                raise os_error(errno.ELOOP)
             names = [] if target.startswith(b"/") else names[:-1]
             todo += target.split(b"/")[::-1]
         return b"/" + b"/".join(names)
@@ -246,7 +247,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         while done < len(chunk):  # a full disk or a limit: the next call says which
             count = os.pwrite(handle, memoryview(chunk)[done:], off + done)
             if not count:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+                raise os_error(errno.EIO)
             done += count
 
     def close(self, handle: int) -> None:
@@ -295,10 +296,10 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
                     raise
                 except OSError:
                     pass
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         source.existing()
         if target.must_be_directory and not S_ISDIR(kind):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         if not target or len(target) >= PATH_MAX:  # before the path is looked at, as in symlink(2)
@@ -310,7 +311,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def readlink(self, path: bytes) -> bytes:
         if path.endswith(b"/"):
             self.stat(path)
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # a directory is no link
+            raise os_error(errno.EINVAL)  # a directory is no link
         with self._place(path) as place:
             return self._link_at(place)
 
@@ -323,8 +324,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             target.for_a_new_file()
             if source.must_be_directory:
                 if target.exists():
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+                    raise os_error(errno.EEXIST)
+                raise os_error(errno.EPERM)
             os.link(
                 source.name,
                 target.name,
@@ -370,7 +371,7 @@ def _change_size(target: Target, attrs: SFTPAttributes) -> None:
 def _change_permissions(target: Target, attrs: SFTPAttributes) -> None:
     if attrs.permissions is not None:
         if S_ISLNK(os.stat(target).st_mode):  # some file systems would do it, and nothing honours it
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            raise os_error(errno.EOPNOTSUPP)
         os.chmod(target, attrs.permissions & 0o7777)
 
 
@@ -401,13 +402,13 @@ def _owner(attrs: SFTPAttributes) -> tuple[int, int]:
 def _check_size(size: int | None) -> None:
     """Raises OSError(EINVAL) for a size that no file can have."""
     if size is not None and size > MAX_OFFSET:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(errno.EINVAL)
 
 
 def _check_offset(handle: int, offset: int) -> None:
     """Raises OSError(EINVAL) for an offset that the file system cannot have, as OpenSSH's seek does."""
     if offset > MAX_OFFSET:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(errno.EINVAL)
     os.lseek(handle, offset, os.SEEK_SET)
 
 
@@ -428,7 +429,7 @@ def _rename_to_free_name(source: Place, target: Place) -> None:
         os.unlink(source.name, dir_fd=source.directory)
         return
     if target.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        raise os_error(errno.EEXIST)
     os.rename(source.name, target.name, **ends)
 
 

@@ -16,6 +16,7 @@ import os
 from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.host import accounts
 from pysftpserver.host.budget import Budget
 from pysftpserver.host.entries import Place, path_of_descriptor
@@ -111,7 +112,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             # A /proc mounted inside the jail: its files are this process's memory and other processes'
             # secrets. They can be seen to be there, and neither opened nor listed.
             os.close(descriptor)
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise os_error(errno.EACCES)
         return descriptor
 
     def _open_anywhere(self, path: bytes, flags: int, mode: int) -> int:
@@ -135,7 +136,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 
     def _open_without_links(self, path: bytes) -> int:
         if not self._openat2:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            raise os_error(errno.ENOSYS)
         return openat2(self._root, path, os.O_PATH | os.O_CLOEXEC, 0, RESOLVE | RESOLVE_NO_SYMLINKS)
 
     def stat(self, path: bytes) -> SFTPAttributes:
@@ -166,7 +167,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             target = super()._link_at(place)
             if not _is_magic(place.lstat(), target):
                 return target
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise os_error(errno.EACCES)
 
     def userhome(self, user: bytes) -> bytes:
         if user and user != self.username(os.getuid()):
@@ -217,7 +218,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
             if name in (b"", b"."):
                 continue
             if flags & os.O_CREAT and todo and not any(todo) and name != b"..":
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))  # `name/` makes no file
+                raise os_error(errno.EISDIR)  # `name/` makes no file
             if name == b"..":
                 del names[-1:]
                 budget.take(len(names))
@@ -240,10 +241,10 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
                 target = _link_text(directory, name)
                 if target is not None:
                     if flags & os.O_EXCL and flags & os.O_CREAT and not todo:
-                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                        raise os_error(errno.EEXIST)
                     links += 1
                     if links > MOST_LINKS or refuse_links:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                        raise os_error(errno.ELOOP)
                     if target.startswith(b"/"):
                         names.clear()
                         os.close(directory)
@@ -255,7 +256,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
                 raise failure
             return _open_last(directory, name, flags, mode)
         if flags & os.O_CREAT:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         return os.open(b".", flags, mode, dir_fd=directory)
     finally:
         if directory >= 0:
@@ -268,7 +269,7 @@ def _open_last(directory: int, name: bytes, flags: int, mode: int) -> int:
     if flags & os.O_PATH and not flags & os.O_NOFOLLOW and S_ISLNK(os.fstat(descriptor).st_mode):
         # O_PATH opens a link that has just appeared itself, where any other open fails.
         os.close(descriptor)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        raise os_error(errno.ELOOP)
     return descriptor
 
 
@@ -281,7 +282,7 @@ def _link_text(directory: int, name: bytes) -> bytes | None:
             return None
         raise
     if _is_magic(os.stat(name, dir_fd=directory, follow_symlinks=False), target):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        raise os_error(errno.ELOOP)
     return target
 
 

@@ -24,7 +24,7 @@ from pysftpserver.attributes import FIELDS, SFTPAttributes
 from pysftpserver.engine.log import open_for_appending
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.engine.wire import SSH2_FXF_READ
-from pysftpserver.failures import reason_of
+from pysftpserver.failures import os_error, reason_of
 from pysftpserver.hook import SFTPHook
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
@@ -406,4 +406,4 @@ class FileSink:
 
 
 def _timeout() -> OSError:
-    return OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    return os_error(errno.ETIMEDOUT)

@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from pysftpserver.engine.audit import FileSink
 from pysftpserver.engine.log import open_for_appending
+from pysftpserver.failures import os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class ChainedSink(FileSink):
     def __init__(self, log: int, state: int, patience: int | None = None) -> None:
         super().__init__(log, False, patience)
         if not self._is_file:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(errno.EINVAL)
         self._is_own = True
         self._locked = self._state = state
         found = os.fstat(log)
@@ -124,7 +125,7 @@ class ChainedSink(FileSink):
 
     def _append(self, lines: list[bytes], locked: bool) -> None:
         if not locked:
-            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+            raise os_error(errno.ENOLCK)
         size = os.fstat(self._descriptor).st_size
         seq, prev, start = self._last(size)
         skipped = b'%b%b"' % (SKIPPED, self._hash_of(start, size)) if start < size else b""

@@ -13,6 +13,7 @@ import os
 import sys
 
 from pysftpserver.engine.session import MAX_OFFSET, check_count, check_offset
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def copy_data(
     check_offset(offset)
     check_offset(target_offset)
     if source.flags & os.O_WRONLY or not target.flags & (os.O_WRONLY | os.O_RDWR):
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        raise os_error(errno.EBADF)
     # Read and write nothing first, so that what cannot work fails before anything has moved.
     session.storage.read(source.object, offset, 0)
     session.storage.write(target.object, target_offset, b"")

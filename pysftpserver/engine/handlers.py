@@ -19,7 +19,7 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.copying import copy_data
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.engine.session import check_count, check_offset
-from pysftpserver.failures import show
+from pysftpserver.failures import os_error, show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPEndOfFile,
@@ -230,7 +230,7 @@ def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttribu
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
     file = session.handles.file(handle)
     if attrs.size is not None and not file.flags & (os.O_WRONLY | os.O_RDWR):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as ftruncate(2), on any storage
+        raise os_error(errno.EINVAL)  # as ftruncate(2), on any storage
     session.storage.fsetstat(file.object, session.attributes(attrs))
     if attrs.size is not None:
         session.handles.spoil_digests()

@@ -8,8 +8,9 @@ Facts: path_resolution(7), clock_gettime(2) on CLOCK_THREAD_CPUTIME_ID.
 from __future__ import annotations
 
 import errno
-import os
 import time
+
+from pysftpserver.failures import os_error
 
 FREE = 32  # names that no clock is asked for: more than ordinary paths have
 SECONDS = 0.024  # of processor time; a request may look up four paths (a rename, without openat2)
@@ -33,4 +34,4 @@ class Budget:
             if not self._end:
                 self._end = now + self._seconds
             elif now > self._end:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                raise os_error(errno.ELOOP)

@@ -11,6 +11,7 @@ import sys
 from stat import S_ISDIR
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Place:
     def existing(self) -> Place:
         """Itself. Raises NotADirectoryError for `name/` where something else than a directory is."""
         if self.must_be_directory and self.exists() and not S_ISDIR(self.lstat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         return self
 
     def for_a_new_file(self) -> Place:

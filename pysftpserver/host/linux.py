@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 
-from pysftpserver.failures import one_line
+from pysftpserver.failures import one_line, os_error
 from pysftpserver.host import libc
 
 OPENAT2 = 437  # the same number on every architecture
@@ -96,7 +96,7 @@ def is_on_procfs(descriptor: int) -> bool:
 def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: bytes) -> None:
     """Rename atomically unless the target exists. Raises OSError(EINVAL or ENOSYS) where it cannot."""
     if _renameat2 is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise os_error(errno.ENOSYS)
     directories = [AT_FDCWD if number is None else number for number in (old_dir, new_dir)]
     libc.check(_renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE))
 

@@ -10,9 +10,9 @@ SEND = "pysftpserver.send"
 SEND_FILE = "pysftpserver.send_file"
 
 
-class ProtocolError(Exception):
-    """The peer, or an attacker, broke the protocol. The text is for people, and has no secrets."""
-
-
 class ReplyBroken(Exception):
     """A reply that has begun cannot be completed: the connection ends, so that the client can tell."""
+
+
+class ProtocolError(Exception):
+    """The peer, or an attacker, broke the protocol. The text is for people, and has no secrets."""

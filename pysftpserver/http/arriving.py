@@ -28,6 +28,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 _END = re.compile(rb"\n\r?\n")
 _FIRST_LINE = re.compile(rb"(?:\r\n)?(\S+) +(\S+) [^\n]*\n")
 _COOKIE = re.compile(rb"\ncookie:([^\r\n]*)", re.IGNORECASE)
+_AUTHORIZATION = re.compile(rb"\nauthorization:([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\nexpect:[ \t]*100-continue[ \t]*\r(?=\n)", re.IGNORECASE)
 
 
@@ -104,6 +105,11 @@ class Arriving:
         """All of the header's cookies, as HeaderReader joins them."""
         found = _COOKIE.findall(self.data, 0, self._header_ends)
         return "; ".join(value.strip().decode("latin-1") for value in found)
+
+    def authorization(self) -> str:
+        """What the header Authorization says; "" where there is none, or more than one."""
+        found = _AUTHORIZATION.findall(self.data, 0, self._header_ends)
+        return found[0].strip().decode("latin-1") if len(found) == 1 else ""
 
     def _on_header(self, end: int) -> State:
         first = _FIRST_LINE.match(self.data, 0, end)

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
         @property
         def sessions(self) -> Sessions: ...
 
-        def user_of(self, cookies: str) -> str | None:
-            """The name of the user whose session a request's cookies name. Never waits."""
+        def user_of(self, arriving: Arriving) -> str | None:
+            """The name of the user whose request it is, as far as that is known already. Never waits."""
 
         def __call__(
             self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -450,7 +450,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
     def _take_turn(self, conn: Connection) -> None:
         """Give a thread to a request, now or when it is its turn."""
         assert conn.arriving is not None
-        conn.user = self._user_of(conn.arriving.cookies())
+        conn.user = self._user_of(conn.arriving)
         conn.is_known = self.knows(conn.network)
         conn.arrived()
         if not conn.is_known and not conn.can_answer():

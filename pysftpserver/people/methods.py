@@ -8,12 +8,22 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
-    from pysftpserver.people.settings import PeopleSettings
     from pysftpserver.people.users import User
 
     Combination = tuple[str, ...]
+
+    class Rules(Protocol):
+        """What a door lets in by, as PeopleSettings has it."""
+
+        @property
+        def auth_methods(self) -> Sequence[str]: ...
+
+        @property
+        def offered(self) -> frozenset[str]: ...
+
 
 PUBLICKEY, PASSWORD, TOTP = "publickey", "password", "totp"
 METHODS = (PUBLICKEY, PASSWORD, TOTP)
@@ -59,7 +69,7 @@ def needed(texts: Iterable[str], offered: frozenset[str], has_code: bool) -> lis
     return found
 
 
-def of_user(user: User, settings: PeopleSettings) -> list[Combination]:
+def of_user(user: User, settings: Rules) -> list[Combination]:
     """The combinations that let a user in: those of the record, or else of the settings."""
     return needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
 

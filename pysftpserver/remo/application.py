@@ -18,7 +18,7 @@ from pysftpserver.http import IS_GONE, ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.remo import bodies, wire
-from pysftpserver.remo.audit import AuditTrail
+from pysftpserver.remo.audit import trail_of
 from pysftpserver.remo.login import Reception, Refused
 from pysftpserver.remo.routes import Answer, Refusal, Routes
 from pysftpserver.remo.session import Sessions, TooMany, new_id
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from pysftpserver.http.arriving import Arriving
     from pysftpserver.remo.bodies import Exchange
     from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.crypto import PrivateKey
@@ -63,7 +64,7 @@ class Application:
     ) -> None:
         self._values = values
         self._users = users
-        self._trail = AuditTrail(values.audit, values.audit_chain)
+        self._trail = trail_of(values)
         self.sessions = Sessions(values, self._has_ended)
         self._reception = Reception(key, users, self.sessions, self._trail)
         self._routes = Routes(values, self.sessions, open_storage, may_run)
@@ -190,9 +191,9 @@ class Application:
         ident = _ident(environ.get("HTTP_COOKIE", ""))
         return self.sessions.find(ident, time.monotonic()) if ident is not None else None
 
-    def user_of(self, cookies: str) -> str | None:
+    def user_of(self, arriving: Arriving) -> str | None:
         """The name of the user whose session a request's cookies name. Never waits."""
-        ident = _ident(cookies)
+        ident = _ident(arriving.cookies())
         return self.sessions.user_of(ident) if ident is not None else None
 
     # --- sessions -----------------------------------------------------------------------------------------

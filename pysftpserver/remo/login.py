@@ -23,10 +23,10 @@ from pysftpserver.service.throttle import Throttle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.remo.audit import AuditTrail
     from pysftpserver.remo.crypto import PrivateKey, PublicKey
     from pysftpserver.remo.session import Sessions
     from pysftpserver.remo.users import User, Users
+    from pysftpserver.service.audit import AuditTrail
 
 log = logging.getLogger("pysftpserver.remo")
 REFUSED_AFTER = 0.1  # seconds from the request to the refusal; a login takes less

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.remo.audit import SessionAudit
     from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.crypto import SessionCipher
     from pysftpserver.remo.users import Permissions, User
+    from pysftpserver.service.audit import DoorAudit
 
     class Work(Protocol):
         """Something that a session has running."""
@@ -51,7 +51,7 @@ class Session:
     cipher: SessionCipher
     address: str
     began: float
-    audit: SessionAudit = SILENT
+    audit: DoorAudit = SILENT
 
     def __post_init__(self) -> None:
         self.id = new_id()

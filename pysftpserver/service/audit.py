@@ -6,6 +6,7 @@ else there is to say of a request. What may not enter: keys, tokens, what files 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from _thread import allocate_lock  # threading would do work in each new process
@@ -14,7 +15,7 @@ from pysftpserver.engine.audit import RESULTS, AuditLog, client_text, file_sink
 from pysftpserver.engine.log import open_for_appending
 from pysftpserver.failures import BadInput
 from pysftpserver.host.accounts import own_reason
-from pysftpserver.pysftpexceptions import status_of
+from pysftpserver.pysftpexceptions import SFTPSessionEnd, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.audit import Sink
+    from pysftpserver.engine.log import SFTPLog
 
 
 WAIT = 200  # milliseconds for an audit log that takes nothing: an event loop stands still meanwhile
@@ -112,6 +114,13 @@ class DoorAudit(AuditLog):
         """Record the end of a session that could not do it itself. How much it has moved is not known."""
         self._write(self._line, "end", time.time(), None, "FAILURE", None, seconds, {"cause": cause})
 
+    def end(self, message: str) -> None:
+        """Record the end of the session. message: why it ended."""
+        with contextlib.suppress(SFTPSessionEnd):
+            # the session is over, and the log says what was not recorded
+            seconds = time.perf_counter() - self._began
+            self._write(self._noted, "end", "OK", None, self._moved, seconds, {"message": message})
+
     def _noted(
         self,
         request: str,
@@ -125,3 +134,26 @@ class DoorAudit(AuditLog):
         for name, value in details.items():
             more.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
         return self._line(request, time.time() - seconds, path, result, size, seconds, more)
+
+
+class AuditTrail:
+    """Where the records of a door go: to a file, or to `otherwise`.
+
+    log: the door's. Raises BadInput for a file that cannot be written.
+    """
+
+    def __init__(
+        self, path: str | None, is_chained: bool, log: SFTPLog, otherwise: Sink = lambda line: None
+    ) -> None:
+        self._file = None if path is None else AuditFile(path, is_chained)
+        self._otherwise = otherwise
+        self._log = log
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now. Raises BadInput."""
+        if self._file is not None:
+            self._file.reopen()
+
+    def of(self, user: str, address: str, port: int | None) -> DoorAudit:
+        """The audit log of a session of that user from that address, or of one refused login."""
+        return DoorAudit(self._file or self._otherwise, user, address, port, self._log)

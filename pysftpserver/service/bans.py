@@ -18,11 +18,14 @@ import struct
 from dataclasses import dataclass
 
 from pysftpserver.service.networks import MAPPED, Networks, address_of
+from pysftpserver.service.settings import span
 from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from pysftpserver.service.settings import StrangerSettings
 
 #: What is counted, and the points for it. A wrong key and an unknown user cost the same: the moment of a ban
 #: must not tell which names exist.
@@ -56,6 +59,16 @@ class Policy:
     times: Sequence[float] = (60.0,)
     fade: float = 600.0
     trusted: Networks = Networks(())
+
+
+def policy_of(settings: StrangerSettings, proxies: Sequence[str] = ()) -> Policy:
+    """The policy of a door's settings. proxies: never banned, because all of their clients would be."""
+    return Policy(
+        settings.ban_points if settings.bans else None,
+        tuple(span(text) for text in settings.ban_times) or Policy.times,
+        settings.ban_fade,
+        Networks((*(settings.trusted_networks or ()), *proxies)),
+    )
 
 
 @dataclass(frozen=True)

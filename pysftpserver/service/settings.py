@@ -495,6 +495,50 @@ class ServiceSettings(LogSettings):
 # fmt: on
 
 
+# fmt: off
+class StrangerSettings(Settings):
+    """What doors to the open Internet can be told of those who have not logged in."""
+
+    login_share = Setting(
+        whole(1, 100, "PERCENT"), 50,
+        "Maximum share of one processor for all connections together that have not logged in (percent), and "
+        "again as much for checking passwords.",
+        reloads=True,
+    )
+    allow_networks = Setting(
+        optional(networks()), None,
+        "Serve clients in these networks only, separated by commas.", unset="all networks", reloads=True,
+    )
+    deny_networks = Setting(
+        optional(networks()), None,
+        "Do not serve clients in these networks, separated by commas; it goes before allow_networks.",
+        reloads=True,
+    )
+    trusted_networks = Setting(
+        optional(networks()), None,
+        "Networks that are never banned, separated by commas, such as your own and your monitoring's.",
+        reloads=True,
+    )
+    bans = Setting(
+        FLAG, False,
+        "Ban addresses that fail to log in or scan, for growing times; connections from there are refused.",
+        reloads=True,
+    )
+    ban_points = Setting(
+        whole(1, 1_000_000, "POINTS"), 30, "With bans, ban an address that has this many points.",
+        reloads=True,
+    )
+    ban_fade = Setting(
+        seconds(1.0), 600.0, "Seconds in which half of an address's points fade.", reloads=True
+    )
+    ban_times = Setting(
+        texts("TIMES", ",", span), ("1m", "5m", "30m", "4h", "1d"),
+        "Times of the first ban of an address, the second and so on, such as 90s, 5m, 4h or 1d, separated by "
+        "commas; the last one is that of all further bans.", reloads=True,
+    )
+# fmt: on
+
+
 def read_file(path: str, longest: int = LONGEST_FILE) -> str:
     """The text of a configuration. longest: its maximum size in bytes. Raises BadInput."""
     try:

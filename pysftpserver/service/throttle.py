@@ -1,6 +1,6 @@
 """Delays logins from addresses with recent failures.
 
-For a server of one process; sshd/shared.py does the same for several. Times are arguments, in seconds of any
+For a server of one process; shared.py does the same for several. Times are arguments, in seconds of any
 monotonic clock. What may not enter: sockets, clocks.
 """
 
@@ -20,9 +20,13 @@ WINDOW = 600  # seconds without a failure after which all are forgotten
 
 
 class Throttle:
-    """The failed logins of each address. Threads may share it."""
+    """The failed logins of each address, or of what else is counted. Threads may share it.
 
-    def __init__(self) -> None:
+    spare: failures without a delay, besides those that all have.
+    """
+
+    def __init__(self, spare: int = 0) -> None:
+        self._spare = spare
         self._failures: dict[str, tuple[int, float]] = {}  # count and time of the last, oldest first
         self._lock = allocate_lock()
 
@@ -40,7 +44,7 @@ class Throttle:
         """Seconds until a login from an address may be tried; 0.0: now."""
         with self._lock:
             count, last = self._current(network_of(address), now)
-        return max(0.0, last + delay(count) - now)
+        return max(0.0, last + delay(count - self._spare) - now)
 
     def _current(self, network: str, now: float) -> tuple[int, float]:
         count, last = self._failures.get(network, (0, now))

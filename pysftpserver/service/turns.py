@@ -1,7 +1,9 @@
-"""Gives strangers turns on an event loop: one in each round, and at most their share of processor time.
+"""Gives clients turns on an event loop, so that none of them waits for all the work that another one causes.
 
 A stranger is a connection that has not logged in. Key exchanges take milliseconds each; a crowd of strangers
-would keep the loop busy with as many in each round. Networks have their turns one after the other.
+would keep the loop busy with as many in each round. So there is one in each round, networks have their turns
+one after the other, and all have at most their share of processor time. A user may have a hundred
+connections, and each of them thousands of small packets: all that one user gets done in a round takes MOST.
 What may not enter: sockets, protocols.
 """
 
@@ -10,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from weakref import WeakValueDictionary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST = 0.005  # seconds of one round that a user may take; the piece of work that is begun then is ended
 AT_ONCE = 0.5  # seconds of processor time that strangers may take before their share counts
 
 
@@ -69,3 +73,86 @@ class Turns:
             if queue:
                 self._queues[network] = queue
             self._do(work)
+
+
+class Rounds:
+    """The rounds of an event loop, in which each user has a share."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        self._over: dict[Share, None] = {}  # those that wait for the next round
+        self._next: asyncio.Handle | None = None
+
+    def of(self, user: str) -> Share:
+        """The share of a user, the same for all connections."""
+        share = self._shares.get(user)
+        if share is None:
+            share = self._shares[user] = Share(self)
+        return share
+
+    def pause(self, share: Share) -> None:
+        """Let a user go on in the next round."""
+        self._over[share] = None
+        if self._next is None:
+            self._next = self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._next = None
+        over, self._over = self._over, {}
+        for share in over:
+            try:
+                share.go_on()
+            except Exception as error:  # the others go on all the same
+                self.pause(share)
+                self._loop.call_exception_handler({"message": "a user's turn", "exception": error})
+
+
+class Share:
+    """What one user may have done in each round.
+
+    Time is counted over several rounds until it is used up; then the rest has to wait for the next one. So a
+    round costs nothing where nobody takes much.
+    """
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+        self._taken = 0.0
+        self._queue: deque[Callable[[], None]] = deque()
+
+    def take(self, work: Callable[[], None], later: Callable[[], None] | None = None) -> bool:
+        """Do work now, or in a later round after what waits already; whether it is done.
+
+        later: what is done then in its place.
+        """
+        if self._queue or self._taken >= MOST:
+            self.wait(later or work)
+            return False
+        self._do(work)
+        return True
+
+    def wait(self, work: Callable[[], None]) -> None:
+        """Do work in a later round."""
+        self._queue.append(work)
+        self._rounds.pause(self)
+
+    def until(self) -> float:
+        """When work that has begun should go on in a later round, by time.monotonic()."""
+        return time.monotonic() + MOST - self._taken
+
+    def go_on(self) -> None:
+        """A new round has begun."""
+        self._taken = 0.0
+        while self._queue and self._taken < MOST:
+            self._do(self._queue.popleft())
+        if self._queue:
+            self._rounds.pause(self)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        began = time.monotonic()
+        try:
+            work()
+        finally:
+            self._taken += time.monotonic() - began
+            if self._taken >= MOST:
+                self._rounds.pause(self)

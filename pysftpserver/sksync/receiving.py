@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.failures import reason_of
+from pysftpserver.failures import os_error, reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.sksync.listing import Listing, seconds
 from pysftpserver.sksync.wire import SyncType
@@ -227,7 +226,7 @@ class Receiver:
                 self._made.add(stripped.rpartition(b"/")[0] or b"/")
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         self._directories.add(path)
 
     def _set_attributes(self, incoming: StoredFile) -> None:

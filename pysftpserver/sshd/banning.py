@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import time
 
-from pysftpserver.service.bans import CAUSES, Ban, Bans, Policy
+from pysftpserver.service.bans import CAUSES, Ban, Bans, policy_of
 from pysftpserver.service.front import Front
-from pysftpserver.service.networks import Networks
-from pysftpserver.service.settings import span
 from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
@@ -18,9 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.people.redis_records import RedisAddress
+    from pysftpserver.service.shared import Shared
     from pysftpserver.sshd.redis_bans import RedisBans
     from pysftpserver.sshd.server import Server
-    from pysftpserver.sshd.shared import Shared
 
 BY_HAND = "admin"
 SAME = 2.0  # seconds that a ban may end later than the one that is known here, and be the same
@@ -53,12 +51,7 @@ class Banning:
         """Apply settings that have changed."""
         settings = self._server.settings
         proxies = settings.proxy_from or ()
-        self.bans.policy = Policy(
-            settings.ban_points if settings.bans else None,
-            tuple(span(text) for text in settings.ban_times) or Policy.times,
-            settings.ban_fade,
-            Networks((*(settings.trusted_networks or ()), *proxies)),
-        )
+        self.bans.policy = policy_of(settings, proxies)
         self.front.limit(proxies, settings.allow_networks or (), settings.deny_networks or ())
 
     # --- what connections do ------------------------------------------------------------------------------

@@ -6,9 +6,14 @@ What may not enter: SSH, limits.
 
 from __future__ import annotations
 
+from time import monotonic
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+
+
+LOOKS = 16  # at what was received, of which each packet needs two, for one look at the clock
 
 
 class Received:
@@ -16,13 +21,30 @@ class Received:
 
     Twice for each packet, asyncssh takes something from the front and keeps a copy of the rest of its bytes.
     Here received[n:] changes the object and returns it: the old value must not be needed any more.
+
+    until: by time.monotonic(); after that, it counts as empty, which ends what asyncssh does; None: it does
+    not. has_ended: whether it has done that.
     """
 
-    __slots__ = ("_data", "_start")
+    __slots__ = ("_data", "_looks", "_start", "has_ended", "until")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._start = 0
+        self._looks = 0
+        self.until: float | None = None
+        self.has_ended = False
+
+    def __bool__(self) -> bool:
+        if self._start >= len(self._data):
+            return False
+        if self.until is None:
+            return True
+        self._looks += 1
+        if self._looks % LOOKS == 0 and monotonic() >= self.until:
+            self.has_ended = True
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._data) - self._start

@@ -17,11 +17,11 @@ from pysftpserver.service.settings import (
     PORT,
     Kind,
     Setting,
+    StrangerSettings,
     networks,
     one_of,
     optional,
     seconds,
-    span,
     text,
     texts,
     whole,
@@ -48,7 +48,7 @@ def processes(most: int) -> Kind[int]:
 
 
 # fmt: off
-class ServerSettings(PeopleSettings):
+class ServerSettings(PeopleSettings, StrangerSettings):
     """The settings of pysftpd."""
 
     INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
@@ -171,12 +171,6 @@ class ServerSettings(PeopleSettings):
         "window begins with 2 MiB, and grows where a client fills it and buffer_bytes allows that.",
         reloads=True,
     )
-    login_share = Setting(
-        whole(1, 100, "PERCENT"), 50,
-        "Maximum share of one processor for all connections together that have not logged in (percent), and "
-        "again as much for checking passwords.",
-        reloads=True,
-    )
     rekey_timeout = Setting(
         seconds(), 120.0,
         "Close a connection if a key exchange after the login takes longer than this many seconds.",
@@ -186,37 +180,6 @@ class ServerSettings(PeopleSettings):
         optional(networks()), None,
         "Networks of load balancers, separated by commas: connections from these have to begin with a PROXY "
         "header (version 1 or 2), whose address counts as the client's.", reloads=True,
-    )
-    allow_networks = Setting(
-        optional(networks()), None,
-        "Serve clients in these networks only, separated by commas.", unset="all networks", reloads=True,
-    )
-    deny_networks = Setting(
-        optional(networks()), None,
-        "Do not serve clients in these networks, separated by commas; it goes before allow_networks.",
-        reloads=True,
-    )
-    trusted_networks = Setting(
-        optional(networks()), None,
-        "Networks that are never banned, separated by commas, such as your own and your monitoring's.",
-        reloads=True,
-    )
-    bans = Setting(
-        FLAG, False,
-        "Ban addresses that fail to log in or scan, for growing times; connections from there are refused.",
-        reloads=True,
-    )
-    ban_points = Setting(
-        whole(1, 1_000_000, "POINTS"), 30, "With bans, ban an address that has this many points.",
-        reloads=True,
-    )
-    ban_fade = Setting(
-        seconds(1.0), 600.0, "Seconds in which half of an address's points fade.", reloads=True
-    )
-    ban_times = Setting(
-        texts("TIMES", ",", span), ("1m", "5m", "30m", "4h", "1d"),
-        "Times of the first ban of an address, the second and so on, such as 90s, 5m, 4h or 1d, separated by "
-        "commas; the last one is that of all further bans.", reloads=True,
     )
     allow_setid = Setting(
         FLAG, False, "Keep the set-uid and set-gid bits of permissions that clients send.", reloads=True
@@ -264,6 +227,11 @@ class ServerSettings(PeopleSettings):
     web = Setting(
         optional(text("ADDRESS:PORT")), None,
         "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
+    )
+    web_url = Setting(
+        optional(text("URL")), None,
+        "With web, where people reach it: the URL of a proxy on this host that serves HTTPS.",
+        unset="the address of web",
     )
 
     @property

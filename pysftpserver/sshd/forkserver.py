@@ -32,7 +32,6 @@ from pysftpserver.sshd.orders import (
     ENDED,
     FIRST,
     FORGET,
-    FULL,
     LONGEST,
     NOT_BEGUN,
     NUMBER,
@@ -41,10 +40,10 @@ from pysftpserver.sshd.orders import (
     RESTING,
     SIGNAL,
     STOP,
-    USER_IS_FULL,
 )
 from pysftpserver.sshd.sessionprocess import data_segment, limit, rehearse, serve
-from pysftpserver.sshd.tally import Share, Tally
+from pysftpserver.sshd.spares import Spares
+from pysftpserver.sshd.tally import NoRoom, Share, Tallies
 from pysftpserver.sshd.tickets import Refused, Ticket
 
 TYPE_CHECKING = False
@@ -53,16 +52,13 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.sshd.run_as import RunAs
+    from pysftpserver.sshd.spares import Told
     from pysftpserver.sshd.tickets import StorageOf
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK_SERVER = "pysftpd-forks"  # the names of processes
-SPARE = "pysftpd-spare"
 SESSION = "sftp "  # followed by the user's
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
-SOON = 0.02  # seconds without anything to do, after which a missing spare process is forked
-LATER = 1.0  # the same after one could not be forked
-CALM = 0.1  # seconds after which a spare process rehearses, if it has not been used
 ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
 MOST_DESCRIPTORS = 4  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
@@ -181,11 +177,7 @@ class _Child:
 
 
 class _Forking:
-    """The loop of the fork server.
-
-    For each process that serves SSH it keeps a spare child that waits for a ticket, and rehearses if none
-    comes soon: a session then begins without waiting for fork(2), and for copies of memory that it writes to.
-    """
+    """The loop of the fork server. It keeps a spare process for each one that serves SSH."""
 
     def __init__(
         self,
@@ -200,13 +192,9 @@ class _Forking:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
         self.storage_of = storage_of
         self.run_as = run_as
-        self._most = most
         self._children: dict[int, _Child] = {}
-        self._open_sample = open_sample
-        self._spares: dict[int, socket.socket] = {}
-        self._most_spares = len(self._places)
-        self._pause = SOON
-        self._tallies: dict[bytes, Tally] = {}
+        self._spares = Spares(len(self._places), self._fork, open_sample, 1 + MOST_DESCRIPTORS)
+        self._tallies = Tallies(most)
         self._orphans: dict[int, float] = {}
         self._pid = os.getpid()
         self._poll = select.poll()
@@ -229,7 +217,7 @@ class _Forking:
             self._poll.register(self._forked.descriptor, select.POLLIN)
             events = self._poll.poll(self._timeout())
             if not events and self._lacks_spare():
-                self._add_spare()
+                self._spares.add()
             for descriptor, _ in events:
                 if descriptor == self._forked.descriptor:
                     self._reap()
@@ -240,17 +228,15 @@ class _Forking:
             for process, deadline in list(self._orphans.items()):
                 if time.monotonic() >= deadline:
                     os.kill(process, signal.SIGKILL)
-        for process in self._spares:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+        self._spares.end()
 
     def _lacks_spare(self) -> bool:
-        return len(self._spares) < self._most_spares and bool(self._places)
+        return self._spares.are_missing() and bool(self._places)
 
     def _timeout(self) -> float | None:
         """Milliseconds to wait for something to do; None: without end."""
         if self._lacks_spare():
-            return 1000 * self._pause
+            return 1000 * self._spares.pause
         return 1000 * ORPHANS if self._orphans else None
 
     def _hear(self, place: _Place) -> None:
@@ -295,27 +281,27 @@ class _Forking:
     ) -> None:
         try:
             if number in place.sessions:
-                raise _NoRoom(NOT_BEGUN)
+                raise NoRoom(NOT_BEGUN)
             if before in place.resting and place.resting[before][0] == name:
                 entry = place.resting.pop(before)[1]
             else:
-                entry = self._enter(name)
-        except _NoRoom as error:
+                entry = self._tallies.enter(name)
+        except NoRoom as error:
             place.tell(ENDED.pack(number, error.status))
             return
         descriptors = [self._tallies[name].descriptor, *descriptors]
-        process = self._use_spare(ENTRY.pack(entry) + ticket, descriptors)
+        process = self._spares.use(ENTRY.pack(entry) + ticket, descriptors)
         if not process:
             try:
                 process = self._fork(lambda: (ENTRY.pack(entry) + ticket, descriptors), name)
             except OSError:
-                self._leave(name, entry)
+                self._tallies.leave(name, entry)
                 place.tell(ENDED.pack(number, NOT_BEGUN))
                 return
         place.sessions[number] = process
         self._children[process] = _Child(place, number, name, entry)
 
-    def _fork(self, told: Callable[[], tuple[bytes, list[int]]], name: bytes = b"") -> int:
+    def _fork(self, told: Told, name: bytes = b"") -> int:
         """Fork a child that serves a session; return its process number. Raises OSError.
 
         told: returns, in the child, its entry and ticket, and its descriptors: of the tally and those that
@@ -338,77 +324,21 @@ class _Forking:
         finally:
             os._exit(status)
 
-    def _add_spare(self) -> None:
-        """Fork a child that waits for a ticket."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-        def told() -> tuple[bytes, list[int]]:
-            ours.close()
-            end_with_parent(self._pid, signal.SIGKILL)
-            name_process(SPARE)
-            if not select.select((theirs,), (), (), CALM)[0]:  # in a crowd, it would only take time
-                rehearse(self._open_sample, 1)
-            with theirs:
-                return socket.recv_fds(theirs, LONGEST, 1 + MOST_DESCRIPTORS)[:2]  # none: to end
-
-        with theirs:
-            try:
-                self._spares[self._fork(told)] = ours
-                self._pause = SOON
-            except OSError:
-                ours.close()
-                self._pause = LATER
-
-    def _use_spare(self, message: bytes, descriptors: list[int]) -> int:
-        """Give a spare child a ticket; return its process number, or 0 where there is none."""
-        while self._spares:
-            process, sock = self._spares.popitem()
-            with sock, contextlib.suppress(OSError):  # it has been killed
-                socket.send_fds(sock, [message], descriptors)
-                return process
-        return 0
-
-    def _enter(self, name: bytes) -> int:
-        """A place in the tally of a user for one more session. Raises _NoRoom."""
-        if len(self._children) + sum(len(one.resting) for one in self._places.values()) >= self._most:
-            raise _NoRoom(FULL)
-        try:
-            tally = self._tallies.get(name) or self._tallies.setdefault(name, Tally())
-        except OSError:
-            raise _NoRoom(NOT_BEGUN) from None
-        entry = tally.enter() if tally.count < max(1, self._most // 2) else None
-        if entry is None:
-            raise _NoRoom(USER_IS_FULL)
-        return entry
-
     def _forget(self, place: _Place, number: int) -> None:
         """Take a resting session's place back, if there is one of that number."""
         if number in place.resting:
-            self._leave(*place.resting.pop(number))
-
-    def _leave(self, name: bytes, entry: int) -> None:
-        tally = self._tallies[name]
-        tally.leave(entry)
-        if not tally.count:
-            tally.close()
-            del self._tallies[name]
+            self._tallies.leave(*place.resting.pop(number))
 
     def _let_go(self, name: bytes) -> None:
-        """In a new process: let go of what is the fork server's. name: of the user.
-
-        A session that could reach a spare child would choose what that serves.
-        """
+        """In a new process: let go of what is the fork server's. name: of the user."""
         with contextlib.suppress(OSError):
             score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
             os.write(score, OOM_SCORE)
             os.close(score)
-        for other, tally in self._tallies.items():
-            if other != name:
-                tally.close()
+        self._tallies.let_go(name)
         for place in self._places.values():
             place.sock.close()
-        for sock in self._spares.values():
-            sock.close()
+        self._spares.let_go()
 
     def become(self, ticket: Ticket) -> Ticket:
         """In a new process: take the name, the account and the limits of a session.
@@ -433,9 +363,7 @@ class _Forking:
     def _reap(self) -> None:
         """Say which sessions have ended."""
         for process, status in self._forked.ended():
-            if process in self._spares:
-                self._spares.pop(process).close()
-                self._pause = LATER
+            self._spares.ended(process)
             child = self._children.pop(process, None)
             if child is None:  # it was a spare one
                 continue
@@ -444,14 +372,7 @@ class _Forking:
                 self._tallies[child.name].clear(child.entry)
                 child.place.resting[child.number] = child.name, child.entry
             else:
-                self._leave(child.name, child.entry)
+                self._tallies.leave(child.name, child.entry)
             if child.place is not None:
                 del child.place.sessions[child.number]
                 child.place.tell(ENDED.pack(child.number, status))
-
-
-class _NoRoom(Exception):
-    """There can be no further process. status: what ENDED says of that."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status

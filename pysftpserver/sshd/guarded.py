@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Any, Protocol
 
-    from pysftpserver.service.turns import Turns
+    from pysftpserver.service.turns import Share, Turns
 
     class Owner(Protocol):
         """What is told of a connection. Each method may raise DisconnectError.
@@ -85,10 +85,12 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         transport.max_size = STRANGERS_READ  # type: ignore[attr-defined]
         self._exchanges = 0
         self._is_held = False
+        self._waits_for_turn = False
 
-    def trust(self) -> None:
-        """It has logged in."""
+    def trust(self, share: Share) -> None:
+        """It has logged in. share: of its user, in each round of the event loop."""
         self.is_stranger = False
+        self._share = share
         self._max_recv_pktlen = self._longest
         del self.wire.max_size  # type: ignore[attr-defined]
         self._inpbuf = Received(self._inpbuf)  # type: ignore[assignment]
@@ -114,8 +116,11 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         self._check_kept()
 
     def _recv_data(self) -> None:
-        if not self.is_stranger or self._transport is None:
-            self._work()
+        if self._transport is None:
+            return
+        if not self.is_stranger:
+            if not self._waits_for_turn and not self._share.take(self._work_in_round, self._work_later):
+                self._wait_for_turn()
             return
         if not self.owner.turns.is_free():
             self._transport.pause_reading()
@@ -127,18 +132,46 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         if self._transport is not None and not self._is_held:
             self._transport.resume_reading()
 
+    def _work_in_round(self) -> None:
+        """Work on what has come, as long as the user's share of the round lasts."""
+        received = self._inpbuf
+        assert isinstance(received, Received)
+        received.until, received.has_ended = self._share.until(), False
+        self._waits_for_turn = False
+        try:
+            self._work()
+        finally:
+            received.until = None
+        if received.has_ended and self._transport is not None:
+            self._share.wait(self._work_later)
+            self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Receive nothing until it is its turn."""
+        self._waits_for_turn = True
+        self._hold(True)
+
+    def _work_later(self) -> None:
+        if self._transport is not None:
+            with self.outgoing:
+                self._work_in_round()
+            self._check_kept()
+
     def _work(self) -> None:
         """Work on what has come."""
         super()._recv_data()
-        if self._transport is None:
+        if self._transport is not None:
+            # More than one packet: asyncssh is still at work on another.
+            self._hold(len(self._inpbuf) > self._max_recv_pktlen + SLACK)
+
+    def _hold(self, is_held: bool) -> None:
+        """Receive nothing for now, or go on."""
+        if is_held == self._is_held or self._transport is None:
             return
-        # More than one packet: asyncssh is still at work on another.
-        is_behind = len(self._inpbuf) > self._max_recv_pktlen + SLACK
-        if is_behind and not self._is_held:
-            self._is_held = True
+        self._is_held = is_held
+        if is_held:
             self._transport.pause_reading()
-        elif self._is_held and not is_behind:
-            self._is_held = False
+        else:
             self._transport.resume_reading()
 
     def _check_kept(self) -> None:

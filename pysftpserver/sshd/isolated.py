@@ -61,13 +61,19 @@ OWN_LIMITS = ("max_handles", "session_memory")  # that a session says it has rea
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
+def _at_once(work: Callable[[], None]) -> bool:
+    work()
+    return True
+
+
 class IsolatedSession:
     """Serves a channel by a process.
 
     log: the session's. files: more that the process needs, which are closed here. on_limit: called with the
     name of a limit that it has reached. on_end: called with what was counted of requests; why the process was
     ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
-    before: the session that goes on in this one, or None.
+    before: the session that goes on in this one, or None. take: does work when it is the user's turn, and
+    returns whether that was at once.
     Raises OSError where there are no descriptors left.
     """
 
@@ -83,8 +89,10 @@ class IsolatedSession:
         on_limit: Callable[[str], None],
         on_end: Callable[[dict[str, dict[str, float]], str | None, bool], None],
         before: IsolatedSession | None = None,
+        take: Callable[[Callable[[], None]], bool] = _at_once,
     ) -> None:
         self._channel = channel
+        self._take = take
         self._forker = forker
         self._log = log
         self._on_limit = on_limit
@@ -98,6 +106,7 @@ class IsolatedSession:
         self._idle_at = (-1, -1)  # what it had moved of them when it was idle
         self._status: int | None = None
         self._reads = False
+        self._waits = False  # for the user's turn, to read
         self.at_eof = False  # the client's
         self._is_silent = False  # the session has sent all that it will
         self._is_closed = False
@@ -195,7 +204,7 @@ class IsolatedSession:
 
     def _read_or_not(self) -> None:
         """Read from the session as long as the client takes what it says."""
-        wants = not (self._is_closed or self._is_silent or self._channel.takes_no_more())
+        wants = not (self._is_closed or self._is_silent or self._waits or self._channel.takes_no_more())
         if wants and not self._reads:
             self._loop.add_reader(self._data.fileno(), self._on_readable)
         elif self._reads and not wants:
@@ -203,6 +212,15 @@ class IsolatedSession:
         self._reads = wants
 
     def _on_readable(self) -> None:
+        if not self._take(self._read):
+            self._waits = True
+            self._read_or_not()
+
+    def _read(self) -> None:
+        self._waits = False
+        if self._is_closed or self._is_silent or self._channel.takes_no_more():
+            self._read_or_not()
+            return
         try:
             data = self._data.recv(AT_ONCE)
         except BlockingIOError:

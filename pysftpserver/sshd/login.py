@@ -13,6 +13,7 @@ from dataclasses import replace
 import asyncssh
 
 from pysftpserver.people import methods
+from pysftpserver.people.checks import code_fault, is_password
 from pysftpserver.people.keys import fingerprint
 from pysftpserver.people.lookups import NoAnswer, is_looked_up
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
@@ -20,7 +21,6 @@ from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.attempts import Attempts
 from pysftpserver.sshd.authorities import Principals
 from pysftpserver.sshd.certificates import FORCED, BadCertificate, is_certificate, parse
-from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.refusals import Refusals
 
 TYPE_CHECKING = False
@@ -307,7 +307,7 @@ class Login:
             return False
         user, is_accepted = await self._find(name, PASSWORD, password=password)
         hash = user.password if user is not None else None
-        is_right = await is_password(self._server, self._client, hash, password) or is_accepted
+        is_right = await self._is_hash_of(hash, password) or is_accepted
         fault = self._fault(user, PASSWORD)
         if user is not None and not fault:
             if not user.password and not is_accepted:
@@ -319,6 +319,11 @@ class Login:
                 return True
         self._failed_try(f"{fault}, password" if fault else "wrong password")
         return False
+
+    async def _is_hash_of(self, hash: str | None, password: str) -> bool:
+        """Whether a password has that hash; None takes as long as any."""
+        client = self._client
+        return await is_password(self._server.passwords, client.network, hash, password, client.tell)
 
     async def _may_try(self) -> bool:
         """Wait for one more attempt; whether the connection goes on."""
@@ -376,7 +381,7 @@ class Login:
             if not fault:
                 self._right = TOTP, user
                 return True
-        await is_password(self._server, self._client, None, code)
+        await self._is_hash_of(None, code)
         self._failed_try(fault)
         return False
 

@@ -31,6 +31,7 @@ from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.notifying import Life
 from pysftpserver.service.rereading import Rereading
+from pysftpserver.service.shared import Shared
 from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
@@ -38,7 +39,6 @@ from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.forker import Forker
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
-from pysftpserver.sshd.shared import Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,11 +151,12 @@ def run(
     again: Callable[[], ServerSettings],
     storages: UserStorages,
     fork_server: ForkServer | None,
+    web_argv: Sequence[str] = (),
 ) -> int:
     """Serve until a signal comes; return the exit status.
 
     again: reads the settings anew, for SIGHUP. fork_server: for the processes of sessions; None: they have
-    none. Raises BadInput.
+    none. web_argv: runs pysftpweb. Raises BadInput.
     """
     check(settings)
     try:
@@ -171,7 +172,7 @@ def run(
     serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
     sockets = serving.listening_sockets(settings.listen_address, settings.port, settings.workers)
     serving.log_addresses(list(itertools.chain(*sockets)), service.log)
-    with LocalEndpoints(settings, service.log) as service.endpoints, pid_in(settings.pid_file):
+    with LocalEndpoints(settings, service.log, web_argv) as service.endpoints, pid_in(settings.pid_file):
         signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
         heed_held_hangup()
         if len(sockets) == 1:
@@ -302,6 +303,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         service.life.stopping()
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
+    service.endpoints.stopping()
     await server.stop()
     await service.endpoints.close()
     if forker is not None:

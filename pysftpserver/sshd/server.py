@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections import deque
 from dataclasses import replace
 from functools import partial
 
@@ -27,9 +28,10 @@ from pysftpserver.service.fair import FairThreads
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
-from pysftpserver.service.turns import Turns
+from pysftpserver.service.turns import Rounds, Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.banning import Banning
@@ -40,7 +42,6 @@ from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
-from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 from pysftpserver.sshd.window import Windows
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
+NOTES = 100  # of connections that were refused or ended, which pysftpctl and operators may ask for
 CLOSING = 5.0  # seconds for closing what sessions have open
 RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
 KEEPALIVES = 3  # requests without an answer that end a connection
@@ -98,6 +100,7 @@ class Server:
         self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.turns = Turns(settings.login_share / 100, lambda: self.refused("login_share"))
+        self.rounds = Rounds()
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
@@ -107,6 +110,7 @@ class Server:
         self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
         self.metrics = Metrics(settings.metrics_users if settings.metrics is not None else 0)
         self.connections = Members()
+        self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES)  # what was said of connections, and when
         self.banning = Banning(self, shared, process)
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here
@@ -131,6 +135,7 @@ class Server:
         self._forker = forker
         self._in_thread = in_thread
         self._may_rest = may_rest
+        self.own_web_socket: str | None = None  # of a pysftpweb that this server runs
         self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
@@ -153,6 +158,11 @@ class Server:
                 )
             )
         self._idle_check = asyncio.create_task(self._end_idle())
+
+    @property
+    def web_socket(self) -> str | None:
+        """Where links for browsers are asked for."""
+        return self.settings.web_socket or self.own_web_socket
 
     def greet(self, greeting: Greeting) -> None:
         """Show this to clients that come from now on."""
@@ -305,7 +315,8 @@ class Server:
         """A session that is a process. before: what it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
         ticket = replace(ticket, root=None if before is None else before.root)
-        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before)
+        take = self.rounds.of(ticket.user.name).take
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before, take)
 
     def _on_end(
         self,

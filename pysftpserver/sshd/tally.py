@@ -13,6 +13,7 @@ import os
 import sys
 
 from pysftpserver.pysftpexceptions import SFTPLimitReached
+from pysftpserver.sshd.orders import FULL, NOT_BEGUN, USER_IS_FULL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,51 @@ class Tally:
     def close(self) -> None:
         """Close the memory here."""
         os.close(self.descriptor)
+
+
+class NoRoom(Exception):
+    """There can be no further session. status: what ENDED says of that."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class Tallies:
+    """The tallies of all users with sessions. most: maximum number of sessions; one user may have half."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tallies: dict[bytes, Tally] = {}
+
+    def __getitem__(self, name: bytes) -> Tally:
+        return self._tallies[name]
+
+    def enter(self, name: bytes) -> int:
+        """A place in the tally of a user for one more session. Raises NoRoom."""
+        if sum(one.count for one in self._tallies.values()) >= self._most:
+            raise NoRoom(FULL)
+        try:
+            tally = self._tallies.get(name) or self._tallies.setdefault(name, Tally())
+        except OSError:
+            raise NoRoom(NOT_BEGUN) from None
+        entry = tally.enter() if tally.count < max(1, self._most // 2) else None
+        if entry is None:
+            raise NoRoom(USER_IS_FULL)
+        return entry
+
+    def leave(self, name: bytes, entry: int) -> None:
+        """A session of a user has ended."""
+        tally = self._tallies[name]
+        tally.leave(entry)
+        if not tally.count:
+            tally.close()
+            del self._tallies[name]
+
+    def let_go(self, name: bytes) -> None:
+        """In a new process: close those of other users."""
+        for other, tally in self._tallies.items():
+            if other != name:
+                tally.close()
 
 
 class Share:

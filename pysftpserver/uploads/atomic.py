@@ -22,6 +22,7 @@ import time
 from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID, S_IXGRP
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.host.linux import rename_noreplace
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
@@ -113,7 +114,7 @@ class Upload(TemporaryFile):
     def rename(self) -> None:
         self.check_root()
         if not self._has_its_name():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         ends = {"src_dir_fd": self.directory, "dst_dir_fd": self.directory}
         if not self.exclusive:
             os.rename(self.temporary, self.name, **ends)
@@ -221,12 +222,12 @@ class AtomicUploads(SFTPServerStorage):
     def _open_again(self, upload: Upload, flags: int) -> int:
         """Another handle of an upload."""
         if flags & os.O_EXCL and flags & os.O_CREAT:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         how = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(upload.temporary, how, dir_fd=upload.directory)
         try:
             if not os.path.samestat(os.fstat(descriptor), os.fstat(upload.handle)):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))  # a client has put it there
+                raise os_error(errno.ENOENT)  # a client has put it there
             if flags & os.O_TRUNC:
                 os.ftruncate(descriptor, 0)
         except BaseException:
@@ -248,7 +249,7 @@ class AtomicUploads(SFTPServerStorage):
                 self.lstat(path)
             except FileNotFoundError:
                 return None
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         try:
             return super().open(path, flags & ~(os.O_TRUNC | os.O_CREAT), 0)
         except FileNotFoundError:
@@ -260,7 +261,7 @@ class AtomicUploads(SFTPServerStorage):
         # Links are followed now: the file that a link leads to is replaced, and not the link.
         parent, _, name = self._final(path).rpartition(b"/")
         if not path or not name:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
             self._look_once(parent or b"/")
@@ -316,7 +317,7 @@ class AtomicUploads(SFTPServerStorage):
             except BaseException:
                 _unlink_and_close(directory, name, descriptor)
                 raise
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise os_error(errno.EAGAIN)
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
         try:

@@ -10,9 +10,11 @@ import hmac
 import logging
 import urllib.parse
 
+from pysftpserver.http import SEND, SEND_FILE, ReplyBroken
+from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.web.proxies import Front, host_of
-from pysftpserver.web.session import COOKIES, Sessions, cookie_name
+from pysftpserver.web.session import COOKIES, Sessions, TooMany, cookie_name
 from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
 
 TYPE_CHECKING = False
@@ -20,14 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Protocol
 
+    from pysftpserver.http.arriving import Arriving
     from pysftpserver.web.config import WebSettings
+    from pysftpserver.web.guarding import Guard
     from pysftpserver.web.session import Session
 
     class Part(Protocol):
         """A part of the door, below one name. needs_login: whether strangers are sent to the login.
 
         is_for_programs: whether it answers programs that have no cookies and send no forms of ours; it then
-        checks who asks, and that a page of somebody else's did not make the request.
+        checks who asks.
         """
 
         needs_login: bool
@@ -55,16 +59,30 @@ HEADERS = {
 }
 #: Over HTTPS, browsers use nothing else for this host from then on.
 STRICT = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
+CLOSE = (("Connection", "close"),)
+#: Of what a storage says, by the words of the audit log.
+STATUSES = {
+    "NO_SUCH_FILE": 404,
+    "PERMISSION_DENIED": 403,
+    "BAD_MESSAGE": 400,
+    "OP_UNSUPPORTED": 501,
+    "NO_CONNECTION": 503,
+}
 BROKEN = "Something went wrong here; the log of the server says what."
 
 
 class Application:
     """Call it as WSGI servers do. parts: by the first name of a path.
 
-    show: makes the reply to a request that is refused.
+    guard: whose requests are answered. show: makes the reply to a request that is refused. user_of_program:
+    as Welcome has it.
     """
 
-    def __init__(self, values: WebSettings, sessions: Sessions, parts: dict[bytes, Part]) -> None:
+    def __init__(
+        self, values: WebSettings, sessions: Sessions, parts: dict[bytes, Part], guard: Guard | None = None
+    ) -> None:
+        self._guard = guard
+        self.user_of_program: Callable[[str], str | None] = lambda authorization: None
         self._values = values
         self._front = Front(values)
         self.running = Running()
@@ -78,44 +96,54 @@ class Application:
         is_taken = self.running.begin()
         body: Iterable[bytes] = ()
         try:
-            reply, is_secure = self._reply(environ, is_taken)
-            body = reply.start(start_response, STRICT if is_secure else HEADERS)
+            reply, request = self._reply(environ, is_taken)
+            body = reply.start(start_response, STRICT if request.is_secure else HEADERS)
             if is_taken:
-                body = _Body(body, self.running.end)
+                body = _Body(body, request.session, self.running.end)
             return body
         finally:
             if is_taken and not isinstance(body, _Body):
                 self.running.end()
 
-    def _reply(self, environ: dict[str, Any], is_taken: bool) -> tuple[Reply, bool]:
-        """The reply, and whether it goes over HTTPS. is_taken: False while the server is stopping."""
+    def _reply(self, environ: dict[str, Any], is_taken: bool) -> tuple[Reply, Request]:
+        """The reply, and what it is for. is_taken: False while the server is stopping."""
         request = Request(environ)
         try:
             self._front.apply(environ)
             request = Request(environ)
+            if self._guard is not None and not self._guard.is_let_in(request.address):
+                raise Refusal(403, "Requests from your network are not answered.", CLOSE)
             if not is_taken:
-                raise Refusal(503, "The server is stopping.", [("Retry-After", "5"), ("Connection", "close")])
+                raise Refusal(503, "The server is stopping.", [("Retry-After", "5"), *CLOSE])
             ident = request.cookie(cookie_name(request))
-            request.session = self.sessions.find(ident) if ident is not None else None
-            return self._answer(request), request.is_secure
+            session = self.sessions.find(ident) if ident is not None else None
+            if session is not None:
+                bind(request, session)
+            return self._answer(request), request
+        except TooMany:
+            return self.show(request, Refusal(503, "There are too many sessions; try again later.")), request
+        except FileProblem as error:
+            refusal = Refusal(STATUSES.get(error.result, 500), f"{error}.")
+            return self.show(request, refusal), request
         except Refusal as refusal:
-            return self.show(request, refusal), request.is_secure
+            return self.show(request, refusal), request
         except Exception:
             log.exception("%s: %s of %s has failed", request.address, request.method[:32], request.shown)
-            return self.show(request, Refusal(500, BROKEN)), request.is_secure
+            return self.show(request, Refusal(500, BROKEN)), request
 
-    def user_of(self, cookies: str) -> str | None:
-        """The name of the user whose session a request's cookies name. Never waits."""
-        for name in COOKIES:
+    def user_of(self, arriving: Arriving) -> str | None:
+        """The name of the user whose request it is: by cookie, or by password. Never waits."""
+        cookies = arriving.cookies()
+        for name in COOKIES if cookies else ():
             ident = cookie_in(cookies, name)
             if ident is not None and (user := self.sessions.user_of(ident)) is not None:
                 return user
-        return None
+        return self.user_of_program(arriving.authorization())
 
     def _answer(self, request: Request) -> Reply:
         _, _, path = request.path.partition(b"/")
         name, slash, rest = path.partition(b"/")
-        if not name and request.method == "OPTIONS":
+        if name in (b"", b"*") and request.method == "OPTIONS":
             name = b"dav"  # Windows asks the root of the host whether there is WebDAV
         if not name:
             return redirect(request, self.home)
@@ -127,7 +155,7 @@ class Application:
                 query = urllib.parse.urlencode({"to": request.path})
                 return redirect(request, self.login, query=query)
             raise Refusal(403, "Log in first.")
-        if not part.is_for_programs and request.method not in CHANGES_NOTHING:
+        if request.method not in CHANGES_NOTHING:
             self._check_origin(request)
         return part.answer(request, slash + rest)
 
@@ -144,15 +172,60 @@ class Application:
             raise Refusal(403, "This was sent by a page of another site.")
 
 
-class _Body:
-    """The body of a reply. ended: called once, when it was sent or will not be."""
+def bind(request: Request, session: Session) -> None:
+    """Let a request be of a session: what it receives and sends breaks off at the end of that one."""
 
-    def __init__(self, body: Iterable[bytes], ended: Callable[[], None]) -> None:
+    def while_it_goes_on(send: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*arguments: Any) -> Any:
+            if session.is_over:
+                raise ReplyBroken("the session has ended")
+            return send(*arguments)
+
+        return checked
+
+    request.session = session
+    environ = request.environ
+    environ["wsgi.input"] = _Input(environ["wsgi.input"], session)
+    for name in (SEND, SEND_FILE):
+        if name in environ:
+            environ[name] = while_it_goes_on(environ[name])
+
+
+class _Input:
+    """The body of a request, while its session goes on."""
+
+    def __init__(self, body: Any, session: Session) -> None:
         self._body = body
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        """What reads the body. Raises Refusal."""
+        if self._session.is_over:
+            raise Refusal(403, "Log in first.")
+        return getattr(self._body, name)
+
+
+class _Body:
+    """The body of a reply. session: it breaks off at the end of this one. ended: called once, when it was
+    sent or will not be.
+    """
+
+    def __init__(self, body: Iterable[bytes], session: Session | None, ended: Callable[[], None]) -> None:
+        self._body = body
+        self._session = session
         self._ended: Callable[[], None] | None = ended
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        session = self._session
+        if session is None or session.is_over or isinstance(self._body, list):  # it may be its last page
+            return iter(self._body)
+        return self._while_it_goes_on(session)
+
+    def _while_it_goes_on(self, session: Session) -> Iterator[bytes]:
+        for piece in self._body:
+            if session.is_over:
+                raise ReplyBroken("the session has ended")
+            yield piece
 
     def close(self) -> None:
         """WSGI servers call this at the end of every reply."""

@@ -20,6 +20,7 @@ from pysftpserver.service.settings import (
     PORT,
     Kind,
     Setting,
+    StrangerSettings,
     networks,
     optional,
     seconds,
@@ -42,7 +43,7 @@ def _url(text: str) -> str:
 
 
 # fmt: off
-class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one address, where others have several
+class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: ignore[misc]  # one address only
     """The settings of pysftpweb."""
 
     login_grace = None  # type: ignore[assignment]  # who has not logged in is asked for nothing

@@ -190,11 +190,10 @@ class _Transfer:
         failure = None
         while todo:
             old, new, depth = todo.pop()
-            links = tree.links_in(old)
             for entry in list(tree.entries(old)):
                 below = new + b"/" + entry.name
                 try:
-                    if entry.name in links:
+                    if entry.is_link:
                         tree.make_link(below, tree.link_at(entry.path) or b"")
                     elif not entry.is_directory:
                         tree.copy_file(entry.path, below, STEP)

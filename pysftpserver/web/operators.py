@@ -17,6 +17,7 @@ from pysftpserver.people.users import User
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.web import operators_pages as pages
 from pysftpserver.web.application import CSRF, check_csrf
+from pysftpserver.web.guarding import Guard
 from pysftpserver.web.history import Watch
 from pysftpserver.web.html import Messages
 from pysftpserver.web.links import LinkPage, Links
@@ -70,7 +71,9 @@ class Operators:
         self._people = people
         self._managing = managing
         self._trail = Trail(decide)
-        self._reception = None if people is None else Reception(OperatorSettings(), people)  # type: ignore[arg-type]
+        self._reception: Reception | None = None
+        if people is not None:
+            self._reception = Reception(values, people, Guard(values), rules=OperatorSettings())
         self._links: Links[str] = Links()
         self._link = LinkPage(f"{PATH}/link", self._links, lambda name: name, self._begin_by_link)
         self._messages = Messages()

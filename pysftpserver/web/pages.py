@@ -259,9 +259,7 @@ def note(
     session: Session, request: str, path: bytes, error: FileProblem | None = None, **details: Any
 ) -> None:
     """Write a record into the audit log of a session."""
-    record = getattr(session, "note", None)
-    if record is not None:
-        record(request, "OK" if error is None else error.result, path=path, **details)
+    session.note(request, path, error=error, **details)
 
 
 def path_in(rest: bytes) -> bytes:

@@ -5,13 +5,19 @@ What may not enter: what parts answer, concrete storages.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 
 from pysftpserver.people.file_users import FileUsers
+from pysftpserver.people.lookups import Lookup, source_of
 from pysftpserver.people.users import Visit
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service import pythonlogs
+from pysftpserver.service.audit import AuditTrail
 from pysftpserver.web.application import Application
 from pysftpserver.web.dav import Dav
+from pysftpserver.web.guarding import Guard
 from pysftpserver.web.html import show_refusal
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 LOG = pythonlogs.sftp_log(log)
+SWEEP = 1.0  # seconds between two looks for sessions that are over
 
 
 class Door:
@@ -56,16 +63,20 @@ class Door:
     ) -> None:
         self.values = values
         self.sessions = Sessions(values)
-        self.people = People(lambda: _directory(values))
+        source = source_of(values)
+        lookup = None if source is None else Lookup(source, values)
+        self.people = People(lambda: _directory(values), lookup)
+        self.trail = AuditTrail(values.audit, values.audit_chain, LOG)
         self._storages = storages
-        self.reception = Reception(values, self.people)
-        self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.guard = Guard(values)
+        self.reception = Reception(values, self.people, self.guard, self._refused)
+        self.welcome = Welcome(self.reception, self.sessions, self._open, self.trail, self.people.is_current)
         self.files = Files(values)
         self.links = LinkedLogins(values, self.people, self.welcome)
         self.state = State(values.state)
         self.uploads = Uploads(self.files, self.state.secret("uploads"))
         self.shares = Shares(self.state)
-        self.visitors = Visitors(values, self.shares, self.people, self._open)
+        self.visitors = Visitors(values, self.shares, self.people, self._open, self.trail)
         self.operators = self._operators(rule_of)
         self.application = Application(
             values,
@@ -76,13 +87,15 @@ class Door:
                 b"upload": self.uploads,
                 b"shares": Sharing(values, self.shares),
                 b"s": self.visitors,
-                b"login": Login(self.welcome),
+                b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"dav": Dav(values, self.welcome, self.state),
                 b"link": self.links.page,
                 **({b"operators": self.operators} if self.operators is not None else {}),
-                b"dav": Dav(values, self.welcome),
             },
+            self.guard,
         )
+        self.application.user_of_program = self.welcome.user_of_program
         self.application.show = show_refusal
         if self.operators is not None:
             self.operators.is_stopping = self.application.running.closed.is_set
@@ -107,21 +120,39 @@ class Door:
         visit = Visit(**{**vars(user), "address": address})
         return self._storages.of(visit)
 
+    def _refused(self, name: str, address: str, port: int | None, why: str) -> None:
+        """Record a login that is refused; it stays refused where that fails."""
+        with contextlib.suppress(SFTPSessionEnd):
+            self.trail.of(name, address, port).note("login", "PERMISSION_DENIED", message=why)
+
     def start(self) -> None:
         """Load the users. Raises DirectoryError."""
-        self.people.start(lambda name: self.sessions.sweep(self.people.is_current))
+        self.people.start(lambda name: self.sessions.changed(name, self.people.is_current))
+        threading.Thread(target=self._sweep, name="sweeper", daemon=True).start()
         if self.operators is not None:
             self.operators.start()
 
+    def _sweep(self) -> None:
+        while not self.application.running.closed.wait(SWEEP):
+            self.sessions.sweep(self.people.is_current)
+
+    def reload(self) -> None:
+        """Apply settings that have changed, and go on in the audit log of that name. Raises BadInput."""
+        self.guard.apply()
+        self.reception.apply()
+        self.trail.reopen()
+
     def close(self) -> None:
         """End all sessions."""
+        self.application.running.close()
         self.uploads.close()
         self.files.deletions.close()
         self.links.close()
         if self.operators is not None:
             self.operators.close()
         for session in self.sessions.all():
-            self.sessions.end(session)
+            self.sessions.end(session, "the server has stopped")
+        self.reception.close()
         self.people.close()
         self.state.close()
 
@@ -166,7 +197,7 @@ def serve(
 
     server = Server(values, door.application, "pysftpweb", log, context)
     url = running.listen(server, values)
-    door.links.start(values.url or url)
+    door.links.start(url)
 
     def reload() -> None:
         new = load()
@@ -179,6 +210,7 @@ def serve(
         for name in values.take_over(new):
             log.error("%s has changed: restart the server for that", name)
         pythonlogs.set_up(log, "pysftpweb", values)
+        door.reload()
 
     running.serve(server, door.application.running, log, LOG, url, reload, lambda: values.drain_seconds)
     door.close()

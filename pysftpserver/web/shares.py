@@ -9,13 +9,12 @@ import contextlib
 import posixpath
 import urllib.parse
 
-from pysftpserver.failures import BadInput
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
-from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import (
+    count_text,
     element,
     error_page,
     hidden,
@@ -95,10 +94,7 @@ class Sharing:
         """What is to be shared. text: its path, as forms have it. Raises Refusal, FileProblem."""
         path = path_in(urllib.parse.unquote_to_bytes(text))
         with contextlib.ExitStack() as opened:
-            try:
-                tree = Tree(opened.enter_context(session.storage()))
-            except (OSError, ValueError, SFTPException, BadInput):
-                raise Refusal(503, "Your files cannot be reached now; try again later.") from None
+            tree = Tree(opened.enter_context(session.storage()))
             with as_problems():
                 path = tree.storage.realpath(path)
             found = tree.find(path)
@@ -117,9 +113,9 @@ class Sharing:
             )
             radios = (
                 element(
-                    "p",
+                    "label",
                     element("input", type="radio", name="kind", id=kind, value=kind, checked=kind == READ),
-                    element("label", words, for_=kind),
+                    words,
                 )
                 for kind, words in choices
             )
@@ -173,7 +169,7 @@ class Sharing:
             raise Refusal(409, "You have too many shared links; revoke some first.") from None
         note(session, "share", path, share=share.id, kind=kind, expires=share.expires)
         address = self._root(request) + f"/s/{secret}/"
-        link = element("a", address, href=address)
+        link = element("a", "Open the link", href=address)
         field = element("input", id="link", value=address, readonly=True, size=60)
         return page(
             request,
@@ -237,7 +233,7 @@ class Sharing:
         name = _name_of(share.path)
         place = quoted(request.place + b"/files" + (posixpath.dirname(share.path).rstrip(b"/")) + b"/")
         used = share.uploads if share.kind == DROP else share.downloads
-        count = f"{used:,}" if share.most is None else f"{used:,} of {share.most:,}"
+        count = f"{used:,} of {share.most:,} times" if share.most else count_text(used, "time", "times")
         form = element(
             "form",
             token(session),
@@ -251,7 +247,7 @@ class Sharing:
             element("th", element("a", name, href=place), scope="row", class_="name"),
             element("td", _purpose(share)),
             element("td", count),
-            element("td", time_element(share.expires)),
+            element("td", "until ", time_element(share.expires)),
             element("td", form),
         )
 
@@ -276,5 +272,5 @@ def _purpose(share: Share) -> str:
 
 
 def _facts(share: Share) -> Markup:
-    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), " (UTC). ")
+    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), ". ")
     return element("p", *words, f"Its number in the logs is {share.id}.", class_="facts")

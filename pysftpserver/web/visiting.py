@@ -28,7 +28,6 @@ from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
 from pysftpserver.web.html import element, error_page, message, page
 from pysftpserver.web.pages import STATUSES
-from pysftpserver.web.session import Session
 from pysftpserver.web.sharing import DROP
 from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
+    from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.html import Markup
     from pysftpserver.web.people import People
@@ -53,7 +53,10 @@ HASHING = 2  # passwords that are compared at the same time
 
 
 class Visitors:
-    """The part of the door for shared links. open_storage: opens the storage of a user for an address."""
+    """The part of the door for shared links.
+
+    open_storage: opens the storage of a user for an address. trail: makes the audit logs of visits.
+    """
 
     needs_login = False
     is_for_programs = False
@@ -64,7 +67,9 @@ class Visitors:
         shares: Shares,
         people: People,
         open_storage: Callable[[User, str], SFTPAbstractServerStorage],
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self.values = values
         self.shares = shares
         self.crowd = Crowd()
@@ -77,6 +82,12 @@ class Visitors:
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show or send what a link is for, or receive a file."""
+        reply = self._whole_answer(request, rest)
+        reply.headers.append(("X-Robots-Tag", "noindex, nofollow"))
+        return reply
+
+    def _whole_answer(self, request: Request, rest: bytes) -> Reply:
+        """The same with a page for what is refused."""
         try:
             return self._answer(request, rest)
         except Refusal as refusal:
@@ -104,15 +115,15 @@ class Visitors:
         with contextlib.ExitStack() as opened:
             most = max(FEWEST, self.values.threads // PART)
             opened.callback(self.crowd.enter((("of", share.user_id), most)))
-            session = Session(owner, request.address, lambda: self._open(owner, request.address))
-            opened.callback(session.end)
             try:
-                storage = opened.enter_context(session.storage())
+                storage = self._open(owner, request.address)
             except (OSError, ValueError, SFTPException, BadInput) as error:
                 log.error("%s: the storage for the shared link %s: %s", share.user, share.id, error)
                 raise Refusal(503, "The files cannot be reached now; try again later.") from None
+            opened.callback(storage.release)
             tree = ConfinedTree(storage, share.path)
-            guest = Guest(request, session, self.shares, share, tree, self.crowd, opened)
+            audit = self._trail.of(share.user, request.address, request.port)
+            guest = Guest(request, self.shares, share, tree, self.crowd, audit, opened)
             if share.kind == DROP and self.values.read_only:
                 raise Refusal(403, "Nothing can be stored here at the moment.")
             reply = guest.drop(below) if share.kind == DROP else guest.read(below)
@@ -181,7 +192,7 @@ class Visitors:
                 autofocus=True,
                 autocomplete="off",
             ),
-            element("button", "Open", class_="primary"),
+            element("p", element("button", "Open", class_="primary")),
             method="post",
             action=quoted(place),
         )

@@ -9,12 +9,17 @@ import base64
 import binascii
 import hashlib
 import html
+import logging
 import secrets
 import threading
 import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
-from pysftpserver.web.application import CSRF, check_csrf
-from pysftpserver.web.session import Session, cookie_name
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.service.throttle import network_of
+from pysftpserver.web.application import CSRF, bind, check_csrf
+from pysftpserver.web.session import Session, TooMany, cookie_name
 from pysftpserver.web.wire import HTML, Refusal, Reply, redirect
 
 TYPE_CHECKING = False
@@ -23,14 +28,19 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
+    from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.logins import Reception
     from pysftpserver.web.session import Sessions
     from pysftpserver.web.wire import Request
 
     OpenStorage = Callable[[User, str], SFTPAbstractServerStorage]
 
+log = logging.getLogger("pysftpserver.web")
 MOST_FORM = 16384  # bytes
-KEPT = 300.0  # seconds that a right password is not compared again, for clients that have no cookies
+KEPT_FOR = 300.0  # seconds that a right password is not compared again, for clients that have no cookies
+MOST_PROGRAMS = 10_000  # right passwords of such clients
+MOST_NETWORKS = 16  # of one of them
+RETRY = (("Retry-After", "60"),)
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Log in</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -49,65 +59,111 @@ PAGE = """<!doctype html>
 
 
 class Welcome:
-    """Begins sessions. open_storage: opens the storage of a user who comes from an address."""
+    """Begins sessions. open_storage: opens the storage of a user who comes from an address. trail: the audit
+    log. is_current: whether a user may still have sessions.
+    """
 
-    def __init__(self, reception: Reception, sessions: Sessions, open_storage: OpenStorage) -> None:
+    def __init__(
+        self,
+        reception: Reception,
+        sessions: Sessions,
+        open_storage: OpenStorage,
+        trail: AuditTrail,
+        is_current: Callable[[User], bool],
+    ) -> None:
         self._reception = reception
         self._sessions = sessions
         self._open = open_storage
+        self._trail = trail
+        self._is_current = is_current
         self._secret = secrets.token_bytes(32)
-        self._known: dict[bytes, tuple[str, float]] = {}  # id of a session and when, by what was sent
+        self._known: OrderedDict[bytes, _Program] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self, user: User, address: str) -> Session:
-        """Begin a session of a user who has shown who that is."""
-        session = Session(user, address, lambda: self._open(user, address))
-        self._sessions.add(session)
+    def begin(self, user: User, address: str, port: int | None = None, by: str = "link") -> Session:
+        """Begin a session of a user who has shown who that is. by: how. Raises Refusal."""
+        audit = self._trail.of(user.name, address, port)
+        session = Session(user, address, lambda: self._open(user, address), audit)
+        try:
+            audit.note("login", by=by)
+            self._sessions.add(session)
+        except SFTPSessionEnd:  # the log says what was not recorded
+            raise Refusal(503, "The server cannot begin sessions now.") from None
+        except TooMany:
+            audit.note("end", "FAILURE", message="too many sessions (max_sessions)")
+            log.error(
+                "%s: the login of %s is refused: there are %d sessions (max_sessions)",
+                *(address, user.name, len(self._sessions)),
+            )
+            raise Refusal(503, "There are too many sessions; try again later.", RETRY) from None
+        log.info("%s: %s has logged in by %s, session %s", address, user.name, by, session.label)
         return session
 
     def log_in(self, request: Request, name: str, password: str, code: str) -> Session:
         """Begin a session. Raises Refusal."""
-        return self.begin(self._reception.log_in(name, password, code, request.address), request.address)
+        user = self._reception.log_in(name, password, code, request.address, request.port)
+        return self.begin(
+            user, request.address, request.port, "password and code" if user.totp else "password"
+        )
+
+    # --- programs -----------------------------------------------------------------------------------------
 
     def of_program(self, request: Request) -> Session:
         """The session of a client that sends name and password with each request. Raises Refusal(401)."""
-        if request.session is not None:
-            return request.session
-        name, password = self._basic(request)
-        sent = hashlib.blake2b(f"{len(name)}:{name}{password}".encode(), key=self._secret).digest()
+        if request.session is None:
+            bind(request, session := self._of_program(request))
+            return session
+        return request.session
+
+    def _of_program(self, request: Request) -> Session:
+        given = _basic(request.header("Authorization"))
+        if given is None:
+            raise _unknown()
+        sent, network = self._digest(given), network_of(request.address)
+        program = self._program(sent)
+        found = self._sessions.find(program.sessions.get(network, "")) if program is not None else None
+        if found is not None:
+            return found
+        try:
+            if program is not None and program.user.is_welcome(request.address):
+                session = self.begin(program.user, request.address, request.port, "password")
+            else:
+                session = self.log_in(request, *given, "")
+        except Refusal as refusal:
+            if refusal.status != 403:
+                raise
+            raise _unknown() from None
         with self._lock:
-            ident, since = self._known.get(sent, ("", 0.0))
-        session = self._sessions.find(ident) if time.monotonic() - since < KEPT else None
-        if session is None or session.network != request.address and session.address != request.address:
-            try:
-                session = self.log_in(request, name, password, "")
-            except Refusal as refusal:
-                if refusal.status != 403:
-                    raise
-                raise self._unknown() from None
-            with self._lock:
-                self._known[sent] = session.id, time.monotonic()
-                while len(self._known) > 10_000:
-                    del self._known[next(iter(self._known))]
+            program = self._known.setdefault(sent, _Program(session.user))
+            if program.user != session.user:
+                program = self._known[sent] = _Program(session.user)
+            program.since = time.monotonic()
+            program.sessions[network] = session.id
+            while len(program.sessions) > MOST_NETWORKS:
+                del program.sessions[next(iter(program.sessions))]
+            while len(self._known) > MOST_PROGRAMS:
+                self._known.popitem(last=False)
         return session
 
-    def _basic(self, request: Request) -> tuple[str, str]:
-        scheme, _, token = request.header("Authorization").partition(" ")
-        try:
-            text = (
-                base64.b64decode(token.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
-            )
-        except (binascii.Error, ValueError):
-            text = ""
-        name, colon, password = text.partition(":")
-        if not colon:
-            raise self._unknown()
-        return name, password
+    def user_of_program(self, authorization: str) -> str | None:
+        """The name of the user whose name and password these are, if they were right lately. Never waits."""
+        given = _basic(authorization) if authorization else None
+        program = self._program(self._digest(given)) if given is not None else None
+        return program.user.name if program is not None else None
 
-    def _unknown(self) -> Refusal:
-        return Refusal(
-            401, "Log in with a name and a password.", [("WWW-Authenticate", 'Basic realm="files"')]
-        )
+    def _program(self, sent: bytes) -> _Program | None:
+        """Who has sent the right password lately, and is as it was."""
+        program = self._known.get(sent)
+        if program is None or time.monotonic() - program.since > KEPT_FOR:
+            return None
+        return program if self._is_current(program.user) else None
+
+    def _digest(self, given: tuple[str, str]) -> bytes:
+        """What is kept of a name and a password."""
+        name, password = given
+        return hashlib.blake2b(f"{len(name)}:{name}{password}".encode(), key=self._secret).digest()
+
+    # --- browsers -----------------------------------------------------------------------------------------
 
     def cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
         """The header that gives a browser its session, or takes it away."""
@@ -117,14 +173,44 @@ class Welcome:
         return "Set-Cookie", value + secure + ("" if session else "; Max-Age=0")
 
 
+@dataclass
+class _Program:
+    """A client without cookies. since: when its password was compared. sessions: ids by networks."""
+
+    user: User
+    since: float = 0.0
+    sessions: dict[str, str] = field(default_factory=dict)
+
+
+def _basic(header: str) -> tuple[str, str] | None:
+    """The name and the password in a header; None: there are none."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "basic" or len(token) > MOST_FORM:
+        return None
+    try:
+        name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return (name, password) if colon else None
+
+
+def _unknown() -> Refusal:
+    return Refusal(
+        401,
+        "Log in with a name and a password.",
+        [("WWW-Authenticate", 'Basic realm="files", charset="UTF-8"')],
+    )
+
+
 class Login:
     """The page to log in."""
 
     needs_login = False
     is_for_programs = False
 
-    def __init__(self, welcome: Welcome) -> None:
+    def __init__(self, welcome: Welcome, sessions: Sessions) -> None:
         self._welcome = welcome
+        self._sessions = sessions
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show the page, or log in."""
@@ -141,6 +227,8 @@ class Login:
             reply = self._page(request, form.get("to", "/"), refusal.words)
             reply.status, reply.headers = refusal.status, [*reply.headers, *refusal.headers]
             return reply
+        if request.session is not None:
+            self._sessions.end(request.session, "logged in again")
         to = form.get("to", "/").encode("utf-8", "surrogateescape")
         if not to.startswith(b"/") or to[1:2] in (b"/", b"\\"):  # to another host
             to = b"/"
@@ -168,4 +256,5 @@ class Logout:
             raise Refusal(405, "Use POST.", [("Allow", "POST")])
         check_csrf(request.session, request.form(MOST_FORM).get(CSRF, ""))
         self._sessions.end(request.session)
-        return redirect(request, b"/login", headers=[self._welcome.cookie(request, None)])
+        headers = [self._welcome.cookie(request, None), ("Clear-Site-Data", '"cache", "storage"')]
+        return redirect(request, b"/login", headers=headers)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 MOST_FORM = 1 << 20  # bytes of a form without files
-MOST_SHOWN = 200  # bytes of a path in the log
+MOST_SHOWN = 64  # bytes of a path in the log
 MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -33,10 +33,6 @@ class Refusal(Exception):
     def __init__(self, status: int, words: str, headers: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(words)
         self.status, self.words, self.headers = status, words, list(headers)
-
-
-class ReplyBroken(Exception):
-    """A reply cannot be completed: the connection ends, so that nobody takes it for the whole."""
 
 
 class Request:
@@ -58,8 +54,8 @@ class Request:
 
     @property
     def shown(self) -> str:
-        """The path for a log: one line, and not all of a long one."""
-        return show(self.path[:MOST_SHOWN])
+        """The path for a log: its first name alone, because the rest may let others in."""
+        return show(b"/" + self.path[1:].partition(b"/")[0][:MOST_SHOWN])
 
     def header(self, name: str) -> str:
         """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""

@@ -1,15 +1,16 @@
-"""Turns of strangers: one in each round of the loop, one network after the other, a share of the time."""
+"""Turns: of strangers one in each round of the loop, one network after the other; of users a little each."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import unittest
+from collections.abc import Callable
 from types import SimpleNamespace
 from unittest import mock
 
 from pysftpserver.service import turns
-from pysftpserver.service.turns import Turns
+from pysftpserver.service.turns import Rounds, Turns
 from tests.sshd.inprocess import asynchronous
 from tests.support.waiting import eventually
 
@@ -65,3 +66,45 @@ class TurnsOfStrangers(unittest.TestCase):
         one.take("a", lambda: self.say("on"))
         await self.rounds(2)
         self.assertEqual(self.done, ["on"])
+
+
+class TurnsOfUsers(unittest.TestCase):
+    def setUp(self) -> None:
+        self.done: list[str] = []
+        self.enterContext(mock.patch.object(turns, "MOST", 1e-9))  # each piece of work takes longer
+
+    def work(self, what: str) -> Callable[[], None]:
+        return lambda: self.done.append(what)
+
+    @asynchronous
+    async def test_the_work_of_one_user_is_spread_over_rounds_and_others_go_on_at_once(self) -> None:
+        rounds = Rounds()
+        alice, bob = rounds.of("alice"), rounds.of("bob")
+        self.assertIs(rounds.of("alice"), alice)
+        with mock.patch.object(turns, "MOST", 60.0):
+            self.assertTrue(alice.take(self.work("a1")))
+            self.assertTrue(alice.take(self.work("a2")))
+            self.assertLess(time.monotonic() + 50, alice.until())
+        for number in range(3, 6):
+            self.assertFalse(alice.take(self.work("at once"), self.work(f"a{number}")))
+        self.assertTrue(bob.take(self.work("b1")))
+        self.assertFalse(bob.take(self.work("b2")))
+        self.assertEqual(self.done, ["a1", "a2", "b1"])
+        await asyncio.sleep(0)
+        self.assertEqual(self.done[3:], ["a3", "b2"])
+        alice.wait(self.work("a6"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.assertEqual(self.done[5:], ["a4", "a5", "a6"])
+
+    @asynchronous
+    async def test_a_fault_holds_up_nobody(self) -> None:
+        rounds = Rounds()
+        alice, bob = rounds.of("alice"), rounds.of("bob")
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: faults.append(what["exception"]))
+        alice.wait(lambda: self.done.remove("nothing"))
+        alice.wait(self.work("a"))
+        bob.wait(self.work("b"))
+        await eventually(lambda: self.done == ["b", "a"])
+        self.assertIsInstance(faults[0], ValueError)

@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pysftpserver.sshd.forkserver import FORK_SERVER, SESSION, SPARE
+from pysftpserver.sshd.forkserver import FORK_SERVER, SESSION
+from pysftpserver.sshd.spares import SPARE
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys

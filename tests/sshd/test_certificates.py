@@ -20,10 +20,10 @@ import paramiko
 
 from pysftpserver.people.keys import fingerprint, key_line
 from pysftpserver.people.users import User
+from pysftpserver.service.shared import Penalties, Shared
 from pysftpserver.sshd import authorities
 from pysftpserver.sshd.certificates import BadCertificate, faults, is_certificate, option_faults, parse
 from pysftpserver.sshd.login import Login
-from pysftpserver.sshd.shared import Penalties, Shared
 from tests.sshd.certifying import WorkshopCase, blob_of, certificate_in
 from tests.sshd.inprocess import HOST, Running, asynchronous, raw, running
 from tests.sshd.test_logins import files

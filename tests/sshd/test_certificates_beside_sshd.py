@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncssh
 
-from pysftpserver.sshd.shared import Penalties, Shared
+from pysftpserver.service.shared import Penalties, Shared
 from tests.sshd.certifying import WorkshopCase
 from tests.sshd.inprocess import HOST, asynchronous, running
 from tests.sshd.test_certificates import pair_of, person

@@ -13,7 +13,7 @@ import asyncssh
 
 from pysftpserver.engine.log import ERROR, INFO
 from pysftpserver.service.logs import plain
-from pysftpserver.sshd.shared import Penalties, Shared
+from pysftpserver.service.shared import Penalties, Shared
 from tests.sshd.inprocess import HOST, OTHER_KEY, asynchronous, running, user
 from tests.sshd.test_front import CLIENT, SSH, say
 from tests.sshd.test_logins import files

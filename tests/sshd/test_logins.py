@@ -17,10 +17,10 @@ import asyncssh
 
 from pysftpserver.people.keys import fingerprint
 from pysftpserver.service.admission import QUICK_LOGIN
+from pysftpserver.service.shared import Penalties, Shared
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.sessions import Sessions
-from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.flooding import USERAUTH, flood, password, stranger
 from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, Running, asynchronous, raw, running, user

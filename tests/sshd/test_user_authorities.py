@@ -17,10 +17,10 @@ from unittest import mock
 import asyncssh
 
 from pysftpserver.people.file_users import FileUsers
+from pysftpserver.service.shared import Penalties, Shared
 from pysftpserver.sshd import authorities
 from pysftpserver.sshd.authorized_keys import lines_for
 from pysftpserver.sshd.login import Login
-from pysftpserver.sshd.shared import Penalties, Shared
 from tests.sshd.certifying import WorkshopCase, blob_of
 from tests.sshd.inprocess import HOST, Running, asynchronous, running
 from tests.sshd.running import write_private

@@ -20,8 +20,8 @@ from argon2 import low_level
 
 from pysftpserver.people import passwords, users_file
 from pysftpserver.people.users import User
+from pysftpserver.service.shared import Codes, Penalties, Shared
 from pysftpserver.sshd.login import Login
-from pysftpserver.sshd.shared import Codes, Penalties, Shared
 from tests.sshd.inprocess import KEY, OTHER_KEY, Running, asynchronous, running, user
 from tests.sshd.test_logins import files
 from tests.support.hard import IS_HARD

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import unittest
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,14 @@ from tests.support.lines import Lines
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
-PASSWORDS = {"alice": "sun over eleven hills", "bob": "rain under seven roofs"}
+PASSWORDS = {
+    "alice": "sun over eleven hills",
+    "bob": "rain under seven roofs",
+    "carol": "fog along nine rivers",
+    "dave": "hail upon five barns",
+    "erin": "snow behind three mills",
+}
+USERS = ("alice", "bob")  # whom a server has to begin with
 LOGGER = "pysftpserver.web"
 
 
@@ -141,13 +148,15 @@ class Served:
     files: the directory with one jail for each user. settings: by their names.
     """
 
-    def __init__(self, place: Path, **settings: Any) -> None:
+    def __init__(
+        self, place: Path, rule_of: Callable[[str, dict[str, Any]], str] = lambda *_: "", **settings: Any
+    ) -> None:
         self.place = place
         self.files = place / "files"
         self.users = place / "users.toml"
         if not self.users.exists():
-            self.write_users(*(user_lines(name) for name in PASSWORDS))
-        for name in PASSWORDS:
+            self.write_users(*(user_lines(name) for name in USERS))
+        for name in USERS:
             (self.files / name).mkdir(parents=True, exist_ok=True)
         own = {
             "port": 0,
@@ -160,7 +169,7 @@ class Served:
             "max_per_address": 200,
         }
         self.values = WebSettings(**{**own, **settings})
-        self.door = Door(self.values, user_storages(self.values, self.values.durable, False))
+        self.door = Door(self.values, user_storages(self.values, self.values.durable, False), rule_of)
         self.door.start()
         self.server = Server(
             self.values,

@@ -58,11 +58,11 @@ class TestDraining(WebCase):
         running.closed.clear()
 
     def test_a_fault_is_in_the_log_and_not_on_the_page(self) -> None:
-        self.served.door.application.parts[b"broken"] = Broken()
+        self.served.door.application.parts[b"broken\nb"] = Broken()
         with self.served.browser() as browser:
-            answer = browser.get("/broken/a%0Ab")
+            answer = browser.get("/broken%0Ab/c")
         self.assertEqual(answer.status, 500)
         self.assertNotIn("/a/path", answer.text)
-        self.assertIn("GET of /broken/a\\012b has failed", self.log.wait("has failed"))
+        self.assertIn("GET of /broken\\012b has failed", self.log.wait("has failed"))
         self.assertIn("KeyError", self.log.wait("KeyError"))
         until(lambda: not self.served.door.application.running._count, "a request is still counted")

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pysftpserver.http import ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from pysftpserver.web.files import Tree
-from pysftpserver.web.wire import Refusal, Reply, ReplyBroken
+from pysftpserver.web.wire import Refusal, Reply
 from pysftpserver.web.zipping import LONGEST, PIECE, attachment, folded, safe_name, told_apart, zip_reply
 from tests.support.hard import IS_HARD
 
@@ -306,6 +307,7 @@ HOSTILE = st.sampled_from(
 
 
 class Names(unittest.TestCase):
+    @settings(deadline=None, max_examples=1000 if IS_HARD else 60, database=None)
     @given(st.lists(NAMES | HOSTILE, max_size=20))
     def test_every_name_is_one_safe_name_of_its_own(self, names: Iterable[bytes]) -> None:
         taken: dict[str, int] = {}

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ class OpenFile:
     def read(self, off: int, size: int) -> bytes:
         """Up to size bytes from offset off."""
         if self.flags & os.O_ACCMODE == os.O_WRONLY or not self.file.readable():
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise os_error(errno.EBADF)
         if off > MOST:
             return b""
         if not self._is_at(off):
@@ -71,7 +72,7 @@ class OpenFile:
     def write(self, off: int, chunk: bytes | memoryview) -> None:
         """Store a chunk. Raises SFTPUnsupported if the file cannot seek and another offset comes next."""
         if self.flags & os.O_ACCMODE == os.O_RDONLY:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise os_error(errno.EBADF)
         self._check_size(off + len(chunk), errno.EFBIG)
         if not chunk:
             return
@@ -175,3 +176,35 @@ class Upload(OpenFile):
             self.file.closed = True  # or a buffered one would be sent again when it is forgotten
         with contextlib.suppress(Exception):
             self._remove()
+
+
+def can_commit(fs: Any, temporary: str) -> bool:
+    """Whether closing a file can be undone until commit(); tried with one that is removed."""
+    from fsspec.spec import AbstractBufferedFile
+
+    try:
+        file = fs.open(temporary, "wb", autocommit=False)
+    except Exception:  # of any library
+        return False
+    fs.transaction.files.remove(file)
+    commits = isinstance(file, AbstractBufferedFile) and all(
+        getattr(type(file), name) is not getattr(AbstractBufferedFile, name) for name in ("commit", "discard")
+    )
+    Upload(file, temporary, 0, lambda: None, lambda: fs.rm_file(temporary), commits).discard()
+    return commits
+
+
+def appends(file: Any) -> bool:
+    """Whether a file that was opened to append to does that. FTP's in fsspec replaces what was there.
+
+    If not, closing it would send nothing in the place of the content: it is left as it is.
+    """
+    from fsspec.spec import AbstractBufferedFile
+
+    is_right = (
+        not isinstance(file, AbstractBufferedFile)
+        or type(file)._initiate_upload is not AbstractBufferedFile._initiate_upload
+    )
+    if not is_right:
+        file.closed = True
+    return is_right

@@ -55,6 +55,11 @@ class Opened:
         for fs in _layers(self.fs):
             fs.dircache.use_listings_cache = False
 
+    @property
+    def is_ftp(self) -> bool:
+        """Whether it is fsspec's FTP, whose module is not imported for that."""
+        return hasattr(self.fs, "tempdir") and hasattr(self.fs, "ftp")
+
     def safe(self, text: str) -> str:
         """A text of the library's, in one line and without the values of options, users and queries."""
         for secret in self._secrets:

@@ -18,11 +18,11 @@ from bson import ObjectId
 from pymongo import InsertOne, ReplaceOne
 from pymongo.errors import OperationFailure
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.bitmap import Bitmap
 from pysftpserver.storages.mongo.bucket import CHUNK_SIZE, Bucket, Document, chunk_size, delete_chunks, length
 from pysftpserver.storages.mongo.chunks import Chunks, fetch
-from pysftpserver.storages.mongo.errors import fail
 
 Change = InsertOne[Document] | ReplaceOne[Document]
 
@@ -137,7 +137,7 @@ class Draft:
 
     def _check(self, end: int, start: int) -> None:
         if start - self.length > MOST_ZEROS or -(-end // self.chunk_size) >= 1 << 31:
-            raise fail(errno.EFBIG)
+            raise os_error(errno.EFBIG)
 
     def _set(self, number: int, chunk: bytes | bytearray) -> None:
         self._size += len(chunk) - len(self._dirty.get(number, b""))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pymongo import errors
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPUnavailable
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -39,7 +39,7 @@ def spoken(error: errors.PyMongoError) -> Exception:
     if code in UNAUTHORIZED:
         return SFTPForbidden("The database does not allow that")
     if code == OUT_OF_DISK_SPACE:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os_error(errno.ENOSPC)
     if code == WRITE_CONFLICT or error.has_error_label("TransientTransactionError"):
         return SFTPFailure("Another session has changed the same data at the same time; try again")
     return SFTPFailure("The database has refused the request")
@@ -56,8 +56,3 @@ def answers(method: Method) -> Method:
             raise spoken(error) from error
 
     return answered  # type: ignore[return-value]
-
-
-def fail(number: int) -> OSError:
-    """Return the OSError for an errno."""
-    return OSError(number, os.strerror(number))

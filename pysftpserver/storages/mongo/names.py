@@ -11,8 +11,9 @@ Facts: GridFS's specification (a filename is any string), RFC 3629.
 from __future__ import annotations
 
 import errno
-import os
 import re
+
+from pysftpserver.failures import os_error
 
 NAME_MAX = 255  # bytes of a component, as in most file systems
 ESCAPES = range(0xF080, 0xF100)
@@ -40,9 +41,9 @@ def to_bytes(text: str) -> bytes:
 def component(raw: bytes) -> str:
     """Return the text for one component of a path. Raises OSError (ENAMETOOLONG, EINVAL) if it is invalid."""
     if len(raw) > NAME_MAX:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise os_error(errno.ENAMETOOLONG)
     if b"\0" in raw:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(errno.EINVAL)
     return to_text(raw)
 
 

@@ -20,11 +20,11 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.bucket import Bucket, Document, changes, chunk_size, length, metadata
 from pysftpserver.storages.mongo.chunks import Chunks, Reading
 from pysftpserver.storages.mongo.draft import Draft
-from pysftpserver.storages.mongo.errors import fail
 from pysftpserver.storages.mongo.names import below, moved
 from pysftpserver.storages.mongo.revisions import (
     ANYTHING,
@@ -229,7 +229,7 @@ class OpenFiles:
     def read(self, handle: Handle, off: int, size: int) -> bytes:
         """Return up to size bytes from offset off. Raises OSError (EBADF)."""
         if handle.flags & os.O_ACCMODE == os.O_WRONLY:
-            raise fail(errno.EBADF)
+            raise os_error(errno.EBADF)
         file = handle.file
         size = min(size, file.length - off)
         if size <= 0:
@@ -253,7 +253,7 @@ class OpenFiles:
     def write(self, handle: Handle, off: int, chunk: bytes) -> None:
         """Write all of chunk, at the end for a handle that appends. Raises OSError (EBADF, EFBIG)."""
         if not handle.flags & WRITABLE:
-            raise fail(errno.EBADF)
+            raise os_error(errno.EBADF)
         if not chunk:
             return
         file = handle.file

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pysftpserver.failures import os_error
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Entry
-from pysftpserver.storages.mongo.errors import fail
 from pysftpserver.storages.mongo.names import below, component, to_bytes
 
 MOST_COMPONENTS = 1024  # names per query, each with the names above it
@@ -37,7 +37,7 @@ class Place(NamedTuple):
     def existing(self) -> Entry:
         """Return the entry. Raises FileNotFoundError if there is none."""
         if self.entry is None:
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         return self.entry
 
 
@@ -60,14 +60,14 @@ class Resolver:
         A slash at the end requires a directory. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EINVAL.
         """
         if not path:
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         wants_directory = _wants_directory(path)
         todo = _parts(path)
         done: list[tuple[str, Entry | None]] = []
         links = 0
         for _ in range(MOST_LOOKUPS):
             if len(todo) > MOST_COMPONENTS:
-                raise fail(errno.ENAMETOOLONG)
+                raise os_error(errno.ENAMETOOLONG)
             while todo and todo[0] == b"..":
                 del todo[0], done[-1:]
             if not todo:
@@ -82,10 +82,10 @@ class Resolver:
                 if entry is not None and is_link and (not is_last or follow or wants_directory):
                     links += 1
                     if links > MOST_LINKS:
-                        raise fail(errno.ELOOP)
+                        raise os_error(errno.ELOOP)
                     text = target_of(entry)
                     if not text:
-                        raise fail(errno.ENOENT)
+                        raise os_error(errno.ENOENT)
                     if text.startswith(b"/"):
                         done.clear()
                     wants_directory = wants_directory or is_last and _wants_directory(text)
@@ -96,7 +96,7 @@ class Resolver:
                 done.append((name, self._on_the_way(name, entry, names[number + 1 :], found)))
             else:
                 del todo[:count]
-        raise fail(errno.ELOOP)
+        raise os_error(errno.ELOOP)
 
     def _names(self, done: list[tuple[str, Entry | None]], parts: list[bytes]) -> list[str]:
         """Return the filenames of some components, each in the previous one, from the place reached on."""
@@ -120,9 +120,9 @@ class Resolver:
                     return None
             entry = self.implied(name)
             if entry is None:
-                raise fail(errno.ENOENT)
+                raise os_error(errno.ENOENT)
         if entry.kind != DIRECTORY:
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         return entry
 
     def _last(
@@ -131,7 +131,7 @@ class Resolver:
         if entry is None:
             entry = self.implied(name)
         if entry is not None and wants_directory and entry.kind != DIRECTORY:
-            raise fail(errno.ENOTDIR)
+            raise os_error(errno.ENOTDIR)
         return Place(name, entry, done)
 
     def _directory(self, done: list[tuple[str, Entry | None]]) -> Place:

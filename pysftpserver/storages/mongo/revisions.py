@@ -25,6 +25,7 @@ from bson import Int64
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.bucket import (
     MOST_INT64,
@@ -38,7 +39,6 @@ from pysftpserver.storages.mongo.bucket import (
     revision,
     uploaded,
 )
-from pysftpserver.storages.mongo.errors import fail
 
 ATTEMPTS = 20  # for a name that others store to all the time
 NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")
@@ -79,7 +79,7 @@ def publish(
             continue  # another server has just stored a file
         doc = new
         if current is None and not keeps_its_name(bucket, name):
-            return _taken_back(bucket, doc, fail(errno.EEXIST if expected is None else errno.EISDIR))
+            return _taken_back(bucket, doc, os_error(errno.EEXIST if expected is None else errno.EISDIR))
         try:
             gone = _take_the_place(bucket, doc, current, expected, keep)
         except PyMongoError:
@@ -207,7 +207,7 @@ def _unexpected(current: Document | None, expected: object) -> Exception | None:
     """Return FileExistsError or Conflict if another file than expected has the name, else None."""
     if expected is ANYTHING or (current["_id"] if current is not None else None) == expected:
         return None
-    return fail(errno.EEXIST) if expected is None else Conflict(CHANGED)
+    return os_error(errno.EEXIST) if expected is None else Conflict(CHANGED)
 
 
 def _document(name: str, content: Document, fields: Document, current: Document | None) -> Document:
@@ -274,7 +274,7 @@ def remove(bucket: Bucket, name: str) -> list[Any]:
         if not there and gone:
             return gone  # others have withdrawn the newest, or replaced and removed it
         if not there:
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         # The newest last: a server that is killed in between must not bring back an older one.
         gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]], uploaded(there[-1]))
         if bucket.files.delete_one(_as_it_is(there[-1], name)).deleted_count:
@@ -294,7 +294,7 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
             gone = _move(bucket, old, new, replace, keep)
         except DuplicateKeyError:
             if not replace:
-                raise fail(errno.EEXIST) from None
+                raise os_error(errno.EEXIST) from None
             continue
         if gone is not None:
             return gone
@@ -305,11 +305,11 @@ def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list
     """Do one attempt of move(); return None if others have changed the newest revision meanwhile."""
     revisions = bucket.revisions(old)
     if not revisions:
-        raise fail(errno.ENOENT)
+        raise os_error(errno.ENOENT)
     newest = revisions[-1]
     there = bucket.revisions(new)
     if there and not replace:
-        raise fail(errno.EEXIST)
+        raise os_error(errno.EEXIST)
     fields = _fields_to_move(newest, new, there)
     if not bucket.files.update_one(_as_it_is(newest, old), {"$set": fields}).matched_count:
         return None

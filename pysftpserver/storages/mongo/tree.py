@@ -19,8 +19,8 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from pysftpserver.failures import os_error
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Document, placed
-from pysftpserver.storages.mongo.errors import fail
 from pysftpserver.storages.mongo.names import after, ancestors, below, moved, parent_of
 
 DEFAULT_MODE = 0o755
@@ -36,10 +36,10 @@ def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
     try:
         bucket.nodes.insert_one(doc)
     except DuplicateKeyError:
-        raise fail(errno.EEXIST) from None
+        raise os_error(errno.EEXIST) from None
     if bucket.has_file(name):
         bucket.nodes.delete_one({"_id": doc["_id"]})
-        raise fail(errno.EEXIST)
+        raise os_error(errno.EEXIST)
     settle(bucket, parent_of(name))  # in case another session has removed it meanwhile
 
 
@@ -67,21 +67,21 @@ def give_document(bucket: Bucket, name: str) -> None:
 def remove_link(bucket: Bucket, name: str) -> None:
     """Remove a link. Raises FileNotFoundError if another session was faster."""
     if not bucket.nodes.delete_one({"path": name, "kind": SYMLINK}).deleted_count:
-        raise fail(errno.ENOENT)
+        raise os_error(errno.ENOENT)
 
 
 def remove_directory(bucket: Bucket, name: str) -> None:
     """Remove an empty directory. Raises FileNotFoundError, or OSError (ENOTEMPTY)."""
     if bucket.has_children(name):
-        raise fail(errno.ENOTEMPTY)
+        raise os_error(errno.ENOTEMPTY)
     doc = bucket.nodes.find_one_and_delete({"path": name, "kind": DIRECTORY})
     if doc is None:
-        raise fail(errno.ENOENT)
+        raise os_error(errno.ENOENT)
     if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
         # Something was created in it just now. A session that creates something checks afterwards, too.
         with contextlib.suppress(DuplicateKeyError):
             bucket.nodes.insert_one(doc)
-        raise fail(errno.ENOTEMPTY)
+        raise os_error(errno.ENOTEMPTY)
 
 
 def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
@@ -93,12 +93,12 @@ def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
         place = {"$set": placed(new, SYMLINK)}
         done = bucket.nodes.update_one({"path": old, "kind": SYMLINK}, place, session=session)
         if not done.matched_count:
-            raise fail(errno.ENOENT)
+            raise os_error(errno.ENOENT)
 
     try:
         bucket.atomically(change)
     except DuplicateKeyError:
-        raise fail(errno.EEXIST) from None
+        raise os_error(errno.EEXIST) from None
     settle(bucket, parent_of(new))
 
 
@@ -110,7 +110,7 @@ def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
     each name. Raises FileNotFoundError, FileExistsError, OSError (ENOTEMPTY).
     """
     if replace and bucket.has_children(new):
-        raise fail(errno.ENOTEMPTY)
+        raise os_error(errno.ENOTEMPTY)
 
     def change(session: ClientSession | None) -> None:
         _move_directory(bucket, old, new, replace, session)
@@ -123,15 +123,15 @@ def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
         else:
             change(None)
     except DuplicateKeyError:
-        raise fail(errno.EEXIST) from None
+        raise os_error(errno.EEXIST) from None
     except BulkWriteError as error:
         if any(one.get("code") == DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ())):
-            raise fail(errno.EEXIST) from error  # a directory was just made below the new name
+            raise os_error(errno.EEXIST) from error  # a directory was just made below the new name
         raise
     if bucket.has_file(new):
         # A new file hides the directory: undo the rename, as if the file had been first.
         _move_directory(bucket, new, old, False, None)
-        raise fail(errno.EEXIST)
+        raise os_error(errno.EEXIST)
     settle(bucket, parent_of(new))
 
 
@@ -146,7 +146,7 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
     else:
         here = {"_id": doc["_id"], "path": old}
         if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
-            raise fail(errno.ENOENT)  # another session was faster
+            raise os_error(errno.ENOENT)  # another session was faster
     is_empty = not is_there
     for collection, field in ((nodes, "path"), (bucket.files, "filename")):
         for inner in batches(_below(collection, field, old, session)):
@@ -160,7 +160,7 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
     if is_empty:
         if session is None:
             nodes.delete_one({"path": new})
-        raise fail(errno.ENOENT)  # it existed only because of its content, which is gone
+        raise os_error(errno.ENOENT)  # it existed only because of its content, which is gone
 
 
 def _below(

@@ -14,6 +14,7 @@ from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SSH2_FX_NO_SUCH_FILE, SFTPFailure, SFTPUnsupported, status_of
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def move(source: Mount, old: bytes, target: Mount, new: bytes, replace: bool) ->
     if S_IFMT(attrs.permissions or 0) == S_IFDIR:
         old, new = old.rstrip(b"/"), new.rstrip(b"/")
     elif new.endswith(b"/"):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise os_error(errno.ENOTDIR)
     is_there = _check_target(target, new, S_IFMT(attrs.permissions or 0), replace)
     copy = _Copy(source, target)
     try:

@@ -11,10 +11,9 @@ What may not enter: what is done with a path. Facts: path_resolution(7).
 from __future__ import annotations
 
 import errno
-import os
 from stat import S_ISDIR
 
-from pysftpserver.failures import show
+from pysftpserver.failures import os_error, show
 from pysftpserver.host.budget import Budget
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPNotFound, SFTPUnsupported
 
@@ -115,7 +114,7 @@ class Tree:
         if not path:
             raise SFTPNotFound
         if len(path) >= PATH_MAX:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            raise os_error(errno.ENAMETOOLONG)
         node = self.root
         names: list[bytes] = []  # below the node
         canonical = 0  # how many of them are known to be directories, and not links
@@ -157,7 +156,7 @@ class Tree:
         mount, inner, node = self.find(path, follow=False)
         if path.rstrip(b"/").rpartition(b"/")[2] in (b".", b"..") and node is None:
             mount.call("stat", inner)  # what is missing is missing first
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            raise os_error(errno.EBUSY)
         if node is None and mount.is_parent:
             node = self.point(mount).at(inner)
         if node is not None:
@@ -177,7 +176,7 @@ class Tree:
     def _check_hidden(self, mount: Mount, real: bytes) -> Node | None:
         node = self.point(mount).at(real)
         if node is not None and node.mount is not mount:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         return node
 
     def _directory(self, node: Node, names: list[bytes]) -> tuple[Node, list[bytes]]:
@@ -190,7 +189,7 @@ class Tree:
         except SFTPUnsupported:
             permissions = None
         if permissions is not None and not S_ISDIR(permissions):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         node = self.point(mount)
         names = [name for name in inner.split(b"/") if name]
         while names and names[0] in node.children:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import socket
 import ssl
 
@@ -135,11 +134,6 @@ def unreachable(error: Exception, seconds: float) -> SFTPUnavailable:
     if isinstance(error, OSError) and error.errno:
         return SFTPUnavailable(f"The store cannot be reached: {reason_of(error)}")
     return SFTPUnavailable("The connection to the store was lost")
-
-
-def fail(number: int) -> OSError:
-    """Return the OSError for an errno."""
-    return OSError(number, os.strerror(number))
 
 
 NOT_EMPTY = errno.ENOTEMPTY

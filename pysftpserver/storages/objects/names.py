@@ -6,8 +6,8 @@ import errno
 import posixpath
 from urllib.parse import unquote, urlsplit
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPNotFound
-from pysftpserver.storages.objects.errors import fail
 from pysftpserver.storages.syntax import settings_of
 
 MOST_KEY = 1024  # bytes of a key in S3 and in Google's store
@@ -89,7 +89,7 @@ def place_of(top: str, path: bytes, refused: str = "") -> Place:
     if not path:
         raise SFTPNotFound
     if b"\0" in path:
-        raise fail(errno.EINVAL)
+        raise os_error(errno.EINVAL)
     inner = posixpath.normpath(b"/" + path).lstrip(b"/")
     try:
         name = inner.decode("utf-8")
@@ -99,7 +99,7 @@ def place_of(top: str, path: bytes, refused: str = "") -> Place:
         raise SFTPBadMessage(f"The store holds no names with {' '.join(refused)}")
     key = top + name if name else top.rstrip("/")
     if len(key.encode()) >= MOST_KEY:
-        raise fail(errno.ENAMETOOLONG)
+        raise os_error(errno.ENAMETOOLONG)
     return Place(key, not name, path.endswith((b"/", b"/.", b"/..")))
 
 

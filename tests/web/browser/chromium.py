@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ FLAGS = (
     "--disable-extensions",
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
+    "--disable-lcd-text",  # pictures are smaller
     "--lang=en-US",
 )
 #: Finds what is seen and has these words, as a person looks for it: by its name, label or text.
@@ -282,13 +282,3 @@ class Chromium:
             self.run(AXE.read_text())
         self.wait_for("return document.getAnimations().every(each => each.playState === 'finished')")
         return list(self.driver.execute_async_script(CHECK, rules or None))
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Chromium]:
-    """A browser for a block."""
-    browser = Chromium()
-    try:
-        yield browser
-    finally:
-        browser.close()

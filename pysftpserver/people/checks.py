@@ -16,41 +16,63 @@ from pysftpserver.people.lookups import ID, is_looked_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
-    from pysftpserver.sshd.login import Client
-    from pysftpserver.sshd.server import Server
+    from pysftpserver.service.fair import FairThreads
+    from pysftpserver.service.shared import Codes, Penalties
+
+    class Keeper(Protocol):
+        """What knows which codes were used, and how many were wrong."""
+
+        @property
+        def codes(self) -> Codes: ...
+
+        @property
+        def penalties(self) -> Penalties: ...
+
+        @property
+        def directory(self) -> UserDirectory: ...
+
 
 MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted for a while
 
 
-async def is_password(server: Server, client: Client, hash: str | None, password: str) -> bool:
-    """Whether a password has that hash. hash: None for a user without one, which takes as long."""
+async def is_password(
+    threads: FairThreads, network: str, hash: str | None, password: str, tell: Callable[[str], object]
+) -> bool:
+    """Whether a password has that hash. hash: None for a user without one, which takes as long.
+
+    threads: do the work, when it is the turn of the client's network. tell: writes an error to the log.
+    """
     try:
         text = passwords.prepared(password)
     except ValueError:
         hash, text = None, ""
     work = partial(passwords.verify, hash or passwords.DUMMY, text)
     try:
-        return await server.passwords.run(client.network, work) and hash is not None
+        return await threads.run(network, work) and hash is not None
     except Exception as error:  # no memory, or no library
-        client.tell(f"a password cannot be checked: {reason_of(error)}")
+        tell(f"a password cannot be checked: {reason_of(error)}")
         return False
 
 
-async def code_fault(server: Server, user: User, code: str) -> str:
+async def code_fault(keeper: Keeper, user: User, code: str) -> str:
     """What is wrong with a one-time code of a user; "": nothing, and it cannot be used again."""
     if not user.totp:
         return "no code is set up"
     now, step = time.monotonic(), codes.step_of(user.totp, code, time.time())
     if is_looked_up(user):  # one person may have several names there, and has one secret
         user = replace(user, id=ID + hashlib.blake2b(user.totp.encode(), digest_size=16).hexdigest())
-    if server.penalties.wrong_codes(user.id, now) >= MOST_WRONG_CODES:
+    if keeper.penalties.wrong_codes(user.id, now) >= MOST_WRONG_CODES:
         return "too many wrong codes of the user"
     if step is None:
-        server.penalties.failed_code(user.id, now)
+        keeper.penalties.failed_code(user.id, now)
         return "wrong code"
-    if not server.codes.use(user.id, step):
+    if not keeper.codes.use(user.id, step):
         return "a code that was used before"
-    if not await server.directory.use_code(user, step):
+    if not await keeper.directory.use_code(user, step):
         return "a code that was used before on another server, or cannot be checked there"
     return ""

@@ -6,10 +6,10 @@ import os
 import unittest
 from collections.abc import Callable
 
+from pysftpserver.service import shared
 from pysftpserver.service.bans import Bans
+from pysftpserver.service.shared import FAILURES, Gate, Penalties, Shared
 from pysftpserver.service.throttle import FIRST, FREE, MOST, WINDOW, network_of
-from pysftpserver.sshd import shared
-from pysftpserver.sshd.shared import FAILURES, Gate, Penalties, Shared
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
