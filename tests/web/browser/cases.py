@@ -25,13 +25,14 @@ def started() -> Chromium:
     return browser
 
 
-class BrowserCase(WebCase):
-    """Each test begins with a browser that has not been there, and nothing in alice's jail.
+class Browsing(unittest.TestCase):
+    """Each test begins with a browser that has not been there. url: of the server, which a test sets.
 
     Whatever the browser complains of fails the test, but for what it has said beforehand with expect().
     """
 
     browser: ClassVar[Chromium]
+    url: str
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -42,10 +43,6 @@ class BrowserCase(WebCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.jail = self.served.jail()
-        for entry in self.jail.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        self.url = self.served.url
         self._expected: list[str] = []
         self.browser.forget()
         self.addCleanup(self._hear)
@@ -63,14 +60,6 @@ class BrowserCase(WebCase):
         """Go to a page of the server."""
         self.browser.open(self.url + path.lstrip("/"))
 
-    def log_in(self, name: str = "alice") -> None:
-        """Be logged in, and see the files. The page to log in has tests of its own."""
-        door = self.served.door
-        session = door.welcome.begin(door.people.find(name), LOOPBACK)
-        self.browser.tell("Network.setCookie", name=COOKIE, value=session.id, url=self.url)
-        self.open("/files/")
-        self.browser.see("Log out")
-
     def check(self, page: str, daily: bool = False) -> None:
         """No barrier on this page, in either theme. page: what it is, for the failure.
 
@@ -82,6 +71,25 @@ class BrowserCase(WebCase):
         self.browser.prefer("dark")  # which changes colours and nothing else
         self.assertEqual(self.browser.barriers("color-contrast"), [], f"{page}, dark")
         self.browser.prefer("light")
+
+
+class BrowserCase(Browsing, WebCase):
+    """A browser, and a server in this process. Nothing is in alice's jail when a test begins."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.jail = self.served.jail()
+        for entry in self.jail.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.url = self.served.url
+
+    def log_in(self, name: str = "alice") -> None:
+        """Be logged in, and see the files. The page to log in has tests of its own."""
+        door = self.served.door
+        session = door.welcome.begin(door.people.find(name), LOOPBACK, 0, "password")
+        self.browser.tell("Network.setCookie", name=COOKIE, value=session.id, url=self.url)
+        self.open("/files/")
+        self.browser.see("Log out")
 
     def write(self, name: str | bytes, content: bytes) -> None:
         """A file in the jail."""
