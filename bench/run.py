@@ -3,7 +3,8 @@
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, short sessions once more with
 pysftp-warm, the storage on GridFS beside pymongo's GridFSBucket, pysksync beside cp, pysftpd beside sshd,
 also over a distance, pysftpremo beside Fernet, pysftplab beside a bare echo server, pysftpsite on a bucket
-beside obstore and rclone, pysftpproxy beside no proxy, and what is synced beside the same without syncing.
+beside obstore and rclone, pysftpproxy beside no proxy, pysftpweb beside nginx, and what is synced beside the
+same without syncing.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
@@ -45,6 +46,7 @@ from bench import (
     sksync,
     stored,
     warm,
+    webdav,
 )
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
@@ -209,7 +211,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    others = (sksync, pysftpd, distance, remo, laboratory, warm, objects, proxy, mounts, site, stored)
+    others = (sksync, pysftpd, distance, remo, laboratory, warm, objects, proxy, mounts, site, stored, webdav)
     groups = (GROUP, *(door.GROUP for door in others))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
@@ -375,6 +377,25 @@ def measure_remo(
     return results, memory
 
 
+def measure_webdav(
+    top: Path, pairs: int, only: str, sizes: webdav.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure the rows on WebDAV, and the growth of the server during a transfer."""
+    sizes = sizes or webdav.Sizes()
+    chosen = [contest for contest in webdav.contests(sizes) if only in contest.name]
+    growth = f"{webdav.GROUP}: a get and a put of {sizes.transfer // webdav.MIB} MiB"
+    memory: list[Memory] = []
+    if not chosen and only not in growth:
+        return [], memory
+    from bench.webdav_sides import started
+
+    with started(top, sizes) as sides:
+        if only in growth:
+            say(growth)
+            memory.append(Memory(f"Growth of the server in {growth}", sides.growth(), webdav.MOST_GROWTH))
+        return [measured(contest, sides, pairs) for contest in chosen], memory
+
+
 def measure_laboratory(
     top: Path, pairs: int, only: str, sizes: laboratory.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
@@ -487,8 +508,8 @@ def main() -> int:
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
         "pysksync beside cp, pysftpd beside sshd, also over a distance, pysftpremo beside Fernet, pysftplab "
         "beside a bare echo server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no "
-        "proxy, a jail below a mount beside the same alone, an audited jail beside a bare one, and what is "
-        "synced beside the same without syncing."
+        "proxy, pysftpweb beside nginx, a jail below a mount beside the same alone, an audited jail beside a "
+        "bare one, and what is synced beside the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
@@ -524,7 +545,7 @@ def main() -> int:
         measure_laboratory,
         measure_warm,
     )
-    doors += (measure_objects, measure_proxy)
+    doors += (measure_objects, measure_proxy, measure_webdav)
     for measure in (measure_servers, measure_gridfs, *doors, measure_mounts, measure_site, measure_stored):
         where = options.disk if measure is measure_stored else place
         with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:

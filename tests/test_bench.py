@@ -31,6 +31,8 @@ from bench import (
     sksync,
     stored,
     warm,
+    webdav,
+    webdav_sides,
 )
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
@@ -50,6 +52,7 @@ from bench.run import (
     measure_sksync,
     measure_stored,
     measure_warm,
+    measure_webdav,
     memory_line,
     tables,
 )
@@ -172,6 +175,15 @@ class OnRemo(MeasuredCase):
         found = remo.with_target(contest, measured)
         # With that ratio, the 400 of them take two seconds.
         self.assertAlmostEqual(found.reference / (found.target or 0), 400 / 200)
+
+
+class OnWebDAV(MeasuredCase):
+    @unittest.skipUnless(IS_HARD and webdav_sides.MODULE.exists(), "it needs nginx: only in make test-hard")
+    def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
+        little = webdav.Sizes(transfer=8 * MIB, entries=20, listings=1)
+        results, memory = self.measured(measure_webdav, webdav, little)
+        self.assertEqual(len(results), len(list(webdav.contests(little))))
+        self.assertEqual([known.most for known in memory], [webdav.MOST_GROWTH])
 
 
 class OnWhatIsStored(MeasuredCase):

@@ -39,7 +39,7 @@ def serve(arguments: Sequence[str]) -> int:
         return load(WebSettings, values["config"], values)
 
     settings = read()
-    with needed("web", "cheroot", "wsgidav", "argon2", "pyotp"):
+    with needed("web", "cheroot", "argon2", "pyotp"):
         import cheroot  # noqa: F401
     from pysftpserver.web.server import serve as serve_until_told
 

@@ -143,7 +143,7 @@ class Application:
     def _answer(self, request: Request) -> Reply:
         _, _, path = request.path.partition(b"/")
         name, slash, rest = path.partition(b"/")
-        if not name and request.method == "OPTIONS":
+        if name in (b"", b"*") and request.method == "OPTIONS":
             name = b"dav"  # Windows asks the root of the host whether there is WebDAV
         if not name:
             return redirect(request, self.home)

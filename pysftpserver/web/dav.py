@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sqlite3
+import time
 import urllib.parse
 
 from pysftpserver.http.files import FileProblem
@@ -22,23 +24,26 @@ from pysftpserver.web.dav_dead import DeadProperties
 from pysftpserver.web.dav_locks import Locked, Locks, TooManyLocks, parent_of
 from pysftpserver.web.dav_problems import DavRefusal, refusal_of, reply_of
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
+from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
     from xml.etree import ElementTree
 
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.session import Session
+    from pysftpserver.web.state import State
     from pysftpserver.web.welcome import Welcome
     from pysftpserver.web.wire import Request
 
 log = logging.getLogger("pysftpserver.web")
 MOUNT = b"/dav"
+_PLAIN = re.compile(rb"[A-Za-z0-9._/-]*").fullmatch  # nothing in it needs quoting
 READING = ("GET", "HEAD", "OPTIONS", "PROPFIND")
 METHODS: dict[str, Callable[[Work], Reply]] = {
     "GET": dav_files.get,
@@ -55,8 +60,26 @@ METHODS: dict[str, Callable[[Work], Reply]] = {
 }
 
 
+#: What is in the audit log, in the words of the other doors.
+WORDS = {
+    "GET": "get",
+    "PUT": "put",
+    "DELETE": "remove",
+    "MKCOL": "mkdir",
+    "COPY": "copy",
+    "MOVE": "rename",
+    "LOCK": "lock",
+    "UNLOCK": "unlock",
+    "PROPPATCH": "setstat",
+}
+
+
 class Work:
-    """One request of WebDAV: its path, its user's tree of files, and what holds for both."""
+    """One request of WebDAV: its path, its user's tree of files, and what holds for both.
+
+    moved: bytes of content. target: the other path of a COPY or MOVE. failure: what has failed of a request
+    about much.
+    """
 
     def __init__(
         self, part: Dav, request: Request, session: Session, tree: Tree, path: bytes, conditions: If
@@ -66,7 +89,22 @@ class Work:
         self.locks, self.dead = part.locks, part.dead
         self.conditions = conditions
         self._hosts = part.hosts(request)
+        self._mount = escaped(quoted(request.place + MOUNT))
         self._scope: Any = None
+        self.moved = 0
+        self.target: bytes | None = None
+        self.failure: FileProblem | None = None
+        self._began = time.perf_counter()
+
+    def note(self, error: FileProblem | None = None) -> None:
+        """Write into the audit log what the request did."""
+        word = WORDS.get(self.request.method)
+        if word is None and self.request.method == "PROPFIND":
+            word = "opendir" if self.request.header("Depth") == "1" else "stat"
+        details = {} if self.target is None else {"target": self.target}
+        seconds = time.perf_counter() - self._began
+        if word is not None:
+            self.session.note(word, self.path, self.moved, error or self.failure, seconds, **details)
 
     @property
     def scope(self) -> Any:
@@ -117,8 +155,8 @@ class Work:
 
     def href(self, path: bytes, is_directory: bool = False) -> str:
         """The path of the URL of something."""
-        end = b"/" if is_directory and path != b"/" else b""
-        return escaped(quoted(self.request.place + MOUNT + path + end))
+        end = "/" if is_directory and path != b"/" else ""
+        return self._mount + (path.decode() if _PLAIN(path) else escaped(quoted(path))) + end
 
     def xml(self) -> ElementTree.Element | None:
         """The body of the request; None: it has none. Raises BadXML, Refusal."""
@@ -170,11 +208,11 @@ class Dav:
     needs_login = False
     is_for_programs = True
 
-    def __init__(self, values: WebSettings, welcome: Welcome) -> None:
+    def __init__(self, values: WebSettings, welcome: Welcome, state: State) -> None:
         self._values = values
         self._welcome = welcome
         self.locks = Locks()
-        self.dead = DeadProperties(values.state)
+        self.dead = DeadProperties(state)
 
     def hosts(self, request: Request) -> set[str]:
         """The hosts, with ports, that this server is for a client."""
@@ -206,11 +244,12 @@ class Dav:
             raise Refusal(403, "Nothing can be changed here.")
         path, conditions = path_of(rest), If(request.header("If"))
         with contextlib.ExitStack() as stack:
+            tree = Tree(stack.enter_context(session.storage()))
+            work = Work(self, request, session, tree, path, conditions)
             try:
-                tree = Tree(stack.enter_context(session.storage()))
-                work = Work(self, request, session, tree, path, conditions)
                 reply = method(work)
             except FileProblem as problem:
+                work.note(problem)
                 raise refusal_of(problem) from None
             except BadXML as problem:
                 raise Refusal(400, str(problem)) from None
@@ -223,8 +262,12 @@ class Dav:
             except sqlite3.Error as problem:
                 log.error("%s: properties cannot be kept: %s", self._values.state, problem)
                 raise Refusal(503, "Properties cannot be kept now.") from None
-            if not isinstance(reply.body, list):
-                reply.body = _Held(reply.body, stack.pop_all())
+            if isinstance(reply.body, list):
+                if request.method != "GET":  # which has sent nothing of a file
+                    work.note()
+            else:
+                stack.callback(work.note)
+                reply.body = Streamed(reply.body, stack.pop_all().close)
         return reply
 
     def _check_site(self, request: Request) -> None:
@@ -235,23 +278,3 @@ class Dav:
         is_ours = not origin or urllib.parse.urlsplit(origin).netloc.lower() in self.hosts(request)
         if not is_ours or site not in ("", "same-origin", "none"):
             raise Refusal(403, "This was sent by a page of another site.")
-
-    def close(self) -> None:
-        """Close what is kept."""
-        self.dead.close()
-
-
-class _Held:
-    """A body for which a storage is held until all is sent."""
-
-    def __init__(self, body: Iterable[bytes], stack: contextlib.ExitStack) -> None:
-        self._body, self._stack = body, stack
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        """Close the body, and give the storage back."""
-        with self._stack:
-            if (close := getattr(self._body, "close", None)) is not None:
-                close()

@@ -6,7 +6,6 @@ What may not enter: storages, XML, locks. Facts: RFC 9110 (sections 8.8 and 13),
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -33,17 +32,17 @@ FAILED = "The file is not the one that the request is about."
 def etag_of(entry: Entry) -> str | None:
     """The entity tag of a file; None for what is no file, or has no time.
 
-    It is a digest of the size, the time in seconds and, where the storage knows it, the identity of the file:
-    each upload makes another file, so that the tag is strong. Without an identity, it is weak while a second
+    It has the time in seconds, the size and, where the storage knows it, the identity of the file: each
+    upload makes another file, so that the tag is strong. Without an identity, it is weak while a second
     change could have the same size and time. One who writes into a file in place, within a second and without
     a change of its size, is not seen.
     """
     if not entry.is_file or entry.mtime is None:
         return None
-    facts = f"{entry.size} {entry.mtime} {entry.identity}"
-    tag = f'"{hashlib.blake2b(facts.encode(), digest_size=12).hexdigest()}"'
-    is_strong = entry.identity is not None or entry.mtime < time.time() - SETTLED
-    return tag if is_strong else "W/" + tag
+    if entry.identity is not None:
+        return f'"{entry.mtime:x}-{entry.size:x}-{entry.identity[0]:x}-{entry.identity[1]:x}"'
+    tag = f'"{entry.mtime:x}-{entry.size:x}"'
+    return tag if entry.mtime < time.time() - SETTLED else "W/" + tag
 
 
 def http_date(when: int) -> str:

@@ -6,12 +6,10 @@ RFC 6266, RFC 8187; X-OC-Mtime of ownCloud and Nextcloud; X-Expected-Entity-Leng
 
 from __future__ import annotations
 
-import re
-import urllib.parse
-
 from pysftpserver.http.sending import FileBody, buffer
 from pysftpserver.web.dav_conditions import etag_of, http_date
 from pysftpserver.web.dav_properties import type_of
+from pysftpserver.web.downloads import Streamed, disposition, range_of
 from pysftpserver.web.files import entry_of
 from pysftpserver.web.wire import TEXT, Refusal, Reply
 
@@ -26,8 +24,6 @@ RECEIVE = 131072  # bytes at once, where a storage keeps what it is given
 #: Whatever a file contains, in a browser it is downloaded, and could run nothing.
 POLICY = "default-src 'none'; sandbox"
 DIRECTORY = b"This is a directory: connect to it with a program for WebDAV.\n"
-_RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*")
-_UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@-]")
 
 
 def get(work: Work) -> Reply:
@@ -43,8 +39,13 @@ def get(work: Work) -> Reply:
         if reply.status not in (200, 206) or work.request.method == "HEAD":
             source.close()
         else:
-            first, end = _range(work.request, entry, source.size) or (0, source.size)
-            reply.body = FileBody(work.request.environ, source, first, end)
+            first, end = _wanted(work.request, entry, source.size) or (0, source.size)
+            body = FileBody(work.request.environ, source, first, end)
+
+            def close() -> None:
+                work.moved = source.moved
+
+            reply.body = Streamed(body, close)
         return reply
     except BaseException:
         source.close()
@@ -62,45 +63,25 @@ def _reply(work: Work, entry: Entry, size: int | None) -> Reply:
     if work.check_conditions(entry):
         return Reply(b"", 304, headers)
     headers.append(("Content-Disposition", disposition(entry.name)))
-    found = _range(work.request, entry, size)
+    found = _wanted(work.request, entry, size)
     if found is None:
         return Reply([], 200, headers, type_of(entry.name), size)
     first, end = found
-    if first >= end:
+    if first >= end:  # it cannot be satisfied
         return Reply(b"", 416, [("Content-Range", f"bytes */{size}")])
     headers.append(("Content-Range", f"bytes {first}-{end - 1}/{size}"))
     return Reply([], 206, headers, type_of(entry.name), end - first)
 
 
-def _range(request: Request, entry: Entry, size: int | None) -> tuple[int, int] | None:
-    """The first byte and the end that are asked for; an empty range cannot be satisfied.
-
-    None: all, also where several ranges are asked for, which many a server has been flooded with.
-    """
-    said = _RANGE.fullmatch(request.header("Range")) if request.method == "GET" else None
-    if said is None or size is None:
+def _wanted(request: Request, entry: Entry, size: int | None) -> tuple[int, int] | None:
+    """The first byte and the end that are asked for; None: all."""
+    if size is None or request.method != "GET":
         return None
-    condition = request.header("If-Range").strip()
-    if condition:
-        tag = etag_of(entry) or ""
-        date = "" if entry.mtime is None else http_date(entry.mtime)
-        if tag.startswith("W/") or condition not in (tag, date):
-            return None
-    first, last, suffix = said.groups()
-    if suffix:
-        return max(0, size - int(suffix)) if int(suffix) else size, size
-    if last and int(last) < int(first):
-        return None
-    return int(first), min(size, int(last) + 1) if last else size
-
-
-def disposition(name: bytes) -> str:
-    """The value of Content-Disposition, by which a browser saves a file under its name."""
-    text = "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
-    text = text.replace("/", "_").replace("\\", "_") or "file"
-    plain = _UNSAFE.sub("_", text)
-    value = f'attachment; filename="{plain}"'
-    return value if plain == text else value + f"; filename*=UTF-8''{urllib.parse.quote(text, safe='')}"
+    tag = etag_of(entry) or ""
+    found = {} if tag.startswith("W/") else {"ETag": tag}
+    if entry.mtime is not None:
+        found["Last-Modified"] = http_date(entry.mtime)
+    return range_of(request, size, found)
 
 
 def put(work: Work) -> Reply:
@@ -131,6 +112,7 @@ def put(work: Work) -> Reply:
         if mtime is not None:
             target.set_time(mtime)
         target.finish(check)
+        work.moved = target.moved
     except BaseException:
         target.give_up()
         raise
@@ -153,10 +135,9 @@ def _mtime(request: Request) -> int | None:
 def _receive(request: Request, target: Target) -> None:
     """Write all of the body. Raises Refusal if some of it is missing."""
     body = request.environ["wsgi.input"]
-    readinto = getattr(body, "readinto", None)
-    if target.takes_views and readinto is not None:
+    if target.takes_views and hasattr(body, "readinto"):
         view = buffer()
-        while count := readinto(view):
+        while count := body.readinto(view):  # looked up each time: a session that is over ends here
             target.write(view[:count])
     else:
         while piece := body.read(RECEIVE):

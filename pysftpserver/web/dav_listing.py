@@ -32,13 +32,8 @@ def propfind(work: Work) -> Reply:
         raise DavRefusal(403, "Ask for one directory at a time.", "<D:propfind-finite-depth/>")
     work.check_conditions(entry)
     wanted = wanted_of(work.xml())
-    href = work.href
-    finder = Finder(
-        wanted,
-        lambda one: locks_text(work, one),
-        lambda one: work.tree.space(one.path),
-        lambda one: href(one.path, one.is_directory),
-    )
+    locks = (lambda one: locks_text(work, one)) if work.locks.has_any(work.scope) else None
+    finder = Finder(wanted, locks, lambda one: work.tree.space(one.path), work.href)
     first = finder.response(entry, work.dead.of(work.user, work.path))
     if depth == "0" or not entry.is_directory:
         return Reply(multistatus(first), 207, kind=KIND)
@@ -76,8 +71,6 @@ def _pieces(
 
 def locks_text(work: Work, entry: Entry) -> str:
     """The locks of an entry, for lockdiscovery."""
-    if not work.locks.has_any(work.scope):
-        return ""
     found = work.locks.covering(work.scope, entry.path)
     return "".join(lock_text(lock, work.user, work.href(lock.path)) for lock in found)
 

@@ -90,16 +90,17 @@ def wanted_of(root: ElementTree.Element | None) -> Wanted:
 
 
 class Finder:
-    """Makes the responses of one PROPFIND. locks: XML of an entry's. space: (bytes used, bytes free) there.
-    href: its URL.
+    """Makes the responses of one PROPFIND. locks: XML of an entry's; None: there are none.
+
+    space: (bytes used, bytes free) where an entry is. href: the URL of a path that is a directory's or not.
     """
 
     def __init__(
         self,
         wanted: Wanted,
-        locks: Callable[[Entry], str],
+        locks: Value | None,
         space: Callable[[Entry], tuple[int, int] | None],
-        href: Callable[[Entry], str],
+        href: Callable[[bytes, bool], str],
     ) -> None:
         self._locks, self._space, self._href = locks, space, href
         self._only_names = wanted.only_names
@@ -108,6 +109,7 @@ class Finder:
         if tags is None:
             tags = list(dict.fromkeys([*map(dav, EVERY), *wanted.more]))
         self._wanted = [(tag, *_shapes(tag), self._live(tag)) for tag in tags]
+        self._template, self._values = self._compiled()
 
     def _live(self, tag: str) -> Value | None:
         values: dict[str, Value] = {
@@ -117,7 +119,7 @@ class Finder:
             "getetag": etag_of,
             "getlastmodified": lambda entry: None if entry.mtime is None else _date(entry.mtime),
             "resourcetype": lambda entry: "<D:collection/>" if entry.is_directory else "",
-            "lockdiscovery": self._locks,
+            "lockdiscovery": self._locks or (lambda entry: ""),
             "supportedlock": lambda entry: SUPPORTED_LOCKS,
             "quota-used-bytes": lambda entry: self._quota(entry, 0),
             "quota-available-bytes": lambda entry: self._quota(entry, 1),
@@ -128,8 +130,32 @@ class Finder:
         space = self._space(entry) if entry.is_directory else None
         return None if space is None else str(space[index])
 
+    def _compiled(self) -> tuple[str, list[Value]]:
+        """What response() says of a file that has all that is wanted, and nothing else: most are like that.
+
+        A template, of the URL and of the values of some functions.
+        """
+        text, values = "", []
+        always = {dav("resourcetype"): "", dav("supportedlock"): SUPPORTED_LOCKS}
+        if self._locks is None:
+            always[dav("lockdiscovery")] = ""
+        for tag, begin, alone, end, live in self._wanted:
+            if self._only_names or live is None:
+                return "", []
+            if tag in always:
+                text += f"{begin}{always[tag]}{end}" if always[tag] else alone
+            else:
+                text += f"{begin}%s{end}"
+                values.append(live)
+        return f"<D:response><D:href>%s</D:href>{propstat(text, '200 OK')}</D:response>", values
+
     def response(self, entry: Entry, dead: dict[str, str]) -> str:
         """What is told of an entry. dead: its dead properties, XML by tag."""
+        href = self._href(entry.path, entry.is_directory)
+        if self._template and not dead and entry.is_file and entry.mtime is not None:
+            told = [value(entry) for value in self._values]
+            if None not in told:
+                return self._template % (href, *told)
         found, missing = [], []
         for tag, begin, alone, end, live in self._wanted:
             value = live(entry) if live is not None else None
@@ -141,7 +167,7 @@ class Finder:
                 missing.append(alone)
         if self._all:
             found += [empty(tag) if self._only_names else xml for tag, xml in dead.items()]
-        text = f"<D:response><D:href>{self._href(entry)}</D:href>"
+        text = f"<D:response><D:href>{href}</D:href>"
         if found or not missing:
             text += propstat("".join(found), "200 OK")
         if missing:
@@ -152,7 +178,7 @@ class Finder:
 def show_name(name: bytes) -> str:
     """A name as a text."""
     try:
-        return name.decode()
+        return name.decode()  # as nearly all are
     except UnicodeDecodeError:
         return show(name)
 

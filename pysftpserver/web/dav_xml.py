@@ -16,6 +16,7 @@ DAV = "DAV:"
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 KIND = "application/xml; charset=utf-8"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+_PLAIN = re.compile("[A-Za-z0-9 ._/%-]*").fullmatch
 #: What XML 1.0 cannot say at all.
 _UNSAYABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -70,6 +71,8 @@ def _tag(name: str) -> str:
 
 def escaped(text: str) -> str:
     """A text as the content of an element, or of an attribute. What cannot be said is replaced."""
+    if _PLAIN(text):
+        return text
     return _UNSAYABLE.sub("\ufffd", text).translate(_ESCAPES)
 
 

@@ -12,15 +12,13 @@ import re
 import time
 import urllib.parse
 
-from pysftpserver.http.files import FileProblem
-from pysftpserver.web.html import plain
-from pysftpserver.web.wire import Reply, ReplyBroken
+from pysftpserver.http.sending import FileBody
+from pysftpserver.web.wire import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pysftpserver.http.files import Source
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.wire import Headers, Request
 
@@ -39,7 +37,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
 class Streamed:
     """The body of a reply, and what is to be closed after it."""
 
-    def __init__(self, pieces: Iterable[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, pieces: Iterable[bytes], close: Callable[[], object]) -> None:
         self._pieces, self._close = pieces, close
 
     def __iter__(self) -> Iterator[bytes]:
@@ -154,7 +152,7 @@ def sent(
         finished(source.moved)
 
     if size is None:
-        return Reply(Streamed(source.pieces(PIECE), close), 200, headers, kind)
+        return Reply(Streamed(FileBody(request.environ, source, 0, None), close), 200, headers, kind)
     wanted = range_of(request, size, found) if request.method == "GET" else None
     first, end = wanted or (0, size)
     status = 206 if wanted else 200
@@ -166,17 +164,5 @@ def sent(
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    pieces = _exactly(source, first, end, plain(entry.name))
-    return Reply(Streamed(pieces, close), status, headers, kind, end - first)
-
-
-def _exactly(source: Source, first: int, end: int, name: str) -> Iterator[bytes]:
-    """The bytes of a range. Raises ReplyBroken, also for a file that has become shorter."""
-    try:
-        for piece in source.part(first, end, PIECE):
-            first += len(piece)
-            yield piece
-    except FileProblem as error:
-        raise ReplyBroken(f"{name}: {error}") from None
-    if first < end:
-        raise ReplyBroken(f"{name}: the file became shorter while it was sent")
+    body = Streamed(FileBody(request.environ, source, first, end), close)
+    return Reply(body, status, headers, kind, end - first)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from dataclasses import dataclass, replace
 from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import NamedTuple
 
 from pysftpserver.abstractstorage import overrides
 from pysftpserver.attributes import SFTPAttributes
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time.
 
     is_link: whether a listing had a link there.
@@ -55,10 +54,10 @@ class Entry:
 def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
     """An entry of a storage's attributes. A storage that gives no type has only files."""
     mode = attrs.permissions
-    is_directory = mode is not None and S_ISDIR(mode)
-    is_file = mode is None or S_ISREG(mode)
     mtime = None if attrs.mtime is None else int(attrs.mtime)
-    return Entry(path, is_directory, is_file, (attrs.size or 0) if is_file else 0, mtime, attrs.identity)
+    if mode is None or S_ISREG(mode):
+        return Entry(path, False, True, attrs.size or 0, mtime, attrs.identity)
+    return Entry(path, S_ISDIR(mode), False, 0, mtime, attrs.identity)
 
 
 class Tree:
@@ -84,27 +83,24 @@ class Tree:
 
     def entries(self, path: bytes) -> Iterator[Entry]:
         """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
-        with as_problems():
-            listing = self.storage.opendir(path)
+        top = path.rstrip(b"/") + b"/"
+        listing = None
         try:
-            while True:
-                with as_problems():
-                    try:
-                        name, attrs = next(listing)
-                    except StopIteration:
-                        return
-                if name in (b".", b"..") or is_temporary(name):
+            listing = self.storage.opendir(path)
+            for name, attrs in listing:
+                if name[:1] == b"." and (name in (b".", b"..") or is_temporary(name)):
                     continue
-                below = posixpath.join(path, name)
-                if attrs.permissions is not None and S_ISLNK(attrs.permissions):
-                    try:
-                        found = self.find(below)
-                    except FileProblem:
-                        continue
-                    if found is not None:
-                        yield replace(found, is_link=True)
-                else:
-                    yield entry_of(below, attrs)
+                if attrs.permissions is None or not S_ISLNK(attrs.permissions):
+                    yield entry_of(top + name, attrs)
+                    continue
+                try:
+                    found = self.find(top + name)
+                except FileProblem:
+                    continue
+                if found is not None:
+                    yield found._replace(is_link=True)
+        except (OSError, SFTPException) as error:
+            raise problem(error) from None
         finally:
             close = getattr(listing, "close", None)
             if close is not None:
@@ -167,15 +163,9 @@ class Tree:
     def link_at(self, path: bytes) -> bytes | None:
         """The text of the link at a path; None: there is no link."""
         with as_problems():
-            found = attributes(self.storage.lstat, path)
+            found = self.look(path)
             mode = found.permissions if found is not None else None
             return self.storage.readlink(path) if mode is not None and S_ISLNK(mode) else None
-
-    def links_in(self, path: bytes) -> set[bytes]:
-        """The names of all links in a directory."""
-        with as_problems():
-            modes = ((name, attrs.permissions) for name, attrs in self.storage.opendir(path))
-            return {name for name, mode in modes if mode is not None and S_ISLNK(mode)}
 
     def make_link(self, path: bytes, text: bytes) -> None:
         """Make a link."""

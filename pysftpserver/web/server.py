@@ -89,9 +89,9 @@ class Door:
                 b"s": self.visitors,
                 b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"dav": Dav(values, self.welcome, self.state),
                 b"link": self.links.page,
                 **({b"operators": self.operators} if self.operators is not None else {}),
-                b"dav": Dav(values, self.welcome),
             },
             self.guard,
         )

@@ -55,6 +55,17 @@ VERSIONS = (
         value BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE dav_properties (
+        user TEXT NOT NULL,
+        parent BLOB NOT NULL,
+        path BLOB NOT NULL,
+        tag TEXT NOT NULL,
+        xml TEXT NOT NULL,
+        PRIMARY KEY (user, path, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX dav_properties_by_parent ON dav_properties (user, parent);
+    """,
 )
 
 

@@ -35,10 +35,6 @@ class Refusal(Exception):
         self.status, self.words, self.headers = status, words, list(headers)
 
 
-class ReplyBroken(Exception):
-    """A reply cannot be completed: the connection ends, so that nobody takes it for the whole."""
-
-
 class Request:
     """One request. session: of who is logged in, or None. path: percent-decoded bytes below the door's root.
 

@@ -20,9 +20,10 @@ from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 
+from pysftpserver.http import ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.web.files import as_problems
-from pysftpserver.web.wire import Refusal, Reply, ReplyBroken
+from pysftpserver.web.wire import Refusal, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pysftpserver.http import ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from pysftpserver.web.files import Tree
-from pysftpserver.web.wire import Refusal, Reply, ReplyBroken
+from pysftpserver.web.wire import Refusal, Reply
 from pysftpserver.web.zipping import LONGEST, PIECE, attachment, folded, safe_name, told_apart, zip_reply
 from tests.support.hard import IS_HARD
 
