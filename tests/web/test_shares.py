@@ -338,6 +338,14 @@ class Droppers(SharesCase):
         self.assertEqual(self.names("in-tray"), ["old (2).txt", "old (3).txt", "old.txt"])
         self.assertEqual((self.jail / "in-tray/old.txt").read_bytes(), b"old")
 
+    def test_of_more_files_than_may_be_sent_those_that_were_received_are_named(self):
+        link = self.share("/in-tray", kind="drop", most="1")
+        answer = self.send(link, (b"one", b"1"), (b"two", b"2"))
+        self.assertIn("1 file was received: one.", answer.text)
+        self.assertIn("The other files were not received", answer.text)
+        self.assertEqual(self.names("in-tray"), ["old.txt", "one"])
+        self.assertEqual(self.send(link, (b"three", b"3")).status, 404)
+
     def test_two_that_send_the_same_name_at_once_both_arrive(self):
         link = self.share("/in-tray", kind="drop")
 
