@@ -1,6 +1,6 @@
 """Rows for WebDAV: `pysftpweb` beside nginx with its own dav module and dav-ext, on the same directory.
 
-This module has names, sizes and targets; webdav_sides.py does the work, and is imported when it is needed.
+This module has names, sizes and targets. webdav_sides.py does the work, and is imported for selected rows.
 """
 
 from __future__ import annotations

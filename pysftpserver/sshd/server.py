@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
+    from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
     from pysftpserver.service.budget import Exhausted
@@ -125,8 +126,8 @@ class Server:
             self.refused,
         )
         self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
-        source = source_of(settings)
-        self.lookup = None if source is None else Lookup(source, settings)
+        self.lookup: Lookup | None = None
+        self.ask_about_users(source_of(settings))
         self.is_draining = False
         self.authorities = Authorities(settings, log)
         self.greeting = greeting
@@ -144,7 +145,7 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
         await self.directory.start(self.on_change)
-        await self.authorities.start(self.on_authorities)
+        await self.authorities.start(self.check_all)
         self.greet(self.greeting)
         loop = asyncio.get_running_loop()
         for listening in sockets:
@@ -184,6 +185,12 @@ class Server:
             **algorithms.chosen(self.settings),
         )
 
+    def ask_about_users(self, source: Source | None) -> None:
+        """Ask this about users that are not stored, from now on; answers that were kept are forgotten."""
+        before, self.lookup = self.lookup, None if source is None else Lookup(source, self.settings)
+        if before is not None:  # what waits for a turn there is still asked
+            asyncio.get_running_loop().call_later(before.patience, before.shutdown)
+
     def _has_descriptors(self, part: int) -> bool:
         """Whether more files may be opened. part: 1/part of all descriptors is kept for the rest."""
         most = serving.descriptors()
@@ -212,6 +219,7 @@ class Server:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
         self.authorities.look_now()
+        self.check_all()
 
     def make_room(self, address: str) -> None:
         """End a connection that has not logged in, for a newcomer from an address."""
@@ -234,8 +242,8 @@ class Server:
             if connection.user is not None and connection.user.name == name:
                 self._check_again(connection)
 
-    def on_authorities(self) -> None:
-        """CAs or revoked keys have changed: end the connections that would not be let in now."""
+    def check_all(self) -> None:
+        """Methods, CAs or revoked keys may have changed: end the connections that would not be let in now."""
         for connection in self.connections:
             self._check_again(connection)
 

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import sqlite3
+import time
 import urllib.parse
 
 from pysftpserver.http.files import FileProblem
@@ -59,8 +60,26 @@ METHODS: dict[str, Callable[[Work], Reply]] = {
 }
 
 
+#: What is in the audit log, in the words of the other doors.
+WORDS = {
+    "GET": "get",
+    "PUT": "put",
+    "DELETE": "remove",
+    "MKCOL": "mkdir",
+    "COPY": "copy",
+    "MOVE": "rename",
+    "LOCK": "lock",
+    "UNLOCK": "unlock",
+    "PROPPATCH": "setstat",
+}
+
+
 class Work:
-    """One request of WebDAV: its path, its user's tree of files, and what holds for both."""
+    """One request of WebDAV: its path, its user's tree of files, and what holds for both.
+
+    moved: bytes of content. target: the other path of a COPY or MOVE. failure: what has failed of a request
+    about much.
+    """
 
     def __init__(
         self, part: Dav, request: Request, session: Session, tree: Tree, path: bytes, conditions: If
@@ -72,6 +91,20 @@ class Work:
         self._hosts = part.hosts(request)
         self._mount = escaped(quoted(request.place + MOUNT))
         self._scope: Any = None
+        self.moved = 0
+        self.target: bytes | None = None
+        self.failure: FileProblem | None = None
+        self._began = time.perf_counter()
+
+    def note(self, error: FileProblem | None = None) -> None:
+        """Write into the audit log what the request did."""
+        word = WORDS.get(self.request.method)
+        if word is None and self.request.method == "PROPFIND":
+            word = "opendir" if self.request.header("Depth") == "1" else "stat"
+        details = {} if self.target is None else {"target": self.target}
+        seconds = time.perf_counter() - self._began
+        if word is not None:
+            self.session.note(word, self.path, self.moved, error or self.failure, seconds, **details)
 
     @property
     def scope(self) -> Any:
@@ -211,11 +244,12 @@ class Dav:
             raise Refusal(403, "Nothing can be changed here.")
         path, conditions = path_of(rest), If(request.header("If"))
         with contextlib.ExitStack() as stack:
+            tree = Tree(stack.enter_context(session.storage()))
+            work = Work(self, request, session, tree, path, conditions)
             try:
-                tree = Tree(stack.enter_context(session.storage()))
-                work = Work(self, request, session, tree, path, conditions)
                 reply = method(work)
             except FileProblem as problem:
+                work.note(problem)
                 raise refusal_of(problem) from None
             except BadXML as problem:
                 raise Refusal(400, str(problem)) from None
@@ -228,7 +262,11 @@ class Dav:
             except sqlite3.Error as problem:
                 log.error("%s: properties cannot be kept: %s", self._values.state, problem)
                 raise Refusal(503, "Properties cannot be kept now.") from None
-            if not isinstance(reply.body, list):
+            if isinstance(reply.body, list):
+                if request.method != "GET":  # which has sent nothing of a file
+                    work.note()
+            else:
+                stack.callback(work.note)
                 reply.body = Streamed(reply.body, stack.pop_all().close)
         return reply
 

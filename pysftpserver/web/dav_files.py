@@ -9,7 +9,7 @@ from __future__ import annotations
 from pysftpserver.http.sending import FileBody, buffer
 from pysftpserver.web.dav_conditions import etag_of, http_date
 from pysftpserver.web.dav_properties import type_of
-from pysftpserver.web.downloads import disposition, range_of
+from pysftpserver.web.downloads import Streamed, disposition, range_of
 from pysftpserver.web.files import entry_of
 from pysftpserver.web.wire import TEXT, Refusal, Reply
 
@@ -40,7 +40,12 @@ def get(work: Work) -> Reply:
             source.close()
         else:
             first, end = _wanted(work.request, entry, source.size) or (0, source.size)
-            reply.body = FileBody(work.request.environ, source, first, end)
+            body = FileBody(work.request.environ, source, first, end)
+
+            def close() -> None:
+                work.moved = source.moved
+
+            reply.body = Streamed(body, close)
         return reply
     except BaseException:
         source.close()
@@ -107,6 +112,7 @@ def put(work: Work) -> Reply:
         if mtime is not None:
             target.set_time(mtime)
         target.finish(check)
+        work.moved = target.moved
     except BaseException:
         target.give_up()
         raise
@@ -129,10 +135,9 @@ def _mtime(request: Request) -> int | None:
 def _receive(request: Request, target: Target) -> None:
     """Write all of the body. Raises Refusal if some of it is missing."""
     body = request.environ["wsgi.input"]
-    readinto = getattr(body, "readinto", None)
-    if target.takes_views and readinto is not None:
+    if target.takes_views and hasattr(body, "readinto"):
         view = buffer()
-        while count := readinto(view):
+        while count := body.readinto(view):  # looked up each time: a session that is over ends here
             target.write(view[:count])
     else:
         while piece := body.read(RECEIVE):

@@ -72,6 +72,7 @@ def _entry(work: Work) -> Entry:
 
 def _failed(work: Work, problem: FileProblem) -> Reply:
     """What failed below the path. Facts: RFC 4918, section 9.6.1."""
+    work.failure = problem
     status = refusal_of(problem).status
     href = work.href(problem.path)
     phrase = {403: "Forbidden", 507: "Insufficient Storage"}.get(status, "Failed")
@@ -108,6 +109,7 @@ class _Transfer:
         if overwrite not in ("T", "F"):
             raise Refusal(400, "The Overwrite header is neither T nor F.")
         self.old, self.new = work.path, work.path_of_url(destination)
+        work.target = self.new
         self._check_paths()
         self.replaced = work.tree.find(self.new)
         self.is_there = self.replaced is not None or work.tree.link_at(self.new) is not None

@@ -37,7 +37,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
 class Streamed:
     """The body of a reply, and what is to be closed after it."""
 
-    def __init__(self, pieces: Iterable[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, pieces: Iterable[bytes], close: Callable[[], object]) -> None:
         self._pieces, self._close = pieces, close
 
     def __iter__(self) -> Iterator[bytes]:
@@ -164,5 +164,5 @@ def sent(
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    body = FileBody(request.environ, source, first, end)
-    return Reply(Streamed(body, close), status, headers, kind, end - first)
+    body = Streamed(FileBody(request.environ, source, first, end), close)
+    return Reply(body, status, headers, kind, end - first)

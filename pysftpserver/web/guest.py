@@ -21,7 +21,7 @@ from pysftpserver.web.wire import TEXT, Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pysftpserver.service.audit import DoorAudit
@@ -40,8 +40,9 @@ PIECE = 131072  # bytes of an upload that are received at once
 
 
 class Guest:
-    """A request of somebody who has a link. tree: of this request alone. audit: of who made the link; None:
-    there is none. closing: what ends with the reply.
+    """A request of somebody who has a link.
+
+    tree: of this request alone. audit: of who made the link. closing: what ends with the reply.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Guest:
         share: Share,
         tree: ConfinedTree,
         crowd: Crowd,
-        audit: DoorAudit | None,
+        audit: DoorAudit,
         closing: contextlib.ExitStack,
     ) -> None:
         self.request, self.crowd, self.audit = request, crowd, audit
@@ -60,8 +61,6 @@ class Guest:
 
     def note(self, what: str, path: bytes, error: FileProblem | None = None, **details: Any) -> None:
         """Write a record into the audit log. Raises Refusal where that fails."""
-        if self.audit is None:
-            return
         result = "OK" if error is None else error.result
         try:
             self.audit.note(what, result, path=path, share=self.share.id, **details)
@@ -112,11 +111,13 @@ class Guest:
         return entry.name or b"file"
 
     def _send(self, entry: Entry) -> Reply:
-        reply = downloads.download(self.request, self.tree, entry)
+        moved: list[int] = []  # by sendfile(2), which leaves no pieces to be counted
+        reply = downloads.download(self.request, self.tree, entry, moved.append)
         if self.request.method == "HEAD" or reply.status not in (200, 206):
             return reply
         what = b"%b|%d|%d" % (entry.path, entry.size, entry.mtime or 0)
-        return self._counted(reply, entry, what, entry.size, reply.length or 0, reply.status == 206)
+        length = reply.length or 0
+        return self._counted(reply, entry, what, entry.size, length, reply.status == 206, moved)
 
     def _send_zip(self, entry: Entry) -> Reply:
         if self.share.is_spent:
@@ -132,7 +133,14 @@ class Guest:
         return self._counted(reply, entry, b"zip", 0, 0, False)
 
     def _counted(
-        self, reply: Reply, entry: Entry, what: bytes, size: int, length: int, is_range: bool
+        self,
+        reply: Reply,
+        entry: Entry,
+        what: bytes,
+        size: int,
+        length: int,
+        is_range: bool,
+        moved: Sequence[int] = (),
     ) -> Reply:
         """The same reply, if there may be another download."""
         shares, share = self.shares, self.share
@@ -148,6 +156,7 @@ class Guest:
             raise
 
         def end(sent: int) -> None:
+            sent = sent or sum(moved)
             shares.end_download(download, length - sent)
             with contextlib.suppress(Refusal):  # the log says that
                 self.note("close", entry.path, size=sent, seconds=time.perf_counter() - began)

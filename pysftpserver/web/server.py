@@ -85,7 +85,7 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
-                b"shares": Sharing(values, self.shares),
+                b"shares": Sharing(values, self.shares, lambda user: self.people.find(user.name) is not None),
                 b"s": self.visitors,
                 b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),

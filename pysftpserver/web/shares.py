@@ -32,8 +32,9 @@ from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.html import Markup
@@ -48,14 +49,15 @@ MOST_USES = 1_000_000
 
 
 class Sharing:
-    """The part of the door for users who share."""
+    """The part of the door for users who share. may_share: whether a user is found when a link is used."""
 
     needs_login = True
     is_for_programs = False
 
-    def __init__(self, values: WebSettings, shares: Shares) -> None:
+    def __init__(self, values: WebSettings, shares: Shares, may_share: Callable[[User], bool]) -> None:
         self.values = values
         self.shares = shares
+        self._may_share = may_share
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show the links, make one, or revoke one."""
@@ -85,6 +87,8 @@ class Sharing:
             return self._list(request, session)
         if not self.values.share_days:
             raise Refusal(403, "Sharing by links is switched off on this server.")
+        if not self._may_share(session.user):
+            raise Refusal(403, "Only users whose records are kept on this server can share by links.")
         path, entry = self._shared(session, fields.get("path", ""))
         if is_post and "days" in fields:
             return self._make(request, session, path, entry, fields)

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import secrets
 import threading
 import time
 
@@ -78,7 +77,7 @@ class Visitors:
         self._guesses = Guesses()
         self._throttle = Throttle()
         self._hashing = threading.Semaphore(HASHING)
-        self._secret = secrets.token_bytes(32)
+        self._secret = shares.secret
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show or send what a link is for, or receive a file."""
@@ -139,7 +138,7 @@ class Visitors:
     # --- passwords ------------------------------------------------------------------------------------
 
     def _key(self, share: Share) -> str:
-        """What shows that somebody knew the password; of no use for another link, or after a restart."""
+        """What shows that somebody knew the password; of no use for another link or password."""
         return hmac.new(self._secret, f"{share.id}{share.password}".encode(), hashlib.sha256).hexdigest()
 
     def _is_unlocked(self, request: Request, share: Share) -> bool:

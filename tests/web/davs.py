@@ -84,15 +84,18 @@ class DavCase(WebCase):
         self.assertIn(answer.status, (200, 201), answer.text)
         return answer.headers["Lock-Token"]
 
-    def begin(self, head: str, body: bytes = b"", chunked: bool = False) -> socket.socket:
-        """Send the beginning of a request of Alice's over a connection of its own. head: method and path."""
+    def begin(self, head: str, body: bytes = b"", chunked: bool = False, length: int = 1000) -> socket.socket:
+        """Send the beginning of a request of Alice's over a connection of its own. head: method and path.
+
+        length: what is said to be the body's.
+        """
         method, _, path = head.partition(" ")
-        length = "Transfer-Encoding: chunked" if chunked else "Content-Length: 1000"
+        coding = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
         lines = [
             f"{method} {self.base}{path} HTTP/1.1",
             f"Host: {HOST}:{self.served.port}",
             f"Authorization: {basic()}",
-            length,
+            coding,
         ]
         peer = socket.create_connection((HOST, self.served.port), PATIENCE)
         self.addCleanup(peer.close)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import unittest
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from pysftpserver.http.files import FileProblem, Target
+from tests.support.auditing import records_of
 from tests.support.hard import IS_HARD
 from tests.support.waiting import until
 from tests.web.davs import DavCase
-from tests.web.serving import basic
+from tests.web.serving import Served, basic
 
 HTML = b"<script>document.title='ours'</script>"
 
@@ -154,6 +158,51 @@ class TestFiles(DavCase):
         answer = self.ask("PROPFIND", "/", Depth="1")
         self.assertIn("/%FF%C0%AE</D:href>", answer.text)
         self.assertEqual(self.status("GET", "/%FF%C0%AE"), 200)
+
+
+class TestAudit(DavCase):
+    @classmethod
+    def make(cls, place: Path) -> Served:
+        return Served(place, audit=str(place / "audit"))
+
+    def test_what_is_done_is_in_the_audit_log_in_the_words_of_other_doors(self) -> None:
+        for method, path, status, headers in (
+            ("MKCOL", "/d", 201, {}),
+            ("PUT", "/d/a", 201, {}),
+            ("GET", "/d/a", 200, {}),
+            ("GET", "/d/a", 206, {"Range": "bytes=1-"}),
+            ("PROPFIND", "/d", 207, {"Depth": "1"}),
+            ("COPY", "/d/a", 201, {"Destination": self.url("/b")}),
+            ("MOVE", "/b", 201, {"Destination": self.url("/c")}),
+            ("DELETE", "/c", 204, {}),
+            ("MKCOL", "/d/a/e", 409, {}),
+        ):
+            body = b"two" if method == "PUT" else None
+            self.assertEqual(self.status(method, path, body, **headers), status, (method, path))
+        with mock.patch.object(Target, "write", side_effect=FileProblem("denied", "PERMISSION_DENIED")):
+            self.assertEqual(self.status("PUT", "/x", b"x"), 403)
+        records = records_of((self.place / "audit").read_bytes())
+        found = [
+            (one["request"], one["path"].removeprefix(f"/{self.jail.name}"), one["bytes"], one["result"])
+            for one in records
+            if one["path"] is not None
+        ]
+        self.assertEqual(
+            found,
+            [
+                ("mkdir", "/d", 0, "OK"),
+                ("put", "/d/a", 3, "OK"),
+                ("get", "/d/a", 3, "OK"),
+                ("get", "/d/a", 2, "OK"),
+                ("opendir", "/d", 0, "OK"),
+                ("copy", "/d/a", 0, "OK"),
+                ("rename", "/b", 0, "OK"),
+                ("remove", "/c", 0, "OK"),
+                ("put", "/x", 0, "PERMISSION_DENIED"),
+            ],
+        )
+        targets = [one["target"].rpartition("/")[2] for one in records if "target" in one]
+        self.assertEqual((targets, records[-1]["user"]), (["b", "c"], "alice"))
 
 
 class TestReadOnly(DavCase):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -143,6 +145,13 @@ class Owners(SharesCase):
             self.assertEqual(self.owner.get(f"/shares/new?path={path}").status, 404)
         self.assertEqual(self.door.shares.of(self.door.people.find("alice")), [])
 
+    def test_a_user_whom_only_a_lookup_knows_makes_no_link_that_could_not_work(self):
+        sharing = self.door.application.parts[b"shares"]
+        with mock.patch.object(sharing, "_may_share", lambda user: False):
+            answer = self.owner.get("/shares/new?path=/box")
+        self.assertEqual(answer.status, 403)
+        self.assertIn("records are kept on this server", answer.text)
+
     def test_names_of_files_are_text_on_every_page(self):
         name = "<img src=x onerror=alert(1)>\"'&.txt"
         (self.jail / "box" / name).write_bytes(b"x")
@@ -180,6 +189,25 @@ class Readers(SharesCase):
         self.assertEqual(self.counts(), (2, 0))
         for method in ("POST", "PUT", "DELETE"):
             self.assertEqual(self.stranger.ask(method, link + "new", b"x").status, 405)
+
+    def test_a_zip_that_cannot_be_completed_breaks_the_connection_off(self):
+        for name, other in (("chunked", b"text"), ("announced", None)):
+            box = self.jail / name
+            box.mkdir()
+            with open(box / "large.mp4", "wb") as file:
+                file.truncate(64 << 20)
+            if other is not None:
+                (box / "a.txt").write_bytes(other)
+            link = self.share(f"/{name}")
+            with self.subTest(name), self.served.browser() as browser:
+                browser.connection.request("GET", link + "?zip=1")
+                answer = browser.connection.getresponse()
+                self.assertEqual(answer.length is None, other is not None)
+                os.truncate(box / "large.mp4", 1 << 20)
+                with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                    answer.read()
+            shutil.rmtree(box)
+        until(lambda: not self.door.visitors.crowd._counts)
 
     def test_unknown_expired_revoked_and_used_up_links_have_the_same_answer(self):
         used_up, expired = self.share("/plan.pdf", most="1"), self.share("/plan.pdf")
@@ -446,7 +474,7 @@ class Attackers(SharesCase):
             return DoorAudit(records.append, user, address, port, SFTPLog())
 
         link, tray = self.share("/plan.pdf"), self.share("/in-tray", kind="drop")
-        with mock.patch.object(self.door.visitors, "_audit_of", audit_of):
+        with mock.patch.object(self.door.trail, "of", audit_of):
             self.stranger.get(link + "plan.pdf")
             self.put(tray, "x")
             until(lambda: len(records) == 3)
@@ -467,7 +495,7 @@ class Attackers(SharesCase):
     def test_what_cannot_be_recorded_is_not_done(self):
         broken = mock.Mock(**{"note.side_effect": SFTPSessionEnd("disk full")})
         link = self.share("/plan.pdf")
-        with mock.patch.object(self.door.visitors, "_audit_of", lambda *who: broken):
+        with mock.patch.object(self.door.trail, "of", lambda *who: broken):
             self.assertEqual(self.stranger.get(link + "plan.pdf").status, 503)
 
     def test_zips_of_strangers_are_bounded_in_size_and_number(self):
@@ -501,10 +529,14 @@ class Attackers(SharesCase):
             self.assertEqual(answer.status, status, value)
             self.assertLessEqual(len(answer.body), len(CONTENT))
 
-    def test_links_outlive_a_restart(self):
-        link = self.share("/plan.pdf")
+    def test_links_outlive_a_restart_and_so_does_a_password_that_was_given(self):
+        with mock.patch.object(passwords, "hashed", quick):
+            link = self.share("/plan.pdf", password=PASSWORD)
+        self.stranger.post(link, {"password": PASSWORD})
         again = self.served_again()
         with again.browser() as browser:
+            self.assertEqual(browser.get(link + "plan.pdf").status, 403)
+            browser.cookies = self.stranger.cookies
             self.assertEqual(browser.get(link + "plan.pdf").body, CONTENT)
         self.assertEqual(self.counts(), (1, 0))
 

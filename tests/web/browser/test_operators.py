@@ -1,72 +1,78 @@
-"""The operators' page in Chromium, over a pysftpd that really runs."""
+"""The operators' page in Chromium: it follows a real pysftpd, by mouse, by keyboard and without scripts."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 from tests.sshd.serving import Daemon
 from tests.support.processes import require
-from tests.web.browser.cases import Browsing
+from tests.support.waiting import until
+from tests.web.browser.cases import BrowserCase
 from tests.web.browser.chromium import PHONE
-from tests.web.serving import Served, logged
-
-STRANGE = "<img src=x onerror=console.error('ran')>"
+from tests.web.serving import Served
 
 
-def setUpModule() -> None:
-    require("sftp")
+class Watching(BrowserCase):
+    """One pysftpd, and the page for it."""
 
-
-class TestOperators(Browsing):
-    daemon: Daemon
-    served: Served
+    daemon: ClassVar[Daemon]
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        place = Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="pysftpserver-operators-")))
+    def make(cls, place: Path) -> Served:
+        require("sftp")
         cls.daemon = Daemon("--audit", str(place / "audit"))
         cls.addClassCleanup(cls.daemon.stop)
         cls.daemon.start()
-        cls.enterClassContext(logged())
         own = {"users": str(cls.daemon.users), "sftp_path": str(cls.daemon.files)}
-        cls.served = Served(place, operators=str(cls.daemon.socket), **own)
-        cls.addClassCleanup(cls.served.stop)
+        return Served(place, **own, operators=str(cls.daemon.socket))
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.url = self.served.url
+    def enter(self, is_checked: bool = True) -> None:
+        """Log in with a link."""
         self.addCleanup(self.daemon.hang_up)
-
-    def come_in(self) -> None:
-        """Use the link that pysftpctl prints."""
+        assert self.served.door.operators is not None
         self.open(self.served.door.operators.link("olga"))
-        self.check("the page of a link")
-        self.browser.press("Log in")
-        self.browser.see("Connected")
+        if is_checked:
+            self.check("a link")
+        self.browser.press("Log in as olga")
+        self.browser.see("Log out")
 
     def test_what_happens_is_seen_without_loading_the_page_again(self) -> None:
-        browser = self.browser
-        self.come_in()
-        browser.see("Live.", "There are no sessions.")
-        browser.run("window.isTheSamePage = true")
-        self.daemon.client(say=f'mkdir "{STRANGE}"')
-        browser.see("alice")
-        browser.see(STRANGE)
-        self.assertTrue(browser.run("return window.isTheSamePage"), "it was loaded again")
-        self.assertEqual(browser.all("main img"), [])
-        self.check("operators", daily=True)
-        for tab in ("Users", "Audit log"):
-            browser.press(tab)
-            browser.find(tab)
-            self.check(tab)
-        browser.press("Now")
-        browser.see("Live.")
-        self.daemon.hang_up()
-        browser.see("There are no sessions.")
-        browser.be(PHONE)
-        width = browser.run("return document.documentElement.scrollWidth")
-        self.assertLessEqual(width, PHONE[0], "the page is wider than the phone")
-        browser.press("Log out")
-        browser.miss("Connected")
+        self.enter()
+        self.browser.see("Live.", "Nothing moves.", "There are no sessions.")
+        self.daemon.get_slowly()
+        self.browser.see("get /large", "of 16.0 MiB", "KiB/s")
+        self.browser.wait_for("return document.querySelectorAll('#plots svg path').length >= 7")
+        self.check("the page now")
+        self.browser.be(PHONE)
+        wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        self.browser.wait_for(wide)
+        self.check("the page now, on a phone")
+        # The focus stays where it is while the page changes around it, so a keyboard is enough.
+        self.browser.tab_to("End session")
+        seen = self.browser.texts("#sessions td:nth-child(7)")
+        until(lambda: self.browser.texts("#sessions td:nth-child(7)") != seen, "the page goes on")
+        self.assertIn("End session", self.browser.focused)
+        self.browser.type("\ue007")
+        self.browser.see("ended session", "There are no sessions.")
+        self.browser.press("Log out")
+        self.browser.see("pysftpctl web")
+
+    def test_it_all_works_without_scripts_by_loading_pages(self) -> None:
+        self.browser.run_scripts(False)
+        self.enter(is_checked=False)
+        self.daemon.client(say="pwd")
+        until(lambda: len(self.daemon.sessions()) == 1, "a session is there")
+        self.browser.press("Reload")
+        for text in ("alice", "127.0.0.1"):
+            until(lambda text=text: text in self.browser.driver.page_source, text)  # type: ignore[misc]
+        self.browser.press("Users")
+        self.browser.press("bob")
+        self.browser.press("Deactivate: refuse logins and end sessions")
+        until(lambda: "deactivated the user bob" in self.browser.driver.page_source, "it says so")
+        self.browser.press("Activate")
+        until(lambda: "activated the user bob" in self.browser.driver.page_source, "it says so")
+        self.browser.press("Audit log")
+        self.browser.fill("Path of a file", "/nothing")
+        self.browser.press("Search")
+        until(lambda: "nothing about it" in self.browser.driver.page_source, "it says so")
