@@ -2,8 +2,9 @@
 
 Files are objects whose keys are their paths, so other programs see them as they are. An upload becomes
 visible when it is closed, as a whole. The parts are in storages/objects/: names (names and keys), opening,
-s3 and azure (the protocols), web (HTTP), signing, credentials and google (tokens), listing (directories),
-reading, draft and buffer (writing), moving (renames of directories). docs/objects.md says what is guaranteed.
+s3 and azure (the protocols), web (HTTP), signing, credentials and google (tokens), directories (which there
+are), listing, reading, draft and buffer (writing), moving (renames of directories), care (for operators).
+docs/objects.md says what is guaranteed.
 What may not enter: wire formats, sessions of clients.
 """
 
@@ -21,16 +22,16 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import os_error
 from pysftpserver.host import accounts, connecting
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPUnsupported
-from pysftpserver.storages.objects import opening
+from pysftpserver.storages.objects import care, opening
+from pysftpserver.storages.objects.directories import Directories, object_at
 from pysftpserver.storages.objects.draft import Draft
 from pysftpserver.storages.objects.errors import Changed, Missing
-from pysftpserver.storages.objects.listing import HADOOP, entries, oddity, pages
+from pysftpserver.storages.objects.listing import HADOOP, entries, pages
 from pysftpserver.storages.objects.moving import move_directory
 from pysftpserver.storages.objects.names import Name, Place, place_of, top_of
 from pysftpserver.storages.objects.reading import HEAD, Reader
 from pysftpserver.storages.objects.s3 import Meta
 from pysftpserver.storages.objects.task import ahead
-from pysftpserver.storages.objects.web import Body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
     from pysftpserver.storages.objects.s3 import Upload
 
-EMPTY = Body.of(b"")
-KNOWN = 5.0  # seconds to remember that a directory exists
-MOST_KNOWN = 1000  # directories
 HEADS = 8  # requests at once for the times of the files in a listing
 MTIME = "mtime"  # rclone's metadata: seconds since the epoch, with a fraction
 A_DAY = 86_400
@@ -70,18 +68,16 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         settings = opening.Settings(self._name.settings)
         self._store = opening.open_store(self._name, settings)
         self._settings = settings
-        self._has_markers: bool | None = None  # not known yet
         self.home = b"/"
         self._began = int(time.time())
         self._owner = os.getuid(), os.getgid()
         self._territory: list[int] = []
         self._begin(top_of(self._name.prefix))
 
-    def _begin(self, top: str) -> None:
+    def _begin(self, top: str, has_markers: bool | None = None) -> None:
         self._top = top
         self._drafts: dict[str, Draft] = {}
-        self._known: dict[str, float] = {}
-        self._made: set[str] = set()  # directories of this session, where the store holds no markers
+        self._directories = Directories(self._store, top, self._has_drafts, has_markers)
         self._spool = self._settings.spool()
 
     @property
@@ -92,7 +88,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def at_prefix(self, prefix: str) -> SFTPServerObjectStorage:
         """Return a storage for another session that shares the connections of this one. Raises ValueError."""
         other = copy.copy(self)
-        other._begin(top_of(prefix))
+        other._begin(top_of(prefix), self._directories.has_markers)
         return other
 
     def connect(self) -> None:
@@ -134,40 +130,14 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
         older_than: seconds since an upload has begun, so that running ones stay. is_dry: only report.
         """
-        sentences = []
-        for upload in list(self.leftovers()):
-            age = int(time.time()) - upload.began
-            if age < older_than:
-                continue
-            if not is_dry:
-                self._store.abort(upload.key, upload.upload_id)
-            done = "Would abort" if is_dry else "Aborted"
-            sentences.append(f"{done} an upload of {upload.key} that began {age} seconds ago.")
-        return sentences
+        return care.abort_old(self._store, self._top, older_than, is_dry)
 
     def remarks(self) -> list[str]:
         """A sentence for each object that no path leads to, and each that has the name of a directory.
 
         Reads all keys.
         """
-        sentences = []
-        files: list[str] = []  # those that later keys can be in
-        for objects in self._store.keys(self._top):
-            for meta in objects:
-                rest = meta.key[len(self._top) :]
-                while files and not rest.startswith(files[-1]):
-                    files.pop()
-                why = oddity(rest)
-                if why:
-                    sentences.append(f"{rest}: no path leads to this object, because its key {why}.")
-                for file in files:
-                    if rest.startswith(file + "/"):
-                        sentences.append(f"{file}: both a file and a directory; listings show the file.")
-                        files.remove(file)
-                        break
-                if not rest.endswith("/"):
-                    files.append(rest)
-        return sentences
+        return care.remarks(self._store, self._top)
 
     # --- names ------------------------------------------------------------------------------------------
 
@@ -180,59 +150,15 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def _place(self, path: bytes) -> Place:
         return place_of(self._top, path, self._store.refused)
 
-    def _is_directory(self, place: Place) -> bool:
-        """Whether there is a directory: something in it, or a marker for it."""
-        below = place.below
-        if place.is_top or below in self._made or time.monotonic() - self._known.get(below, -KNOWN) < KNOWN:
-            return True
-        page = self._store.page(below, most=1)
-        is_there = (
-            bool(page.objects) or self._has_drafts(below) or self._object(place.key + HADOOP) is not None
-        )
-        if is_there:
-            self._know(below)
-        return is_there
-
-    def _mark(self, below: str) -> None:
-        """Make a directory exist. Where the store holds no markers, it exists for this session only."""
-        if self._has_markers is not False:
-            self._store.put(below, EMPTY)
-        if self._has_markers is None:
-            self._has_markers = bool(self._store.page(below, most=1).objects)
-            if not self._has_markers:  # rclone's server has made a file without the slash
-                self._store.delete(below)
-        if not self._has_markers:
-            self._made.add(below)
-
-    def _know(self, below: str) -> None:
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[below] = time.monotonic()
-
     def _has_drafts(self, below: str) -> bool:
         return any(key.startswith(below) for key in list(self._drafts))
 
-    def _need_parent(self, place: Place) -> None:
-        """Raise "not found" if the directory of a place does not exist."""
-        parent = place.parent
-        if len(parent) > len(self._top) and not self._is_directory(Place(parent[:-1], False, True)):
-            raise os_error(errno.ENOENT)
-
-    def _keep_parent(self, place: Place) -> None:
-        """Give the directory of what is gone a marker if it is empty now, so that it continues to exist."""
-        parent = place.parent
-        if len(parent) > len(self._top) and not self._store.page(parent, most=1).objects:
-            self._mark(parent)
-
     def _object(self, key: str) -> Meta | None:
-        try:
-            return self._store.head(key)
-        except Missing:
-            return None
+        return object_at(self._store, key)
 
     def _gone(self, place: Place) -> OSError:
         """The error for a file that is not there: perhaps a directory is."""
-        return os_error(errno.EISDIR if self._is_directory(place) else errno.ENOENT)
+        return os_error(errno.EISDIR if self._directories.has(place) else errno.ENOENT)
 
     # --- attributes -------------------------------------------------------------------------------------
 
@@ -257,7 +183,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             found = self._drafts.get(place.key) or self._object(place.key)
             if found is not None:
                 return self._file(found)
-        if self._is_directory(place):
+        if self._directories.has(place):
             return self._directory()
         raise os_error(errno.ENOENT)
 
@@ -335,7 +261,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         place = self._place(path)
         below = self._top if place.is_top else place.below
         is_empty, rows = pages(self._store, below)
-        if is_empty and not self._is_directory(place):
+        if is_empty and not self._directories.has(place):
             raise os_error(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
         return self._entries(below, rows)
 
@@ -354,14 +280,14 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         try:
             for page in entries(rows):
                 for name, meta in self._with_times(page):
-                    if meta is None and self._made:
+                    if meta is None and self._directories.made:
                         listed.add(f"{below}{name.decode()}/")
                     draft = drafts.pop(name, None)
                     found = meta if draft is None else draft
                     yield name, directory if found is None else self._file(found)
         finally:
             rows.close()  # type: ignore[attr-defined]
-        for made in self._made - listed:
+        for made in self._directories.made - listed:
             name = made[len(below) : -1].encode()
             if made.startswith(below) and name and b"/" not in name:
                 yield name, directory
@@ -382,11 +308,11 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def mkdir(self, path: bytes, mode: int) -> None:
         place = self._place(path)
         is_file = place.key in self._drafts or not place.is_top and self._object(place.key) is not None
-        if is_file or self._is_directory(place):
+        if is_file or self._directories.has(place):
             raise os_error(errno.EEXIST)
-        self._need_parent(place)
-        self._mark(place.below)
-        self._know(place.below)
+        self._directories.need_parent(place)
+        self._directories.mark(place.below)
+        self._directories.know(place.below)
 
     def rmdir(self, path: bytes) -> None:
         place = self._place(path)
@@ -396,13 +322,12 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         if self._has_drafts(place.below) or any(meta.key != place.below for meta in objects):
             raise os_error(errno.ENOTEMPTY)
         marker = self._object(place.key + HADOOP)
-        if not objects and marker is None and place.below not in self._made:
+        if not objects and marker is None and place.below not in self._directories.made:
             raise os_error(errno.ENOENT if self._object(place.key) is None else errno.ENOTDIR)
-        self._known.pop(place.below, None)
-        self._made.discard(place.below)
+        self._directories.forget(place.below)
         for meta in (*objects, *([marker] if marker else ())):
             self._store.delete(meta.key)
-        self._keep_parent(place)
+        self._directories.keep_parent(place)
 
     # --- files ------------------------------------------------------------------------------------------
 
@@ -441,7 +366,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             page = self._store.page(place.below, most=1)
             if page.objects and (not is_whole or self._object(place.key) is None):
                 raise os_error(errno.EISDIR)
-            self._need_parent(place)
+            self._directories.need_parent(place)
         draft = Draft(self._store, self._spool, place.key, base, is_new)
         if flags & os.O_TRUNC:
             draft.resize(0)
@@ -540,7 +465,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             self._unlink(draft)
         if is_there:
             self._store.delete(place.key)
-            self._keep_parent(place)
+            self._directories.keep_parent(place)
 
     def _unlink(self, draft: Draft) -> None:
         """A draft's file is removed or replaced; its handles stay usable."""
@@ -555,15 +480,15 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         draft = None if source.is_directory else self._drafts.get(source.key)
         meta = None if source.is_directory else self._object(source.key)
         if draft is None and meta is None:
-            if not self._is_directory(source):
+            if not self._directories.has(source):
                 raise os_error(errno.ENOENT)
             self._rename_directory(source, target, replace)
             return
-        if target.is_directory and not self._is_directory(target):
+        if target.is_directory and not self._directories.has(target):
             raise os_error(errno.ENOTDIR)
-        self._need_parent(target)
+        self._directories.need_parent(target)
         there = self._drafts.get(target.key) or self._object(target.key)
-        if there is None and self._is_directory(target):
+        if there is None and self._directories.has(target):
             raise os_error(errno.EISDIR)
         if there is not None and not replace:
             raise os_error(errno.EEXIST)
@@ -598,7 +523,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             raise SFTPFailure(
                 f"The file was copied, and the old one could not be removed: {error}"
             ) from error
-        self._keep_parent(source)
+        self._directories.keep_parent(source)
 
     def _rename_directory(self, source: Place, target: Place, replace: bool) -> None:
         if target.below.startswith(source.below) and target.key != source.key:
@@ -606,7 +531,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         there = self._drafts.get(target.key) or (None if target.is_top else self._object(target.key))
         if there is not None:
             raise os_error(errno.ENOTDIR if replace else errno.EEXIST)
-        if self._is_directory(target):
+        if self._directories.has(target):
             if not replace:
                 raise os_error(errno.EEXIST)
             if target.key == source.key:
@@ -614,18 +539,15 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             objects = self._store.page(target.below, most=2).objects
             if target.is_top or self._has_drafts(target.below) or any(m.key != target.below for m in objects):
                 raise os_error(errno.ENOTEMPTY)
-        self._need_parent(target)
+        self._directories.need_parent(target)
         if self._has_drafts(source.below):
             raise SFTPFailure("Files in this directory are being written; rename it when they are closed")
-        self._known.clear()
-        for below in [below for below in list(self._made) if below.startswith(source.below)]:
-            self._made.remove(below)
-            self._made.add(target.below + below[len(source.below) :])
+        self._directories.move(source.below, target.below)
         if self._object(source.key + HADOOP) is not None:
-            self._mark(target.below)
+            self._directories.mark(target.below)
             self._store.delete(source.key + HADOOP)
         move_directory(self._store, source.below, target.below)
-        self._keep_parent(source)
+        self._directories.keep_parent(source)
 
 
 def _time_in(meta: Meta, mtime: int) -> int:

@@ -1,10 +1,12 @@
-"""Take the pictures of the window client that docs/laboratory.md shows: .venv/bin/python tools/screenshots.py
+"""Take the pictures that pages of docs/ show: .venv/bin/python tools/screenshots.py [laboratory] [web]
 
-It starts a server, the window on a screen in memory (Xvfb) and a second person in the chat, presses the keys
-that somebody would press (xdotool), and writes docs/images/laboratory-*.png. They are the only files in the
-project that are generated and kept; take them again when the window looks different.
+It writes docs/images/laboratory-*.png and web-*.png, of real sessions: the window client on a screen in
+memory (Xvfb), with a second person in the chat and the keys that somebody would press (xdotool); the pages of
+pysftpweb in Chromium. They are the only files in the project that are generated and kept; take them again
+when what they show looks different.
 """
 
+import os
 import struct
 import sys
 import tempfile
@@ -20,9 +22,13 @@ from pysftpserver.laboratory.services.chat import Chat  # noqa: E402
 from pysftpserver.laboratory.services.echo import Echo  # noqa: E402
 from tests.laboratory.serving import PASSWORD, Served  # noqa: E402
 from tests.laboratory.windows import Display, WindowProcess  # noqa: E402
+from tests.web.browser.chromium import PHONE, Chromium  # noqa: E402
+from tests.web.serving import PASSWORDS, user_lines  # noqa: E402
+from tests.web.serving import Served as Door  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 HOST = "127.0.0.1"
+WHEN = 1_795_000_000  # when the files in the pictures were changed, Unix time
 PORT = 12800
 
 
@@ -99,9 +105,8 @@ def with_a_chat(window: WindowProcess, screen: Path) -> None:
         take(window, screen, "laboratory-chat.png")
 
 
-def main() -> None:
-    """Take them all."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
+def laboratory() -> None:
+    """The window client of pysftplab."""
     with tempfile.TemporaryDirectory() as directory:
         home, screen = Path(directory, "state"), Path(directory, "screen")
         screen.mkdir()
@@ -117,5 +122,90 @@ def main() -> None:
             display.close()
 
 
+DESKTOP = (1000, 620)
+NOTES = """# Field trip
+
+We meet at the bridge at nine. Bring boots: the river is high.
+
+- Ada has the maps
+- Grace has the tea
+"""
+
+
+def leaf(width: int, height: int) -> bytes:
+    """A picture for a preview: a green leaf on a light ground."""
+    rows = []
+    for y in range(height):
+        row = bytearray()
+        for x in range(width):
+            across, along = (2 * y / height - 1), x / width
+            edge = 0.9 * (4 * along * (1 - along)) ** 0.8
+            vein = abs(across) < 0.015 or abs(abs(across) - 0.9 * abs((10 * along) % 1 - 0.5)) < 0.02
+            colour = (236, 240, 228) if abs(across) > edge else (58, 110, 60) if vein else (96, 158, 84)
+            row += bytes(colour)
+        rows.append(bytes(row))
+    return png(rows, width)
+
+
+def shoot(browser: Chromium, name: str, size: tuple[int, int], theme: str = "light") -> None:
+    """Write the picture of what the browser shows at a size and in a theme."""
+    browser.be(size)
+    browser.prefer(theme)
+    browser.tell("Emulation.setScrollbarsHidden", hidden=True)
+    browser.tell("Input.dispatchMouseEvent", type="mouseMoved", x=0, y=0)
+    browser.wait_for("return document.getAnimations().every(each => each.playState === 'finished')")
+    content = browser.driver.get_screenshot_as_png()
+    (IMAGES / name).write_bytes(content)
+    print(f"docs/images/{name}: {size[0]}x{size[1]}, {len(content)} bytes")
+
+
+def web() -> None:
+    """The pages of pysftpweb."""
+    with tempfile.TemporaryDirectory() as directory:
+        served = Door(Path(directory))
+        served.write_users(user_lines("alice"))
+        jail = served.jail()
+        for folder in ("Maps", "Reports 2026", "Sent by others"):
+            (jail / folder).mkdir()
+        (jail / "field trip.md").write_text(NOTES)
+        (jail / "leaf.png").write_bytes(leaf(640, 400))
+        for name, size in (("measurements.csv", 48_211), ("minutes.pdf", 311_904), ("river.mp4", 8_400_000)):
+            (jail / name).write_bytes(bytes(size))
+        for number, path in enumerate(sorted(jail.iterdir())):
+            os.utime(path, (WHEN - 86_400 * number, WHEN - 86_400 * number))
+        browser = Chromium()
+        try:
+            browser.open(served.url)
+            browser.find("Password")
+            shoot(browser, "web-login.png", (390, 450))
+            browser.be(DESKTOP)
+            browser.fill("Name", "alice")
+            browser.fill("Password", PASSWORDS["alice"])
+            browser.press("Log in")
+            browser.see("measurements.csv")
+            browser.press("Choose leaf.png", kinds="input[type=checkbox]")
+            shoot(browser, "web-files.png", DESKTOP)
+            shoot(browser, "web-files-phone.png", PHONE, "dark")
+            browser.open(served.url + "files/leaf.png?view=1")
+            browser.wait_for("return (document.querySelector('main img') || {}).complete")
+            shoot(browser, "web-preview.png", DESKTOP, "dark")
+            browser.open(served.url + "shares/new?path=/Reports%202026")
+            browser.find("Make the link")
+            shoot(browser, "web-share.png", DESKTOP)
+        finally:
+            browser.close()
+            served.stop()
+
+
+PARTS = {"laboratory": laboratory, "web": web}
+
+
+def main(names: list[str]) -> None:
+    """Take those of the parts that are named, or all."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for name in names or PARTS:
+        PARTS[name]()
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

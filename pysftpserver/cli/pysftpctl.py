@@ -12,6 +12,7 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
 from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.failures import BadInput, needed, one_line
+from pysftpserver.host.accounts import own_name
 from pysftpserver.people.settings import METHODS
 from pysftpserver.service.settings import FLAG, UNSET, span
 from pysftpserver.sshd import control, live
@@ -31,6 +32,7 @@ SHARED = (
         ServerSettings,
         ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "admin_socket"),
     ),
+    *options_of(ServerSettings, ("web_socket",)),
     *options_of(ServerSettings, ("sftp_path",)),
     Option("--json", name="as_json", help="Print JSON. The default is text for people."),
 )
@@ -211,6 +213,17 @@ def _live(settings: ServerSettings, as_json: bool) -> int:
     return live.show_table(path, _warn) if os.isatty(1) else live.show_once(path, _warn)
 
 
+def _web(settings: ServerSettings, as_json: bool) -> int:
+    path = settings.web_socket
+    if path is None and settings.admin_socket is not None:  # where pysftpd runs pysftpweb, it knows
+        path = live.web_socket_at(settings.admin_socket, _warn)
+    if path is None:
+        raise BadInput(
+            "no server for browsers; give --web-socket, or --admin-socket of a pysftpd with the setting web"
+        )
+    return live.show_link(path, os.environ.get("SUDO_USER") or own_name(), as_json)
+
+
 def _socket(settings: ServerSettings) -> str:
     """The server's admin socket. Raises BadInput."""
     if settings.admin_socket is None:
@@ -359,6 +372,7 @@ COMMAND = Commands(
                 ),
             ],
         ),
+        _subcommand("web", "Print a link that opens the operators' page in a browser, once.", _web),
         _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
     ),
     epilog=f"{PROG} COMMAND --help prints the options of a command. Users are changed in their file "

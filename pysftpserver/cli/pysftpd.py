@@ -6,6 +6,7 @@ What it is called, what it takes, and which storages it can serve; the server is
 from __future__ import annotations
 
 import contextlib
+import sys
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
@@ -43,6 +44,10 @@ COMMAND = Command(
 )
 
 
+#: Runs pysftpweb, wherever this package is.
+WEB = (sys.executable, "-c", "import sys; from pysftpserver.cli.pysftpweb import main; sys.exit(main())")
+
+
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
@@ -70,7 +75,7 @@ def serve(arguments: Sequence[str]) -> int:
         from pysftpserver.sshd import processes
 
         return processes.run(
-            settings, lambda: load(ServerSettings, values["config"], values), storages, server
+            settings, lambda: load(ServerSettings, values["config"], values), storages, server, WEB
         )
 
 

@@ -46,6 +46,12 @@ def own_reason(error: BaseException) -> str:
     return f"{reason_of(error)} for {account}"
 
 
+def own_name() -> str:
+    """What people call the account that has started this process."""
+    name = username(os.getuid())
+    return f"uid {os.getuid()}" if name is None else os.fsdecode(name)
+
+
 def keep() -> None:
     """Open what username() and groupname() need, before a sandbox keeps them from it.
 

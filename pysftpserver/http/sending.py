@@ -73,6 +73,11 @@ class FileBody:
         if at < end and self._end is not None:
             raise ReplyBroken("the file has become shorter")
 
+    @property
+    def moved(self) -> int:
+        """Bytes that were sent."""
+        return self._source.moved
+
     def close(self) -> None:
         """Close the file."""
         self._source.close()

@@ -178,11 +178,14 @@ def _is_loopback(host: str) -> bool:
 
 
 class Lookup:
-    """Asks a source on behalf of one event loop, and keeps its answers for lookup_cache seconds."""
+    """Asks a source on behalf of one event loop, and keeps its answers for lookup_cache seconds.
+
+    patience: seconds that a question takes at most.
+    """
 
     def __init__(self, source: Source, settings: PeopleSettings) -> None:
         self._source = source
-        self._patience = settings.lookup_seconds
+        self.patience = settings.lookup_seconds
         self._lifetime = float(settings.lookup_cache)
         self._threads = FairThreads(settings.lookup_most, 1.0, "lookups")
         self._secret = secrets.token_bytes(16)
@@ -210,10 +213,10 @@ class Lookup:
         if until > loop.time():
             return user, is_accepted
         try:
-            async with asyncio.timeout(self._patience):  # for its turn as well
+            async with asyncio.timeout(self.patience):  # for its turn as well
                 answer = await self._threads.run(network, partial(self._source.ask, asked))
         except TimeoutError:
-            raise NoAnswer(f"no answer within {self._patience:g} seconds") from None
+            raise NoAnswer(f"no answer within {self.patience:g} seconds") from None
         user, is_accepted = parsed(name, answer)
         if user is not None:  # the same record in all answers that have it, whatever keys strangers show
             known = self._users.get(name)

@@ -294,6 +294,12 @@ class Setting(_Typed[T]):
             return self
         return settings._values.get(self.name, self.default)  # type: ignore[no-any-return]
 
+    def reloading(self) -> Setting[T]:
+        """The same for a door that can take a new value while it runs."""
+        words = {"aliases": self.aliases, "unset": self.unset, "metavar": self.metavar}
+        flags = {"is_secret": self.is_secret, "in_file_only": self.in_file_only, "reloads": True}
+        return Setting(self.kind, self.default, self.help, *self.flags, **words, **flags)  # type: ignore[arg-type]
+
     @property
     def option(self) -> str:
         """Its option's name."""

@@ -85,16 +85,23 @@ class Row:
 
 
 class Rates:
-    """Computes rates from the difference between two looks at the same server."""
+    """Computes rates from the difference between two looks at the same server.
 
-    def __init__(self) -> None:
+    least: seconds that have to be between them; a look that follows earlier is compared with the one before.
+    """
+
+    def __init__(self, least: float = 0.0) -> None:
+        self._least = least
         self._last: dict[tuple[int, str], int] = {}
         self._at = 0.0
+        self._before: tuple[dict[tuple[int, str], int], float] = {}, 0.0
 
     def rows(self, sessions: Iterable[dict[str, Any]], now: float) -> list[Row]:
         """The rows of sessions as they are now. now: seconds of a clock that only runs forward."""
-        passed, self._at = now - self._at, now
-        before, self._last = self._last, {}
+        if now - self._at >= self._least:
+            self._before = self._last, self._at
+            self._last, self._at = {}, now
+        before, passed = self._before[0], now - self._before[1]
         rows = []
         for session in sessions:
             if not session["files"]:
@@ -102,7 +109,9 @@ class Rates:
                 rows.append(Row(session, idle, session["received"] + session["sent"], None, None))
             for file in session["files"]:
                 key = (session["number"], file["id"])
-                done = self._last[key] = file["read"] + file["written"]
+                done = file["read"] + file["written"]
+                if self._at == now:
+                    self._last[key] = done
                 rate = max(0, done - before[key]) / passed if key in before else None
                 verb = "put" if file["written"] > file["read"] else "get"
                 rows.append(Row(session, f"{verb} {file['path']}", done, file["size"], rate))

@@ -2,9 +2,9 @@
 
 {"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"},
 {"ask": "bans"}, {"ask": "ban", "address": A, "seconds": N}, {"ask": "lift", "address": A},
-{"ask": "health"}, {"ask": "about"}; anything else is answered by {"error": TEXT}. Only root and the server's
-account may ask. The sockets are opened before the first fork, and stay open while a process is replaced. What
-may not enter: commands, HTTP, SSH. Facts: unix(7) on SO_PEERCRED.
+{"ask": "health"}, {"ask": "about"}, {"ask": "notes"}; anything else is answered by {"error": TEXT}. Only root
+and the server's account may ask. The sockets are opened before the first fork, and stay open while a process
+is replaced. What may not enter: commands, HTTP, SSH. Facts: unix(7) on SO_PEERCRED.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Admin:
             "figures": (sessions.figures, ()),
             "health": (sessions.health, ()),
             "about": (sessions.about, ()),
+            "notes": (sessions.notes, ()),
             "bans": (self._bans, ()),
             "ban": (self._ban, ("address", "seconds")),
             "lift": (self._lift, ("address",)),

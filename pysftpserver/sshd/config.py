@@ -56,6 +56,13 @@ class ServerSettings(PeopleSettings, StrangerSettings):
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )
+    auth_methods = PeopleSettings.auth_methods.reloading()
+    lookup_command = PeopleSettings.lookup_command.reloading()
+    lookup_url = PeopleSettings.lookup_url.reloading()
+    lookup_token_file = PeopleSettings.lookup_token_file.reloading()
+    lookup_seconds = PeopleSettings.lookup_seconds.reloading()
+    lookup_cache = PeopleSettings.lookup_cache.reloading()
+    lookup_most = PeopleSettings.lookup_most.reloading()
     audit_level = Setting(
         one_of("files", "operations", "all", metavar="LEVEL"), "operations",
         "Record operations, with the bytes that were moved at the close of each file; files, without "
@@ -227,6 +234,11 @@ class ServerSettings(PeopleSettings, StrangerSettings):
     web = Setting(
         optional(text("ADDRESS:PORT")), None,
         "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
+    )
+    web_url = Setting(
+        optional(text("URL")), None,
+        "With web, where people reach it: the URL of a proxy on this host that serves HTTPS.",
+        unset="the address of web",
     )
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from functools import partial
 
 import asyncssh
@@ -276,6 +277,7 @@ class Connection(asyncssh.SSHServer):
 
     def tell(self, words: str) -> None:
         """Write an error to the log, with the name in front."""
+        self._server.notes.append((time.time(), f"{self}: {words}"))
         self._log.error(f"{self}: {words}")
 
     @property
@@ -361,7 +363,7 @@ class Connection(asyncssh.SSHServer):
         answers = self._server.settings.checksums > 0
         window = Window(self._server.windows, self.causer)
         ends = self._begin, self._on_end
-        path = None if self.login.is_for_sftp_only else self._server.settings.web_socket
+        path = None if self.login.is_for_sftp_only else self._server.web_socket
         link = None if path is None else partial(self._link, path)
         channel = Channel(*ends, window, lambda: self.is_full, self.count_kept, answers, self._files, link)
         ssh_channel = self.conn.create_server_channel(None, "strict", window.size)

@@ -19,37 +19,51 @@ from pysftpserver.sshd.sessions import Sessions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
     from typing import Self
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.browsers import Browsers
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.metrics_http import MetricsEndpoint
     from pysftpserver.sshd.server import Server
 
 
 class LocalEndpoints:
-    """The sockets, and what serves them. Raises BadInput, Unavailable."""
+    """The sockets, and what serves them. web_argv: runs pysftpweb. Raises BadInput, Unavailable."""
 
-    def __init__(self, settings: ServerSettings, log: SFTPLog) -> None:
+    def __init__(self, settings: ServerSettings, log: SFTPLog, web_argv: Sequence[str] = ()) -> None:
         self._processes = settings.workers
         self._log = log
         self._metrics: socket.socket | None = None
         self._admin: list[socket.socket] = []
         self._directory: str | None = None
         self._path = settings.admin_socket
-        self._serving: list[Admin | MetricsEndpoint] = []
+        self._serving: list[Admin | MetricsEndpoint | Browsers] = []
+        self._browsers: Browsers | None = None
         try:
             if settings.metrics is not None:
                 self._metrics = self._listen_for_metrics(settings.metrics)
                 if self._path is None and self._processes > 1:  # process 0 has to ask the others somewhere
-                    self._directory = tempfile.mkdtemp(prefix="pysftpd-")
-                    self._path = os.path.join(self._directory, "admin")
+                    self._path = os.path.join(self._own_directory(), "admin")
+            if settings.web is not None:
+                from pysftpserver.sshd.browsers import Browsers
+
+                links = settings.web_socket or os.path.join(self._own_directory(), "links")
+                self._path = self._path or os.path.join(self._own_directory(), "admin")
+                self._browsers = Browsers(settings, web_argv, os.path.abspath(self._path), links, log)
             if self._path is not None:
                 self._path = os.path.abspath(self._path)
                 self._admin = admin.listening(self._path, self._processes)
         except BaseException:
             self.remove()
             raise
+
+    def _own_directory(self) -> str:
+        """A directory for sockets that the settings do not name."""
+        if self._directory is None:
+            self._directory = tempfile.mkdtemp(prefix="pysftpd-")
+        return self._directory
 
     def _listen_for_metrics(self, port: int) -> socket.socket:
         from pysftpserver.service.serving import listen
@@ -65,6 +79,8 @@ class LocalEndpoints:
     async def start(self, server: Server, number: int) -> None:
         """Serve, in the process of that number."""
         sessions = Sessions(server, number)
+        if self._browsers is not None:
+            server.own_web_socket = self._browsers.links
         if self._admin:
             endpoint = Admin(sessions, server.banning, number, self._log)
             await endpoint.start(self._admin[number])
@@ -76,6 +92,14 @@ class LocalEndpoints:
             figures = MetricsEndpoint(sessions.figures, sessions.health, others, self._log)
             await figures.start(self._metrics)
             self._serving.append(figures)
+        if self._browsers is not None and number == 0:
+            self._browsers.start()
+            self._serving.append(self._browsers)
+
+    def stopping(self) -> None:
+        """The server takes no more clients: what runs beside it may end meanwhile."""
+        if self._browsers is not None:
+            self._browsers.stop()
 
     async def close(self) -> None:
         """Stop serving in this process."""

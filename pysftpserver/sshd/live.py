@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from pysftpserver.failures import needed, one_line
-from pysftpserver.service.admin_client import ask_all, oldest_first
+from pysftpserver.service.admin_client import ask, ask_all, oldest_first
 from pysftpserver.service.transfers import Rates, amount, duration
 from pysftpserver.sshd.control import print_json, print_table
 
@@ -97,6 +97,22 @@ def lift_ban(path: str, address: str, as_json: bool, warn: Warn) -> int:
     else:
         warn(f"nothing is known of {address}")
     return 0 if lifted else NONE_FOUND
+
+
+def web_socket_at(path: str, warn: Warn) -> str | None:
+    """The local socket of the server for browsers that a pysftpd asks for links. Raises Unavailable."""
+    found = ask_all(path, {"ask": "about"}, warn, most=1)[0]["about"]["web_socket"]
+    return None if found is None else str(found)
+
+
+def show_link(path: str, name: str, as_json: bool) -> int:
+    """Print a link to the operators' page; the exit status. name: for the log. Raises Unavailable."""
+    url = ask(path, {"operator": name}, setting="web_socket")["url"]
+    if as_json:
+        print_json({"url": url})
+    else:
+        print(one_line(url))
+    return 0
 
 
 def show_health(path: str, processes: int, as_json: bool, warn: Warn) -> int:

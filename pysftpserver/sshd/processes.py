@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
+    from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.user_storages import UserStorages
     from pysftpserver.sshd.config import ServerSettings
@@ -67,7 +68,7 @@ class Again:
 
     def _read(self) -> None:
         with contextlib.suppress(Exception):  # the other processes say what is wrong
-            self._new = self._service.again()
+            self._new, _ = self._service.read()
 
     def ask(self) -> None:
         """SIGHUP: read them anew, in a thread."""
@@ -122,6 +123,12 @@ class Service:
         """
         asyncio.run(_try(self.directory(SFTPLog(lambda level, text: None, self.log.level))))
 
+    def read(self) -> tuple[ServerSettings, Source | None]:
+        """SIGHUP: the settings as they are now, and what looks users up. Raises BadInput."""
+        new = self.again()
+        check_methods(new)
+        return new, source_of(new)
+
     def take(self, new: ServerSettings) -> None:
         """SIGHUP: reopen the log, and take the settings that may change."""
         self.log.reload(new)
@@ -151,11 +158,12 @@ def run(
     again: Callable[[], ServerSettings],
     storages: UserStorages,
     fork_server: ForkServer | None,
+    web_argv: Sequence[str] = (),
 ) -> int:
     """Serve until a signal comes; return the exit status.
 
     again: reads the settings anew, for SIGHUP. fork_server: for the processes of sessions; None: they have
-    none. Raises BadInput.
+    none. web_argv: runs pysftpweb. Raises BadInput.
     """
     check(settings)
     try:
@@ -171,7 +179,7 @@ def run(
     serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
     sockets = serving.listening_sockets(settings.listen_address, settings.port, settings.workers)
     serving.log_addresses(list(itertools.chain(*sockets)), service.log)
-    with LocalEndpoints(settings, service.log) as service.endpoints, pid_in(settings.pid_file):
+    with LocalEndpoints(settings, service.log, web_argv) as service.endpoints, pid_in(settings.pid_file):
         signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
         heed_held_hangup()
         if len(sockets) == 1:
@@ -182,12 +190,8 @@ def run(
 def check(settings: ServerSettings) -> None:
     """Raises BadInput for what is wrong for certain, before any file is made."""
     chosen(settings)
-    if not settings.auth_methods:
-        raise BadInput("auth_methods: nobody could log in; name publickey, password or both")
+    check_methods(settings)
     source_of(settings)
-    if PASSWORD in settings.offered:
-        with needed("sshd", "argon2"):
-            import argon2  # noqa: F401
     path = settings.users_file
     try:
         if not settings.is_in_redis:
@@ -198,6 +202,15 @@ def check(settings: ServerSettings) -> None:
     except OSError as error:
         raise BadInput(f"users file {path}: {own_reason(error)}; name a file of this account") from None
     check_folders(settings)
+
+
+def check_methods(settings: ServerSettings) -> None:
+    """Raises BadInput if no user could log in, or a library is missing."""
+    if not settings.auth_methods:
+        raise BadInput("auth_methods: nobody could log in; name publickey, password or both")
+    if PASSWORD in settings.offered:
+        with needed("sshd", "argon2"):
+            import argon2  # noqa: F401
 
 
 def check_folders(settings: ServerSettings) -> None:
@@ -270,11 +283,12 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     greetings = Rereading(partial(service.read_greeting, server, asyncio.get_running_loop()))
 
     def read() -> Callable[[], None]:
-        new = service.again()
+        new, source = service.read()
 
         def take() -> None:
             service.take(new)
             server.apply_limits()
+            server.ask_about_users(source)
             greetings.ask()
 
         return take
@@ -302,6 +316,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         service.life.stopping()
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
+    service.endpoints.stopping()
     await server.stop()
     await service.endpoints.close()
     if forker is not None:

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections import deque
 from dataclasses import replace
 from functools import partial
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
+    from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
     from pysftpserver.service.budget import Exhausted
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
+NOTES = 100  # of connections that were refused or ended, which pysftpctl and operators may ask for
 CLOSING = 5.0  # seconds for closing what sessions have open
 RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
 KEEPALIVES = 3  # requests without an answer that end a connection
@@ -108,6 +111,7 @@ class Server:
         self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
         self.metrics = Metrics(settings.metrics_users if settings.metrics is not None else 0)
         self.connections = Members()
+        self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES)  # what was said of connections, and when
         self.banning = Banning(self, shared, process)
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here
@@ -122,8 +126,8 @@ class Server:
             self.refused,
         )
         self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
-        source = source_of(settings)
-        self.lookup = None if source is None else Lookup(source, settings)
+        self.lookup: Lookup | None = None
+        self.ask_about_users(source_of(settings))
         self.is_draining = False
         self.authorities = Authorities(settings, log)
         self.greeting = greeting
@@ -132,6 +136,7 @@ class Server:
         self._forker = forker
         self._in_thread = in_thread
         self._may_rest = may_rest
+        self.own_web_socket: str | None = None  # of a pysftpweb that this server runs
         self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
@@ -140,7 +145,7 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
         await self.directory.start(self.on_change)
-        await self.authorities.start(self.on_authorities)
+        await self.authorities.start(self.check_all)
         self.greet(self.greeting)
         loop = asyncio.get_running_loop()
         for listening in sockets:
@@ -154,6 +159,11 @@ class Server:
                 )
             )
         self._idle_check = asyncio.create_task(self._end_idle())
+
+    @property
+    def web_socket(self) -> str | None:
+        """Where links for browsers are asked for."""
+        return self.settings.web_socket or self.own_web_socket
 
     def greet(self, greeting: Greeting) -> None:
         """Show this to clients that come from now on."""
@@ -174,6 +184,12 @@ class Server:
             server_version="pysftpd",
             **algorithms.chosen(self.settings),
         )
+
+    def ask_about_users(self, source: Source | None) -> None:
+        """Ask this about users that are not stored, from now on; answers that were kept are forgotten."""
+        before, self.lookup = self.lookup, None if source is None else Lookup(source, self.settings)
+        if before is not None:  # what waits for a turn there is still asked
+            asyncio.get_running_loop().call_later(before.patience, before.shutdown)
 
     def _has_descriptors(self, part: int) -> bool:
         """Whether more files may be opened. part: 1/part of all descriptors is kept for the rest."""
@@ -203,6 +219,7 @@ class Server:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
         self.authorities.look_now()
+        self.check_all()
 
     def make_room(self, address: str) -> None:
         """End a connection that has not logged in, for a newcomer from an address."""
@@ -225,8 +242,8 @@ class Server:
             if connection.user is not None and connection.user.name == name:
                 self._check_again(connection)
 
-    def on_authorities(self) -> None:
-        """CAs or revoked keys have changed: end the connections that would not be let in now."""
+    def check_all(self) -> None:
+        """Methods, CAs or revoked keys may have changed: end the connections that would not be let in now."""
         for connection in self.connections:
             self._check_again(connection)
 

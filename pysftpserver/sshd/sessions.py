@@ -83,7 +83,12 @@ class Sessions:
             "version": __version__,
             "audit": None if settings.audit is None else os.path.abspath(settings.audit),
             "counts_requests": settings.counts_requests,
+            "web_socket": self._server.web_socket,
         }
+
+    async def notes(self) -> list[dict[str, Any]]:
+        """What was said last of connections that were refused or ended by a limit, the oldest first."""
+        return [{"time": round(at, 3), "text": text} for at, text in self._server.notes]
 
     async def health(self) -> dict[str, list[str]]:
         """What keeps this process from serving (faults), and what is not as it should be (notes)."""

@@ -152,7 +152,7 @@ def sent(
         finished(source.moved)
 
     if size is None:
-        return Reply(Streamed(source.pieces(PIECE), close), 200, headers, kind)
+        return Reply(Streamed(FileBody(request.environ, source, 0, None), close), 200, headers, kind)
     wanted = range_of(request, size, found) if request.method == "GET" else None
     first, end = wanted or (0, size)
     status = 206 if wanted else 200
@@ -164,5 +164,5 @@ def sent(
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    body = Streamed(FileBody(request.environ, source, first, end), lambda: finished(source.moved))
+    body = Streamed(FileBody(request.environ, source, first, end), close)
     return Reply(body, status, headers, kind, end - first)

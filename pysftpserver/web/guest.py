@@ -5,28 +5,30 @@ What may not enter: who has a link, what pages look like.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
+import time
 
 from pysftpserver.http import ProtocolError
 from pysftpserver.http.files import FileProblem
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web import downloads, guestpages, zipping
 from pysftpserver.web.files import as_problems
 from pysftpserver.web.html import count_text, message, plain
 from pysftpserver.web.multipart import Malformed, boundary_of, form_parts
-from pysftpserver.web.pages import note
 from pysftpserver.web.wire import TEXT, Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
+    from pysftpserver.service.audit import DoorAudit
     from pysftpserver.web.confined import ConfinedTree
     from pysftpserver.web.crowding import Crowd
     from pysftpserver.web.files import Entry
     from pysftpserver.web.html import Markup
-    from pysftpserver.web.session import Session
     from pysftpserver.web.sharing import Share, Shares
     from pysftpserver.web.wire import Request
 
@@ -38,25 +40,32 @@ PIECE = 131072  # bytes of an upload that are received at once
 
 
 class Guest:
-    """A request of somebody who has a link. session: of who made it. closing: what ends with the reply."""
+    """A request of somebody who has a link.
+
+    tree: of this request alone. audit: of who made the link. closing: what ends with the reply.
+    """
 
     def __init__(
         self,
         request: Request,
-        session: Session,
         shares: Shares,
         share: Share,
         tree: ConfinedTree,
         crowd: Crowd,
+        audit: DoorAudit,
         closing: contextlib.ExitStack,
     ) -> None:
-        self.request, self.session, self.crowd = request, session, crowd
+        self.request, self.crowd, self.audit = request, crowd, audit
         self.shares, self.share, self.tree, self.closing = shares, share, tree, closing
         self._network = network_of(request.address)
 
-    def note(self, what: str, path: bytes, error: FileProblem | None = None, **details: object) -> None:
-        """Write a record into the audit log."""
-        note(self.session, what, path, error, share=self.share.id, **details)
+    def note(self, what: str, path: bytes, error: FileProblem | None = None, **details: Any) -> None:
+        """Write a record into the audit log. Raises Refusal where that fails."""
+        result = "OK" if error is None else error.result
+        try:
+            self.audit.note(what, result, path=path, share=self.share.id, **details)
+        except SFTPSessionEnd:
+            raise Refusal(503, "This cannot be recorded now, and is not done; try again later.") from None
 
     def _allow(self, *methods: str) -> None:
         if self.request.method not in methods:
@@ -102,11 +111,13 @@ class Guest:
         return entry.name or b"file"
 
     def _send(self, entry: Entry) -> Reply:
-        reply = downloads.download(self.request, self.tree, entry)
+        moved: list[int] = []  # by sendfile(2), which leaves no pieces to be counted
+        reply = downloads.download(self.request, self.tree, entry, moved.append)
         if self.request.method == "HEAD" or reply.status not in (200, 206):
             return reply
         what = b"%b|%d|%d" % (entry.path, entry.size, entry.mtime or 0)
-        return self._counted(reply, entry, what, entry.size, reply.length or 0, reply.status == 206)
+        length = reply.length or 0
+        return self._counted(reply, entry, what, entry.size, length, reply.status == 206, moved)
 
     def _send_zip(self, entry: Entry) -> Reply:
         if self.share.is_spent:
@@ -122,19 +133,33 @@ class Guest:
         return self._counted(reply, entry, b"zip", 0, 0, False)
 
     def _counted(
-        self, reply: Reply, entry: Entry, what: bytes, size: int, length: int, is_range: bool
+        self,
+        reply: Reply,
+        entry: Entry,
+        what: bytes,
+        size: int,
+        length: int,
+        is_range: bool,
+        moved: Sequence[int] = (),
     ) -> Reply:
         """The same reply, if there may be another download."""
         shares, share = self.shares, self.share
         client = f"{self._network}|{self.request.header('User-Agent')}"
-        download = shares.begin_download(share, client, what, size, length, is_range)
-        if download is None:
+        began = time.perf_counter()
+        try:
+            download = shares.begin_download(share, client, what, size, length, is_range)
+            if download is None:
+                raise Refusal(404, NOT_THERE)
+            self.note("open", entry.path)
+        except BaseException:
             reply.body.close()  # type: ignore[attr-defined]
-            raise Refusal(404, NOT_THERE)
-        self.note("open", entry.path)
+            raise
 
         def end(sent: int) -> None:
+            sent = sent or sum(moved)
             shares.end_download(download, length - sent)
+            with contextlib.suppress(Refusal):  # the log says that
+                self.note("close", entry.path, size=sent, seconds=time.perf_counter() - began)
 
         reply.body = Counted(reply.body, end)
         return reply
@@ -144,7 +169,7 @@ class Guest:
     def drop(self, below: bytes) -> Reply:
         """The page to drop files, or what became of some. Raises Refusal, FileProblem."""
         self._allow("GET", "HEAD", "POST", "PUT")
-        if below and self.request.method != "PUT" or self.share.is_spent:
+        if (below != b"") != (self.request.method == "PUT") or self.share.is_spent:
             raise Refusal(404, NOT_THERE)
         root = self.tree.find(self.share.path)
         if root is None or not root.is_directory:
@@ -250,4 +275,4 @@ class Counted:
 def dropped_name(name: bytes) -> bytes:
     """The name under which a stranger's file is stored: of none that programs treat as their own."""
     text = zipping.safe_name(name)
-    return ("_" + text if text[:1] in ".-~" else text).encode()
+    return zipping.shortened("_" + text if text[:1] in ".-~" else text, zipping.LONGEST).encode()

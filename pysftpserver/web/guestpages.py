@@ -18,6 +18,7 @@ from pysftpserver.web.html import (
     time_element,
 )
 from pysftpserver.web.listing import View
+from pysftpserver.web.previews import icon_of
 from pysftpserver.web.wire import quoted
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def drop(request: Request, user: str, said: Iterable[Markup] = (), status: int =
         "form",
         element("label", "Files", for_="files"),
         element("input", type="file", id="files", name="file", multiple=True, required=True),
-        element("button", icon("upload"), "Send", class_="primary"),
+        element("p", element("button", icon("upload"), "Send", class_="primary")),
         method="post",
         action="./",
         enctype="multipart/form-data",
@@ -96,7 +97,7 @@ def drop(request: Request, user: str, said: Iterable[Markup] = (), status: int =
 def _row(entry: Entry) -> Markup:
     address = "./" + quoted(entry.name) + ("/" if entry.is_directory else "")
     name = shown(entry.name)
-    link = element("a", name, "/" if entry.is_directory else "", href=address)
+    link = element("a", icon_of(entry), name, href=address)
     return element(
         "tr",
         element("th", link if entry.is_file or entry.is_directory else name, scope="row", class_="name"),

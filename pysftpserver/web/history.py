@@ -28,19 +28,14 @@ SHARE = 20  # a look that takes long is followed by a pause of so many times as 
 HOUR = 3600.0
 SAMPLES = int(HOUR / PAUSE)
 WATCHED = 15.0  # seconds after a question for sessions that they are still looked at
+NOW = 5.0  # seconds that a page waits for a look
+STALE = 60.0  # seconds after which what was counted meanwhile is of no moment any more
 SELDOM = 10.0  # seconds between two looks at bans and health
-#: What is remembered of each moment: rates in bytes per second; logins and requests since the last one.
-KINDS = (
-    "received",
-    "sent",
-    "sessions",
-    "connections",
-    "accepted",
-    "refused",
-    "requests",
-    "latency",
-    "errors",
-)
+#: What is remembered of each look: what there was, and what was counted since the one before. received, sent:
+#: bytes. accepted, refused: logins. busy: seconds spent on requests. seconds: that have passed.
+CURRENT = ("sessions", "connections")
+COUNTED = ("received", "sent", "accepted", "refused", "requests", "busy", "errors")
+KINDS = (*CURRENT, *COUNTED, "seconds")
 NOTHING = math.nan
 
 
@@ -60,22 +55,26 @@ class Ring:
             column[self._next] = sample.get(kind, NOTHING)
         self._next = (self._next + 1) % self._size
 
-    def points(self, kind: str, now: float, count: int, is_sum: bool = False) -> list[float | None]:
-        """The last hour in so many equal parts, the oldest first: of each the mean, or the sum; None where
-        nothing is known.
+    def points(self, kind: str, now: float, count: int, over: str | None = None) -> list[float | None]:
+        """The last hour in so many equal parts, the oldest first; None: nothing is known of a part.
+
+        over: the kind that the sum of each part is divided by; None: the sums. Of what is current, the means.
         """
-        sums, counts = [0.0] * count, [0] * count
+        sums, divisors, times = [0.0] * count, [0.0] * count, [0] * count
         width = HOUR / count
         now = math.ceil(now / width) * width  # so that parts stay as they are while time goes on
-        for at, value in zip(self._times, self._columns[kind], strict=True):
-            place = count - 1 - int((now - at) / width) if at <= now else count - 1
+        others = self._columns[kind if over is None else over]
+        for at, value, divisor in zip(self._times, self._columns[kind], others, strict=True):
+            place = count - 1 - int((now - at) / width)
             if at > 0.0 and 0 <= place < count and not math.isnan(value):
                 sums[place] += value
-                counts[place] += 1
-        return [
-            (total if is_sum else total / times) if times else None
-            for total, times in zip(sums, counts, strict=True)
-        ]
+                divisors[place] += divisor
+                times[place] += 1
+        if kind in CURRENT:
+            divisors = [float(number) for number in times]
+        elif over is None:
+            divisors = [float(number > 0) for number in times]
+        return [total / divisor if divisor else None for total, divisor in zip(sums, divisors, strict=True)]
 
     def last(self) -> dict[str, float | None]:
         """The last sample."""
@@ -87,13 +86,16 @@ class Ring:
 class State:
     """What was seen last.
 
-    trouble: why it is out of date; "": it is not. at: of time.time(). number: grows with each look.
+    trouble: why it is out of date; "": it is not. at, began: of time.time() and time.monotonic(). number:
+    grows with each look.
     has_sessions: whether sessions were asked for, which is so while somebody wants to see them. rows: what
-    moves. about: what the first process is; empty where it does not say.
+    moves. about: what the first process is; empty where it does not say. notes: what was said of connections
+    that were refused, or ended by a limit, the newest first.
     """
 
     number: int = 0
     at: float = 0.0
+    began: float = 0.0
     has_sessions: bool = False
     trouble: str = "pysftpd was not asked yet"
     figures: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class State:
     bans: list[dict[str, Any]] = field(default_factory=list)
     health: dict[str, list[str]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Watch:
@@ -112,7 +115,7 @@ class Watch:
         self.ring = Ring()
         self.state = State()
         self._pause = pause
-        self._rates = Rates()
+        self._rates = Rates(pause / 2)
         self._counted: dict[int, tuple[int, dict[str, float]]] = {}  # by process: its pid and what it counted
         self._looked = 0.0  # when counters were looked at last, of time.monotonic()
         self._asked = -WATCHED
@@ -140,17 +143,17 @@ class Watch:
         """Whether close() was called."""
         return self._is_over
 
-    def now(self, seconds: float = 1.0) -> State:
-        """The state with its sessions, as new as one look can make it.
+    def now(self, seconds: float = NOW) -> State:
+        """The state with its sessions, by a look that begins now.
 
         seconds: how long to wait for that; then, it is as it was.
         """
-        is_watched = time.monotonic() - self._asked < WATCHED
-        state, self._asked = self.state, time.monotonic()
-        if is_watched and state.has_sessions and time.time() - state.at < self._pause:
-            return state
+        asked = time.monotonic()
+        self._asked = asked
         self.look_soon()
-        return self.after(state.number, seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self.state.began >= asked, seconds)
+        return self.state
 
     def look_soon(self) -> None:
         """Look at once: something has been changed, or a page wants to be up to date."""
@@ -178,11 +181,11 @@ class Watch:
     def look(self) -> None:
         """Look once."""
         before = self.state
-        new = State(before.number + 1, time.time(), trouble="", about=before.about)
+        now = time.monotonic()
+        new = State(before.number + 1, time.time(), now, trouble="", about=before.about)
         new.bans, new.health = before.bans, before.health
         notes: list[str] = []
         sample: dict[str, float] = {}
-        now = time.monotonic()
         try:
             answers = ask_all(self.path, {"ask": "figures"}, notes.append)
             new.figures = total(answer["figures"] for answer in answers)
@@ -192,6 +195,8 @@ class Watch:
                 new.sessions = oldest_first(told)
                 new.rows = self._rates.rows(new.sessions, now)
                 new.has_sessions = True
+                if before.about:  # otherwise it is an older one, which has none
+                    new.notes = self._notes(notes)
             if now - self._seldom >= SELDOM:
                 self._seldom = now
                 self._look_at_the_rest(new, notes)
@@ -207,6 +212,12 @@ class Watch:
         with self._changed:
             self.state = new
             self._changed.notify_all()
+
+    def _notes(self, warnings: list[str]) -> list[dict[str, Any]]:
+        """What was said of connections, the newest first."""
+        answers = ask_all(self.path, {"ask": "notes"}, warnings.append)
+        every = [note for answer in answers for note in answer["notes"]]
+        return sorted(every, key=lambda note: note["time"], reverse=True)
 
     def _look_at_the_rest(self, new: State, notes: list[str]) -> None:
         """Bans, health, and what an older pysftpd does not tell."""
@@ -238,22 +249,15 @@ class Watch:
                 since[name] += max(0.0, value - (before[1].get(name, 0.0) if before[0] == pid else 0.0))
             counted[process] = pid, own
         passed, self._looked, self._counted = now - self._looked, now, counted
-        sample: dict[str, float] = {"sessions": figures["sessions"], "connections": figures["connections"]}
-        if is_new or passed <= 0.0 or passed > 10 * max(PAUSE, self._pause):
+        sample = {kind: float(figures[kind]) for kind in CURRENT}
+        if is_new or passed > STALE:
             return sample
-        sample |= {name: since[name] / passed for name in ("received", "sent", "requests", "errors")}
-        sample |= {name: since[name] for name in ("accepted", "refused")}
-        if since["requests"]:
-            sample["latency"] = since["seconds"] / since["requests"]
-        return sample
-
-
-COUNTED = ("received", "sent", "accepted", "refused", "requests", "seconds", "errors")
+        return {**sample, **since, "seconds": passed}
 
 
 def _counters(figures: dict[str, Any]) -> dict[str, float]:
     """What a process has counted since it began."""
     found = {name: float(figures["moved"][name]) for name in ("received", "sent")}
     found |= {name: float(figures["logins"][name]) for name in ("accepted", "refused")}
-    found |= {name: float(sum(figures[name].values())) for name in ("requests", "seconds", "errors")}
-    return found
+    found |= {name: float(sum(figures[name].values())) for name in ("requests", "errors")}
+    return {**found, "busy": float(sum(figures["seconds"].values()))}

@@ -196,6 +196,7 @@ def _account(root: str, session: Session) -> Markup:
     return element(
         "form",
         token(session),
+        element("a", "Shared links", href=root + "/shares"),
         element("span", session.name, class_="who"),
         element("button", "Log out", class_="quiet"),
         method="post",

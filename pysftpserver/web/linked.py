@@ -36,7 +36,7 @@ class LinkedLogins:
         self._welcome = welcome
         self._links: Links[User] = Links()
         self._socket: LinkSocket | None = None
-        self._base = ""
+        self._address = ""
         self.of_operator: Callable[[str], str] | None = None
         self.page = LinkPage(PATH, self._links, lambda user: user.name, self._begin)
 
@@ -45,7 +45,7 @@ class LinkedLogins:
 
         Raises BadInput.
         """
-        self._base = (self._values.url or address).rstrip("/")
+        self._address = address
         if self._values.link_socket is not None:
             self._socket = LinkSocket(self._values.link_socket, self.url, log)
 
@@ -53,6 +53,11 @@ class LinkedLogins:
         """Give no more links."""
         if self._socket is not None:
             self._socket.close()
+
+    @property
+    def _base(self) -> str:
+        """What links begin with."""
+        return (self._values.url or self._address).rstrip("/")
 
     def url(self, question: dict[str, str]) -> str:
         """The link for a question of LinkSocket. Raises NoLink."""

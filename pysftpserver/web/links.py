@@ -7,19 +7,19 @@ in. What may not enter: how a link is asked for, storages. Times are seconds of 
 from __future__ import annotations
 
 import hashlib
-import html
 import secrets
 import threading
 import time
 from typing import Generic, TypeVar
 
-from pysftpserver.web.wire import HTML, Refusal, Reply
+from pysftpserver.web.html import element, page
+from pysftpserver.web.wire import Refusal, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pysftpserver.web.wire import Request
+    from pysftpserver.web.wire import Reply, Request
 
 T = TypeVar("T")
 TOKEN_BYTES = 24
@@ -27,16 +27,7 @@ SECONDS = 60.0  # that a link works
 MOST = 10_000  # links that wait, in all
 MOST_EACH = 16  # of one name; another one replaces the oldest
 MOST_FORM = 4096  # bytes
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<link rel="stylesheet" href="{place}/static/style.css"></head>
-<body class="narrow"><main><h1>{title}</h1>{body}</main></body></html>
-"""
-BUTTON = """<form method="post" action="{action}"><p>This link works once, for one minute.</p>
-<p><button autofocus>Log in as {name}</button></p></form>"""
-GONE = "<p>This link has been used, or it is older than a minute. Ask for another one.</p>"
+GONE = "This link has been used, or it is older than a minute. Ask for another one."
 
 
 class Links(Generic[T]):
@@ -113,18 +104,23 @@ class LinkPage(Generic[T]):
         if request.method in ("GET", "HEAD"):
             who = self._links.look(token)
             if who is None:
-                return self._page(request, "This link does not work any more", GONE, 410)
-            action = html.escape(f"{request.place.decode('utf-8', 'replace')}{self._path}/{token}")
-            body = BUTTON.format(action=action, name=html.escape(self._name_of(who)))
-            return self._page(request, "Log in", body)
+                return self._gone(request)
+            form = element(
+                "form",
+                element("p", "This link works once, for one minute."),
+                element("p", element("button", f"Log in as {self._name_of(who)}", autofocus=True)),
+                method="post",
+                action=f"{quoted(request.place)}{self._path}/{token}",
+            )
+            return page(request, "Log in", element("h1", "Log in"), form, kind="narrow")
         if request.method != "POST":
             raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         request.body(MOST_FORM)  # there is nothing in it: the token says all
         who = self._links.use(token)
         if who is None:
-            return self._page(request, "This link does not work any more", GONE, 410)
+            return self._gone(request)
         return self._begin(request, who)
 
-    def _page(self, request: Request, title: str, body: str, status: int = 200) -> Reply:
-        place = html.escape(request.place.decode("utf-8", "replace"))
-        return Reply(PAGE.format(place=place, title=title, body=body).encode(), status, kind=HTML)
+    def _gone(self, request: Request) -> Reply:
+        title = "This link does not work any more"
+        return page(request, title, element("h1", title), element("p", GONE), status=410, kind="narrow")

@@ -9,7 +9,7 @@ import time
 
 from pysftpserver.failures import BadInput
 from pysftpserver.people.editors import editor
-from pysftpserver.people.keys import BadKey, parse_key
+from pysftpserver.people.keys import BadKey, parse_entry
 from pysftpserver.people.user_storages import make_folder
 from pysftpserver.people.users import DirectoryError
 from pysftpserver.web.files import Tree
@@ -134,7 +134,7 @@ def _lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines, 1):
         try:
-            parse_key(line)
+            parse_entry(line)
         except BadKey as error:
             raise BadInput(f"key {number}: {error}") from None
     return lines

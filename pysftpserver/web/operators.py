@@ -12,6 +12,7 @@ import time
 import urllib.parse
 
 from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.http import IS_GONE
 from pysftpserver.people.methods import PASSWORD, TOTP
 from pysftpserver.people.users import User
 from pysftpserver.service.admin_client import ask_all
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.web.config import WebSettings
+    from pysftpserver.web.history import State
     from pysftpserver.web.people import People
     from pysftpserver.web.trail import Decide
 
@@ -41,6 +43,7 @@ log = logging.getLogger("pysftpserver.web")
 PATH = "/operators"
 COOKIE = "pysftpweb-operator"
 MOST_FORM = 65536  # bytes: there may be keys in it
+ROOM = 2.0  # seconds to wait for room for one more of them
 STREAMS = 8  # one thread of so many may serve a page that follows what happens
 BAN_SECONDS = 3600
 
@@ -233,23 +236,19 @@ class Operators:
     def _stream(self, request: Request, session: Session) -> Reply:
         if request.method != "GET":
             raise Refusal(405, "Use GET.", [("Allow", "GET")])
-        if not self._room.acquire(blocking=False):
-            raise Refusal(503, "Too many pages follow what happens.", [("Retry-After", "10")])
         root = self._root(request)
+        is_gone = request.environ.get(IS_GONE, lambda: False)
 
         def is_over() -> bool:
-            return (
-                session.is_over
-                or self.is_stopping()
-                or time.monotonic() - session.used > self._values.session_timeout
-            )
+            has_ended = session.is_over or time.monotonic() - session.used > self._values.session_timeout
+            return has_ended or self.is_stopping() or is_gone()
 
-        stream = Stream(
-            self.watch,
-            is_over,
-            lambda state: pages.sections(state, self.watch.ring, session, self._trail, root),
-            self._room.release,
-        )
+        def sections(state: State) -> dict[str, str]:
+            return pages.sections(state, self.watch.ring, session, self._trail, root)
+
+        if not self._room.acquire(timeout=ROOM):  # a page that is loaded again has just left some
+            raise Refusal(503, "Too many pages follow what happens.", [("Retry-After", "10")])
+        stream = Stream(self.watch, is_over, sections, self._room.release)
         headers = [("X-Accel-Buffering", "no")]  # which proxies would otherwise do
         return Reply(stream, headers=headers, kind="text/event-stream")
 

@@ -11,7 +11,7 @@ import time
 import urllib.parse
 
 from pysftpserver.failures import Unavailable, one_line
-from pysftpserver.people.keys import fingerprint, key_type
+from pysftpserver.people.keys import entry_line, fingerprint, key_type
 from pysftpserver.service.transfers import amount, duration
 from pysftpserver.web import static
 from pysftpserver.web.html import Markup, element, hidden, joined, message, token
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from pysftpserver.people.keys import Entry
     from pysftpserver.people.records import Record
     from pysftpserver.web.history import Ring, State
     from pysftpserver.web.managing import Found, Space
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from pysftpserver.web.wire import Request
 
 PARTS = 240  # of an hour, in a plot
+MINUTES = 60
 MOST_ROWS = 200  # of sessions and transfers that are shown
+MOST_NOTES = 30
+STAMP = "%Y-%m-%d %H:%M:%S"
 JSON = "application/json"
 TABS = (("/", "Now"), ("/users", "Users"), ("/audit", "Audit log"))
+READS = "but for READ and WRITE"
 NO_LATENCY = "(pysftpd counts requests with the setting metrics or web only)"
 
 
@@ -150,6 +155,7 @@ def sections(state: State, ring: Ring, session: Session, trail: Trail, root: str
         "transfers": _transfers(state),
         "sessions": _sessions(state, session, root),
         "bans": _bans(state, session, root),
+        "notes": _notes(state),
         "events": _events(state, trail),
     }
 
@@ -188,8 +194,10 @@ def _summary(state: State) -> Markup:
 def _plots(state: State, ring: Ring) -> Markup:
     at = state.at
 
-    def line(name: str, kind: str, is_sum: bool = False) -> tuple[str, list[float | None]]:
-        return name, ring.points(kind, at, PARTS, is_sum)
+    def line(
+        name: str, kind: str, over: str | None = None, parts: int = PARTS
+    ) -> tuple[str, list[float | None]]:
+        return name, ring.points(kind, at, parts, over)
 
     def rate(value: float) -> str:
         return f"{amount(value)}/s"
@@ -200,13 +208,19 @@ def _plots(state: State, ring: Ring) -> Markup:
     def milliseconds(value: float) -> str:
         return f"{value * 1000:.1f} ms"
 
-    note = "" if state.about.get("counts_requests", True) else NO_LATENCY
+    logins = [line(outcome, outcome, parts=MINUTES) for outcome in ("accepted", "refused")]
+    note = READS if state.about.get("counts_requests", True) else NO_LATENCY
     return joined(
         (
-            plot("Rate", [line("received", "received"), line("sent", "sent")], rate),
+            plot("Rate", [line("received", "received", "seconds"), line("sent", "sent", "seconds")], rate),
             plot("Sessions", [line("sessions", "sessions"), line("connections", "connections")], number),
-            plot("Logins", [line("accepted", "accepted", True), line("refused", "refused", True)], number),
-            plot("Request latency", [line("mean without READ and WRITE", "latency")], milliseconds, note),
+            plot("Logins per minute", logins, number),
+            plot(
+                "Request latency",
+                [line("mean", "busy", "requests")],
+                milliseconds,
+                note,
+            ),
         )
     )
 
@@ -222,7 +236,7 @@ def _transfers(state: State) -> Markup:
                 "progress", max=1, value=f"{row.part:.4f}", aria_label=f"{row.what}: {row.progress(False)}"
             )
         rows.append((row.user, row.address, element("bdi", row.what), bar, row.progress(True), row.speed()))
-    heads = ("User", "Address", "File", "", "Done", "Rate")
+    heads = ("User", "Address", "File", "Progress", "Done", "Rate")
     return _table("Transfers", heads, rows, "Nothing moves.")
 
 
@@ -242,7 +256,7 @@ def _sessions(state: State, session: Session, root: str) -> Markup:
                 number,
                 one_line(one["user"]),
                 one_line(one["address"]),
-                time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one["since"])),
+                time.strftime(STAMP, time.gmtime(one["since"])),
                 duration(one["idle"]) if one["idle"] >= 1 else "",
                 amount(one["received"]),
                 amount(one["sent"]),
@@ -251,7 +265,18 @@ def _sessions(state: State, session: Session, root: str) -> Markup:
                 _form(session, f"{root}/end", end, number=number),
             )
         )
-    heads = ("Number", "User", "Address", "Since (UTC)", "Idle", "Received", "Sent", "Rate", "Files", "")
+    heads = (
+        "Number",
+        "User",
+        "Address",
+        "Since (UTC)",
+        "Idle",
+        "Received",
+        "Sent",
+        "Rate",
+        "Files",
+        "Action",
+    )
     return _table("Connected", heads, rows, "There are no sessions.")
 
 
@@ -265,8 +290,17 @@ def _bans(state: State, session: Session, root: str) -> Markup:
         left = duration(ban["seconds"]) if ban["seconds"] else "not banned"
         form = _form(session, f"{root}/lift", lift, address=address)
         rows.append((address, left, f"{ban['points']:g}", ban["cause"], ban["bans"], form))
-    heads = ("Network", "Banned for", "Points", "Why", "Bans", "")
+    heads = ("Network", "Banned for", "Points", "Why", "Bans", "Action")
     return _table("Bans", heads, rows, "No network is banned or has points.")
+
+
+def _notes(state: State) -> Markup:
+    rows = [
+        (time.strftime(STAMP, time.gmtime(note["time"])), element("bdi", one_line(note["text"])))
+        for note in state.notes[:MOST_NOTES]
+    ]
+    none = "No connection was refused, and none ended by a limit."
+    return _table("Refused logins and connections", ("Time (UTC)", "What"), rows, none)
 
 
 def _events(state: State, trail: Trail) -> Markup:
@@ -339,7 +373,9 @@ def users(
             continue
         active = "active" if user.is_active else element("strong", "not active", class_="refused")
         where = user.storage or user.folder
-        rows.append((link, active, len(user.keys), where, _bar(found.space.get(record.name))))
+        rows.append(
+            (link, active, len(user.keys) + len(user.authorities), where, _bar(found.space.get(record.name)))
+        )
     count = f"{found.total} users" + (
         f", the first {len(found.records)} are shown" if len(rows) < found.total else ""
     )
@@ -352,7 +388,7 @@ def users(
         _keys_field(),
         _button("Add"),
     )
-    heads = ("User", "", "Keys", "Folder or storage", "Quota")
+    heads = ("User", "State", "Keys", "Folder or storage", "Quota")
     return _page(
         request,
         "Users",
@@ -398,7 +434,8 @@ def user(
     action, found = f"{root}/change", record.user
     content: list[object] = [*told, _problems(*record.problems)]
     if found is not None:
-        ways = [f"{len(found.keys)} keys" if len(found.keys) != 1 else "1 key"]
+        count = len(found.keys) + len(found.authorities)
+        ways = [f"{count} keys" if count != 1 else "1 key"]
         ways += ["a password"] * bool(found.password) + ["one-time codes"] * bool(found.totp)
         values = (
             ("Active", "yes" if found.is_active else "no"),
@@ -424,25 +461,21 @@ def user(
         what = "deactivate" if found.is_active else "activate"
         words = "Deactivate: refuse logins and end sessions" if found.is_active else "Activate"
         content.append(_form(session, action, _button(words), name=record.name, what=what))
-        rows = [
-            (
-                key_type(blob),
-                element("code", fingerprint(blob)),
-                _form(
-                    session,
-                    action,
-                    _button("Remove", aria_label=f"Remove the key {fingerprint(blob)}"),
-                    name=record.name,
-                    what="remove_key",
-                    key=fingerprint(blob),
-                ),
-            )
-            for blob in sorted(found.keys)
-        ]
-        content.append(_table("Keys", ("Type", "Fingerprint", ""), rows, "The user has no keys."))
+        rows = [_key_row(session, action, record.name, (blob, None)) for blob in sorted(found.keys)]
+        rows += [_key_row(session, action, record.name, entry) for entry in sorted(found.authorities)]
+        content.append(_table("Keys", ("Type", "Fingerprint", "Action"), rows, "The user has no keys."))
         add = element("h2", "Add keys"), _keys_field(), _button("Add")
         content.append(_form(session, action, *add, name=record.name, what="add_keys"))
     return _page(request, record.name or record.id, *content, session=session)
+
+
+def _key_row(session: Session, action: str, name: str, entry: Entry) -> tuple[object, ...]:
+    """A key, or a CA whose certificates let the user in."""
+    blob, principals = entry
+    kind = key_type(blob) if principals is None else f"CA, {key_type(blob)} {','.join(principals)}"
+    remove = _button("Remove", aria_label=f"Remove {kind} {fingerprint(blob)}")
+    form = _form(session, action, remove, name=name, what="remove_key", key=entry_line(entry))
+    return kind, element("code", fingerprint(blob)), form
 
 
 # --- the audit log ----------------------------------------------------------------------------------------

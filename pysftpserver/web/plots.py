@@ -50,7 +50,8 @@ def plot(title: str, lines: Sequence[Line], words: Callable[[float], str], note:
     return element(
         "figure",
         element("figcaption", element("strong", title), " ", *names, f" {note}" if note else ""),
-        element("div", image, element("span", words(top), class_="top-value"), class_="drawn"),
+        element("div", words(top), class_="top-value"),
+        image,
         element("div", element("span", "an hour ago"), element("span", "now"), class_="hours"),
         class_="plot",
     )

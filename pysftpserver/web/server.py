@@ -85,7 +85,7 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
-                b"shares": Sharing(values, self.shares),
+                b"shares": Sharing(values, self.shares, lambda user: self.people.find(user.name) is not None),
                 b"s": self.visitors,
                 b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),
@@ -197,7 +197,7 @@ def serve(
 
     server = Server(values, door.application, "pysftpweb", log, context)
     url = running.listen(server, values)
-    door.links.start(values.url or url)
+    door.links.start(url)
 
     def reload() -> None:
         new = load()

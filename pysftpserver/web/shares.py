@@ -14,6 +14,7 @@ from pysftpserver.people import passwords
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import (
+    count_text,
     element,
     error_page,
     hidden,
@@ -31,8 +32,9 @@ from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.html import Markup
@@ -47,14 +49,15 @@ MOST_USES = 1_000_000
 
 
 class Sharing:
-    """The part of the door for users who share."""
+    """The part of the door for users who share. may_share: whether a user is found when a link is used."""
 
     needs_login = True
     is_for_programs = False
 
-    def __init__(self, values: WebSettings, shares: Shares) -> None:
+    def __init__(self, values: WebSettings, shares: Shares, may_share: Callable[[User], bool]) -> None:
         self.values = values
         self.shares = shares
+        self._may_share = may_share
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show the links, make one, or revoke one."""
@@ -84,6 +87,8 @@ class Sharing:
             return self._list(request, session)
         if not self.values.share_days:
             raise Refusal(403, "Sharing by links is switched off on this server.")
+        if not self._may_share(session.user):
+            raise Refusal(403, "Only users whose records are kept on this server can share by links.")
         path, entry = self._shared(session, fields.get("path", ""))
         if is_post and "days" in fields:
             return self._make(request, session, path, entry, fields)
@@ -112,9 +117,9 @@ class Sharing:
             )
             radios = (
                 element(
-                    "p",
+                    "label",
                     element("input", type="radio", name="kind", id=kind, value=kind, checked=kind == READ),
-                    element("label", words, for_=kind),
+                    words,
                 )
                 for kind, words in choices
             )
@@ -168,7 +173,7 @@ class Sharing:
             raise Refusal(409, "You have too many shared links; revoke some first.") from None
         note(session, "share", path, share=share.id, kind=kind, expires=share.expires)
         address = self._root(request) + f"/s/{secret}/"
-        link = element("a", address, href=address)
+        link = element("a", "Open the link", href=address)
         field = element("input", id="link", value=address, readonly=True, size=60)
         return page(
             request,
@@ -232,7 +237,7 @@ class Sharing:
         name = _name_of(share.path)
         place = quoted(request.place + b"/files" + (posixpath.dirname(share.path).rstrip(b"/")) + b"/")
         used = share.uploads if share.kind == DROP else share.downloads
-        count = f"{used:,}" if share.most is None else f"{used:,} of {share.most:,}"
+        count = f"{used:,} of {share.most:,} times" if share.most else count_text(used, "time", "times")
         form = element(
             "form",
             token(session),
@@ -246,7 +251,7 @@ class Sharing:
             element("th", element("a", name, href=place), scope="row", class_="name"),
             element("td", _purpose(share)),
             element("td", count),
-            element("td", time_element(share.expires)),
+            element("td", "until ", time_element(share.expires)),
             element("td", form),
         )
 
@@ -271,5 +276,5 @@ def _purpose(share: Share) -> str:
 
 
 def _facts(share: Share) -> Markup:
-    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), " (UTC). ")
+    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), ". ")
     return element("p", *words, f"Its number in the logs is {share.id}.", class_="facts")

@@ -83,6 +83,7 @@ class Shares:
         self._state = state
         self._clock = clock
         self._swept = 0.0
+        self.secret = state.secret("shares")  # what visitors' cookies are signed with
 
     # --- those of a user --------------------------------------------------------------------------------
 

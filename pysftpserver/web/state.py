@@ -75,9 +75,8 @@ class State:
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
         try:
-            os.close(
-                os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            )  # SQLite would ask the umask
+            # SQLite itself would ask the umask for the mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (OSError, sqlite3.Error) as error:

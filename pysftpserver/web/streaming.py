@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.history import State, Watch
 
 HEARTBEAT = 10.0  # seconds without news until a line says that the stream is alive
-LOOK = 1.0  # seconds between two looks whether the session is over
+LOOK = 0.5  # seconds between two looks whether the session is over, or the reader has gone
 AGAIN = 3000  # milliseconds until a browser asks again whose stream has ended
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 from dataclasses import dataclass
 
+from pysftpserver.engine.audit import LOOK_UPS
 from pysftpserver.failures import Unavailable, one_line, reason_of
 from pysftpserver.service.tracing import trace
 
@@ -25,7 +26,7 @@ MOST = 50  # records that are shown
 MOST_SEARCHED = 64 << 20  # bytes: all names in them are in memory meanwhile
 MOST_FOUND = 1000  # lines
 LONGEST = 300  # characters of a name that are shown
-QUIET = {"init", "end", "close", "stat", "lstat", "fstat", "realpath", "readdir", "statvfs", "limits"}
+QUIET = LOOK_UPS | {"init", "end", "close"}
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import secrets
 import threading
 import time
 
+from pysftpserver.failures import BadInput
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
+from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.throttle import Throttle, network_of
 from pysftpserver.web.confined import ConfinedTree
 from pysftpserver.web.crowding import Crowd, Guesses
@@ -26,7 +27,6 @@ from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
 from pysftpserver.web.html import element, error_page, message, page
 from pysftpserver.web.pages import STATUSES
-from pysftpserver.web.session import Session
 from pysftpserver.web.sharing import DROP
 from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
 
@@ -52,7 +52,10 @@ HASHING = 2  # passwords that are compared at the same time
 
 
 class Visitors:
-    """The part of the door for shared links. open_storage: opens the storage of a user for an address."""
+    """The part of the door for shared links.
+
+    open_storage: opens the storage of a user for an address. trail: makes the audit logs of visits.
+    """
 
     needs_login = False
     is_for_programs = False
@@ -74,10 +77,16 @@ class Visitors:
         self._guesses = Guesses()
         self._throttle = Throttle()
         self._hashing = threading.Semaphore(HASHING)
-        self._secret = secrets.token_bytes(32)
+        self._secret = shares.secret
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show or send what a link is for, or receive a file."""
+        reply = self._whole_answer(request, rest)
+        reply.headers.append(("X-Robots-Tag", "noindex, nofollow"))
+        return reply
+
+    def _whole_answer(self, request: Request, rest: bytes) -> Reply:
+        """The same with a page for what is refused."""
         try:
             return self._answer(request, rest)
         except Refusal as refusal:
@@ -105,12 +114,15 @@ class Visitors:
         with contextlib.ExitStack() as opened:
             most = max(FEWEST, self.values.threads // PART)
             opened.callback(self.crowd.enter((("of", share.user_id), most)))
-            audit = self._trail.of(owner.name, request.address, request.port)
-            session = Session(owner, request.address, lambda: self._open(owner, request.address), audit)
-            opened.callback(session.end)
-            storage = opened.enter_context(session.storage())
+            try:
+                storage = self._open(owner, request.address)
+            except (OSError, ValueError, SFTPException, BadInput) as error:
+                log.error("%s: the storage for the shared link %s: %s", share.user, share.id, error)
+                raise Refusal(503, "The files cannot be reached now; try again later.") from None
+            opened.callback(storage.release)
             tree = ConfinedTree(storage, share.path)
-            guest = Guest(request, session, self.shares, share, tree, self.crowd, opened)
+            audit = self._trail.of(share.user, request.address, request.port)
+            guest = Guest(request, self.shares, share, tree, self.crowd, audit, opened)
             if share.kind == DROP and self.values.read_only:
                 raise Refusal(403, "Nothing can be stored here at the moment.")
             reply = guest.drop(below) if share.kind == DROP else guest.read(below)
@@ -126,7 +138,7 @@ class Visitors:
     # --- passwords ------------------------------------------------------------------------------------
 
     def _key(self, share: Share) -> str:
-        """What shows that somebody knew the password; of no use for another link, or after a restart."""
+        """What shows that somebody knew the password; of no use for another link or password."""
         return hmac.new(self._secret, f"{share.id}{share.password}".encode(), hashlib.sha256).hexdigest()
 
     def _is_unlocked(self, request: Request, share: Share) -> bool:
@@ -179,7 +191,7 @@ class Visitors:
                 autofocus=True,
                 autocomplete="off",
             ),
-            element("button", "Open", class_="primary"),
+            element("p", element("button", "Open", class_="primary")),
             method="post",
             action=quoted(place),
         )

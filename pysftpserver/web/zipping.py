@@ -260,9 +260,12 @@ def members_of(tree: Tree, paths: Iterable[bytes], most: int) -> deque[Member]:
     while todo:
         directory, prefix, chain, depth = todo.pop()
         taken = {} if prefix else top
-        with closing(tree.entries(directory.path)) as entries:  # type: ignore[type-var]  # it is a generator
-            for entry in entries:
-                add(entry, prefix, taken, chain, depth)
+        try:
+            with closing(tree.entries(directory.path)) as entries:  # type: ignore[type-var]  # a generator
+                for entry in entries:
+                    add(entry, prefix, taken, chain, depth)
+        except FileProblem as error:
+            raise FileProblem(f"{prefix.rstrip('/')}: {error}", error.result) from None
     return found
 
 

@@ -29,8 +29,8 @@ WRONG = "rain over eleven hills"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 ASKED, CODE = "Password: ", "Verification code: "
 WINDOW = 2 * MIB  # of OpenSSH's server, and of pysftpd before a client fills it
-SIZE = 96 * MIB
-TRIP = 0.2  # seconds
+SIZE = 64 * MIB
+TRIP = 1.0  # seconds: so long that a busy machine makes little of it
 
 
 def setUpModule() -> None:
@@ -171,4 +171,4 @@ class TestDistance(FileZillaCase):
             f"FileZilla, {SIZE // MIB} MiB over {TRIP:g} s: put {put:.1f} s, get {got:.1f} s; with a window"
             f" of {WINDOW // MIB} MiB, a put takes {least:.1f} s at least"
         )
-        self.assertLess(put, least / 2)
+        self.assertLess(put, least)

@@ -269,3 +269,30 @@ class TestCommand(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class Reloading(unittest.TestCase):
+    @asynchronous
+    async def test_another_service_is_asked_after_a_reload_and_earlier_questions_are_answered(
+        self,
+    ) -> None:
+        asked, goes_on = threading.Event(), threading.Event()
+
+        def first(question: dict[str, Any]) -> Any:
+            asked.set()
+            goes_on.wait(PATIENCE)
+            return {"accepted": True}
+
+        with serving(first) as old, serving(lambda question: {"accepted": True}) as new:
+            async with running(files, options=old.options) as server:
+                waiting = asyncio.create_task(is_let_in(server, "old"))
+                await eventually(asked.is_set)
+                settings = ServerSettings(**{"lookup_url": new.options["lookup_url"], "lookup_most": 1})
+                server.server.settings.take_over(settings)
+                server.server.ask_about_users(source_of(settings))
+                self.assertTrue(await is_let_in(server, "new"))
+                goes_on.set()
+                self.assertTrue(await waiting)
+                server.server.ask_about_users(None)
+                self.assertFalse(await is_let_in(server, "new"))
+                self.assertEqual([one["name"] for one in new.asked], ["new", "old"])  # who has proved his key

@@ -85,6 +85,10 @@ class TestReloading(Place):
                 self.assertEqual(self.sftp(self.alice, "ls").returncode, 255)
                 server.logs("max_per_user")
                 there.communicate()
+                for methods, status in (("password", 255), ("publickey password", 0)):
+                    write_private(config, f"[options]\nauth_methods = {methods}\n")
+                    self.reload(server)
+                    self.assertEqual(self.sftp(self.alice, "pwd").returncode, status)
 
     def test_a_worker_that_comes_later_has_the_options_of_the_last_reload(self) -> None:
         config = self.place / "conf"

@@ -21,6 +21,7 @@ from argon2 import low_level
 from pysftpserver.people import passwords, users_file
 from pysftpserver.people.users import User
 from pysftpserver.service.shared import Codes, Penalties, Shared
+from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.login import Login
 from tests.sshd.inprocess import KEY, OTHER_KEY, Running, asynchronous, running, user
 from tests.sshd.test_logins import files
@@ -366,6 +367,19 @@ class TestCombinations(unittest.TestCase):
 
         async with running(files, with_password(methods=("publickey,password",)), options=BOTH) as server:
             self.assertFalse(await is_let_in(server, client_factory=Slow))
+
+
+class TestReloading(unittest.TestCase):
+    @asynchronous
+    async def test_other_methods_hold_at_once_and_end_what_began_without_them(self) -> None:
+        async with running(files, with_password(), user("bob")) as server:
+            known = await server.connect()
+            for methods, lets_in in ((("password",), False), (("password", "publickey"), True)):
+                server.server.settings.take_over(ServerSettings(auth_methods=methods))
+                server.server.apply_limits()
+                self.assertEqual(await is_let_in(server, "bob"), lets_in)
+                self.assertTrue(await is_let_in(server, password=PASSWORD, **ONLY_PASSWORD))
+            await known.wait_closed()
 
 
 class TestCodes(unittest.TestCase):

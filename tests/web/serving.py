@@ -17,7 +17,7 @@ import tempfile
 import threading
 import unittest
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,9 @@ class Served:
     files: the directory with one jail for each user. settings: by their names.
     """
 
-    def __init__(self, place: Path, **settings: Any) -> None:
+    def __init__(
+        self, place: Path, rule_of: Callable[[str, dict[str, Any]], str] = lambda *_: "", **settings: Any
+    ) -> None:
         self.place = place
         self.files = place / "files"
         self.users = place / "users.toml"
@@ -167,7 +169,7 @@ class Served:
             "max_per_address": 200,
         }
         self.values = WebSettings(**{**own, **settings})
-        self.door = Door(self.values, user_storages(self.values, self.values.durable, False))
+        self.door = Door(self.values, user_storages(self.values, self.values.durable, False), rule_of)
         self.door.start()
         self.server = Server(
             self.values,

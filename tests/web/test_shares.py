@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
+import json
 import os
 import re
+import shutil
+import subprocess
+import tempfile
 import time
 import urllib.parse
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.people import passwords
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.service.audit import DoorAudit
 from pysftpserver.web import crowding, guest
 from tests.support.waiting import until
 from tests.web.serving import Answer, Browser, WebCase, basic, quick, user_lines
@@ -136,6 +145,13 @@ class Owners(SharesCase):
             self.assertEqual(self.owner.get(f"/shares/new?path={path}").status, 404)
         self.assertEqual(self.door.shares.of(self.door.people.find("alice")), [])
 
+    def test_a_user_whom_only_a_lookup_knows_makes_no_link_that_could_not_work(self):
+        sharing = self.door.application.parts[b"shares"]
+        with mock.patch.object(sharing, "_may_share", lambda user: False):
+            answer = self.owner.get("/shares/new?path=/box")
+        self.assertEqual(answer.status, 403)
+        self.assertIn("records are kept on this server", answer.text)
+
     def test_names_of_files_are_text_on_every_page(self):
         name = "<img src=x onerror=alert(1)>\"'&.txt"
         (self.jail / "box" / name).write_bytes(b"x")
@@ -173,6 +189,25 @@ class Readers(SharesCase):
         self.assertEqual(self.counts(), (2, 0))
         for method in ("POST", "PUT", "DELETE"):
             self.assertEqual(self.stranger.ask(method, link + "new", b"x").status, 405)
+
+    def test_a_zip_that_cannot_be_completed_breaks_the_connection_off(self):
+        for name, other in (("chunked", b"text"), ("announced", None)):
+            box = self.jail / name
+            box.mkdir()
+            with open(box / "large.mp4", "wb") as file:
+                file.truncate(64 << 20)
+            if other is not None:
+                (box / "a.txt").write_bytes(other)
+            link = self.share(f"/{name}")
+            with self.subTest(name), self.served.browser() as browser:
+                browser.connection.request("GET", link + "?zip=1")
+                answer = browser.connection.getresponse()
+                self.assertEqual(answer.length is None, other is not None)
+                os.truncate(box / "large.mp4", 1 << 20)
+                with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                    answer.read()
+            shutil.rmtree(box)
+        until(lambda: not self.door.visitors.crowd._counts)
 
     def test_unknown_expired_revoked_and_used_up_links_have_the_same_answer(self):
         used_up, expired = self.share("/plan.pdf", most="1"), self.share("/plan.pdf")
@@ -256,6 +291,25 @@ class Readers(SharesCase):
         self.assertEqual(self.counts(), (1, 0))
 
 
+class Programs(SharesCase):
+    def test_curl_downloads_goes_on_and_sends_as_the_page_of_the_door_says(self):
+        with mock.patch.object(passwords, "hashed", quick):
+            link = self.served.url + self.share("/box", password=PASSWORD, most="2")[1:]
+        tray = self.served.url + self.share("/in-tray", kind="drop")[1:]
+        place = Path(tempfile.mkdtemp(dir=self.place))
+        (place / "b.bin").write_bytes(CONTENT[:5000])
+        (place / "report.pdf").write_bytes(b"report")
+        for arguments in (
+            ["-u", f":{PASSWORD}", "-OJ", link + "?zip=1"],
+            ["-u", f":{PASSWORD}", "-O", "-C", "-", link + "in/b.bin"],
+            ["-T", "report.pdf", tray],
+        ):
+            subprocess.run(["curl", "-sSf", *arguments], cwd=place, check=True, capture_output=True)
+        self.assertEqual(sorted(zipfile.ZipFile(place / "box.zip").namelist())[:2], ["box/", "box/a.txt"])
+        self.assertEqual((place / "b.bin").read_bytes(), CONTENT)
+        self.assertEqual((self.jail / "in-tray" / "report.pdf").read_bytes(), b"report")
+
+
 class Droppers(SharesCase):
     def test_files_are_sent_and_nothing_is_seen(self):
         link = self.share("/in-tray", kind="drop")
@@ -320,6 +374,7 @@ class Droppers(SharesCase):
             connection.putrequest("PUT", link + "half.bin")
             connection.putheader("Content-Length", "1000000")
             connection.endheaders(CONTENT)
+            until(lambda: self.counts() == (0, 1))
         until(lambda: self.counts() == (0, 0) and self.names("in-tray") == ["old.txt"])
         self.assertEqual(self.put(link, "whole.bin").status, 201)
         self.assertEqual(self.put(link, "more.bin").status, 404)
@@ -412,6 +467,37 @@ class Attackers(SharesCase):
         self.assertNotIn(token, text)
         self.assertNotIn(hashlib.sha256(token.encode()).hexdigest(), text)
 
+    def test_the_audit_log_has_the_owner_the_visitor_and_the_links_id_and_no_token(self):
+        records: list[bytes] = []
+
+        def audit_of(user: str, address: str, port: int | None) -> DoorAudit:
+            return DoorAudit(records.append, user, address, port, SFTPLog())
+
+        link, tray = self.share("/plan.pdf"), self.share("/in-tray", kind="drop")
+        with mock.patch.object(self.door.trail, "of", audit_of):
+            self.stranger.get(link + "plan.pdf")
+            self.put(tray, "x")
+            until(lambda: len(records) == 3)
+        shares = {share.kind: share.id for share in self.door.shares.of(self.door.people.find("alice"))}
+        found = [json.loads(record) for record in records]
+        self.assertEqual(
+            [(one["request"], one["path"], one["bytes"], one["share"]) for one in found],
+            [
+                ("open", "/plan.pdf", 0, shares["read"]),
+                ("close", "/plan.pdf", len(CONTENT), shares["read"]),
+                ("put", "/in-tray/x", 3, shares["drop"]),
+            ],
+        )
+        self.assertEqual({(one["user"], one["peer"]) for one in found}, {("alice", "127.0.0.1")})
+        for secret in (link, tray):
+            self.assertNotIn(secret.split("/")[2].encode(), b"".join(records))
+
+    def test_what_cannot_be_recorded_is_not_done(self):
+        broken = mock.Mock(**{"note.side_effect": SFTPSessionEnd("disk full")})
+        link = self.share("/plan.pdf")
+        with mock.patch.object(self.door.trail, "of", lambda *who: broken):
+            self.assertEqual(self.stranger.get(link + "plan.pdf").status, 503)
+
     def test_zips_of_strangers_are_bounded_in_size_and_number(self):
         link = self.share("/box")
         with mock.patch.object(guest, "MOST_ZIPPED", 2):
@@ -443,10 +529,14 @@ class Attackers(SharesCase):
             self.assertEqual(answer.status, status, value)
             self.assertLessEqual(len(answer.body), len(CONTENT))
 
-    def test_links_outlive_a_restart(self):
-        link = self.share("/plan.pdf")
+    def test_links_outlive_a_restart_and_so_does_a_password_that_was_given(self):
+        with mock.patch.object(passwords, "hashed", quick):
+            link = self.share("/plan.pdf", password=PASSWORD)
+        self.stranger.post(link, {"password": PASSWORD})
         again = self.served_again()
         with again.browser() as browser:
+            self.assertEqual(browser.get(link + "plan.pdf").status, 403)
+            browser.cookies = self.stranger.cookies
             self.assertEqual(browser.get(link + "plan.pdf").body, CONTENT)
         self.assertEqual(self.counts(), (1, 0))
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pysftpserver.http import ReplyBroken
@@ -255,6 +255,18 @@ class Breaking(ZipCase):
         with self.assertRaisesRegex(Refusal, "folders in one another"):
             self.reply(b"/d")
 
+    def test_a_folder_that_cannot_be_listed_is_named_before_anything_is_sent(self):
+        self.fill(a_b_c=b"")
+        failing = mock.Mock(side_effect=PermissionError(13, "Permission denied"))
+        opendir = self.storage.opendir
+        with (
+            mock.patch.object(
+                self.storage, "opendir", lambda path: (failing if path == b"/a/b" else opendir)(path)
+            ),
+            self.assertRaisesRegex(FileProblem, "^a/b: permission denied"),
+        ):
+            self.reply(b"/a")
+
     def test_what_is_not_there_is_a_problem_before_anything_is_sent(self):
         with self.assertRaisesRegex(FileProblem, "no such file"):
             self.reply(b"/nothing")
@@ -307,6 +319,7 @@ HOSTILE = st.sampled_from(
 
 
 class Names(unittest.TestCase):
+    @settings(deadline=None, max_examples=1000 if IS_HARD else 60, database=None)
     @given(st.lists(NAMES | HOSTILE, max_size=20))
     def test_every_name_is_one_safe_name_of_its_own(self, names: Iterable[bytes]) -> None:
         taken: dict[str, int] = {}

@@ -2,7 +2,7 @@
 "use strict";
 
 const live = document.getElementById("live");
-const source = new EventSource(document.body.dataset.stream);
+const AGAIN = 5000; // milliseconds until a stream is asked for again that was refused
 
 function replace(id, html) {
   const section = document.getElementById(id);
@@ -20,22 +20,31 @@ function replace(id, html) {
   }
 }
 
-source.addEventListener("open", () => {
-  live.textContent = "Live.";
-});
-source.addEventListener("sections", (event) => {
-  for (const [id, html] of Object.entries(JSON.parse(event.data))) {
-    replace(id, html);
-  }
-});
-source.addEventListener("over", () => {
-  source.close();
-  location.reload();
-});
-source.addEventListener("error", () => {
-  live.textContent = "Not live: ";
-  const again = document.createElement("a");
-  again.href = "";
-  again.textContent = "reload";
-  live.append(again, ".");
-});
+function follow() {
+  const source = new EventSource(document.body.dataset.stream);
+  source.addEventListener("open", () => {
+    live.textContent = "Live.";
+  });
+  source.addEventListener("sections", (event) => {
+    for (const [id, html] of Object.entries(JSON.parse(event.data))) {
+      replace(id, html);
+    }
+  });
+  source.addEventListener("over", () => {
+    source.close();
+    location.reload();
+  });
+  source.addEventListener("error", () => {
+    live.textContent = "Not live: ";
+    const again = document.createElement("a");
+    again.href = "";
+    again.textContent = "reload";
+    live.append(again, ".");
+    if (source.readyState === EventSource.CLOSED) {
+      // It was refused, because too many pages follow; otherwise the browser asks again by itself.
+      setTimeout(follow, AGAIN);
+    }
+  });
+}
+
+follow();

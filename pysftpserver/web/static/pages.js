@@ -40,6 +40,7 @@ function watchSelection() {
   const show = () => {
     const chosen = boxes.filter((box) => box.checked).length;
     count.textContent = chosen ? `${chosen} chosen` : "Nothing chosen";
+    find(".chosen", form).classList.toggle("some", chosen > 0);
     every.checked = chosen === boxes.length;
     every.indeterminate = chosen > 0 && chosen < boxes.length;
     for (const button of all(".chosen button", form)) {

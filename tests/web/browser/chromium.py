@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ FLAGS = (
     "--disable-extensions",
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
+    "--disable-lcd-text",  # pictures are smaller
     "--lang=en-US",
 )
 #: Finds what is seen and has these words, as a person looks for it: by its name, label or text.
@@ -98,6 +98,7 @@ class Chromium:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         options.add_experimental_option("excludeSwitches", ["enable-automation"])
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self._runs_scripts = True
         self.driver.set_page_load_timeout(PATIENCE)
         self.driver.set_script_timeout(PATIENCE)
         self.tell("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
@@ -130,6 +131,7 @@ class Chromium:
 
     def run_scripts(self, yes: bool) -> None:
         """Have the scripts of pages run or not, from the next page on."""
+        self._runs_scripts = yes
         self.tell("Emulation.setScriptExecutionDisabled", value=not yes)
 
     def forget(self) -> None:
@@ -281,14 +283,8 @@ class Chromium:
         if not self.run("return Boolean(window.axe)"):
             self.run(AXE.read_text())
         self.wait_for("return document.getAnimations().every(each => each.playState === 'finished')")
-        return list(self.driver.execute_async_script(CHECK, rules or None))
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Chromium]:
-    """A browser for a block."""
-    browser = Chromium()
-    try:
-        yield browser
-    finally:
-        browser.close()
+        wanted = self._runs_scripts
+        self.run_scripts(True)  # axe-core's, not the page's, which are looked at when a page is loaded
+        found = list(self.driver.execute_async_script(CHECK, rules or None))
+        self.run_scripts(wanted)
+        return found

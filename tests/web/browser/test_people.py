@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import unittest
 import zipfile
 import zlib
 
 from selenium.webdriver.common.keys import Keys
 
+from tests.support.hard import IS_HARD
 from tests.web.browser.cases import BrowserCase
 from tests.web.browser.chromium import PHONE
 from tests.web.serving import PASSWORDS
@@ -37,7 +39,7 @@ class TestPeople(BrowserCase):
     def test_logging_in_and_out(self) -> None:
         self.expect("status of 403")
         self.open("/files/reports/")
-        self.check("login")
+        self.check("login", daily=True)
         self.browser.fill("Name", "alice")
         self.browser.fill("Password", "wrong")
         self.browser.press("Log in")
@@ -55,15 +57,19 @@ class TestPeople(BrowserCase):
     def test_everything_on_a_desktop(self) -> None:
         self.everything()
 
+    def test_everything_on_a_phone_without_scripts(self) -> None:
+        self.browser.run_scripts(False)
+        self.on_a_phone()
+
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_everything_on_a_phone(self) -> None:
+        self.on_a_phone()
+
+    def on_a_phone(self) -> None:
         self.browser.be(PHONE)
         self.everything()
         width = self.browser.run("return document.documentElement.scrollWidth")
         self.assertLessEqual(width, PHONE[0], "the page is wider than the phone")
-
-    def test_everything_without_scripts(self) -> None:
-        self.browser.run_scripts(False)
-        self.everything()
 
     def everything(self) -> None:
         browser = self.browser
@@ -113,8 +119,6 @@ class TestPeople(BrowserCase):
         with zipfile.ZipFile(io.BytesIO(browser.downloaded(".zip"))) as zipped:
             names = sorted(name for name in zipped.namelist() if not name.endswith("/"))
             self.assertEqual(names, ["notes.txt", "reports/july.txt", "reports/second.txt"])
-        browser.press("Log out")
-        browser.see("Password")
 
     def test_listings_are_sorted_and_filtered(self) -> None:
         self.log_in()
@@ -140,7 +144,7 @@ class TestPeople(BrowserCase):
         self.log_in()
         self.browser.press("notes.txt")
         self.browser.see("<script>console.error('ran')</script>")
-        self.check("text")
+        self.check("text", daily=True)
         self.open("/files/")
         self.browser.press("red.png")
         self.browser.wait_for("return (document.querySelector('main img') || {}).naturalWidth")
@@ -190,7 +194,7 @@ class TestPeople(BrowserCase):
         self.check("listing")
         browser.press("New folder")
         browser.press("Upload")
-        self.check("listing with forms open")
+        self.check("listing with forms open", daily=True)
         self.open("/files/")
         self.pick("notes.txt")
         self.check("something chosen")
@@ -202,7 +206,7 @@ class TestPeople(BrowserCase):
             self.pick("reports")
             browser.press(button)
             browser.find("Cancel")
-            self.check(button)
+            self.check(button, daily=button == "Move")
             browser.press("Cancel")
         self.expect("status of 404")
         self.open("/files/nothing")
