@@ -26,6 +26,7 @@ from pysftpserver.web.plots import plot
 from pysftpserver.web.trail import MOST, Trail
 from tests.sshd.running import children, make_key
 from tests.sshd.serving import SIZE, Daemon
+from tests.support.auditing import records_of
 from tests.support.lines import Lines
 from tests.support.ports import free_port
 from tests.support.processes import program, require
@@ -71,6 +72,7 @@ class OverPysftpd(unittest.TestCase):
     log: Lines
     secret: str
     port: int
+    audit: Path
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -91,6 +93,8 @@ class OverPysftpd(unittest.TestCase):
         cls.enterClassContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         own = {"users": str(cls.daemon.users), "sftp_path": str(cls.daemon.files)}
         more = {"operators": str(cls.daemon.socket), "operators_users": str(accounts)}
+        cls.audit = place / "audit-of-web"
+        more["audit"] = str(cls.audit)
         cls.served = Served(place, **own, **more)
         cls.addClassCleanup(cls.served.stop)
         assert cls.served.door.operators is not None
@@ -225,6 +229,11 @@ class OverPysftpd(unittest.TestCase):
         self.assertEqual([ban["address"] for ban in self.daemon.json("bans")], ["192.0.2.7"])
         shown = browser.act("lift", address="192.0.2.7")
         self.assertIn("lifted the ban of 192.0.2.7", text_of(shown.text))
+        record = records_of(self.audit.read_bytes())[-1]
+        self.assertEqual(
+            (record["request"], record["user"], record["result"]), ("operator-lift", "olga", "OK")
+        )
+        self.assertEqual(record["message"], "lifted the ban of 192.0.2.7")
         self.assertEqual(self.daemon.json("bans"), [])
         self.assertIn("address has to be", text_of(browser.act("ban", address="x", seconds="5").text))
 
