@@ -22,6 +22,8 @@ from pysftpserver.laboratory.services.chat import Chat  # noqa: E402
 from pysftpserver.laboratory.services.echo import Echo  # noqa: E402
 from tests.laboratory.serving import PASSWORD, Served  # noqa: E402
 from tests.laboratory.windows import Display, WindowProcess  # noqa: E402
+from tests.sshd.serving import Daemon  # noqa: E402
+from tests.support.ports import free_port  # noqa: E402
 from tests.web.browser.chromium import PHONE, Chromium  # noqa: E402
 from tests.web.serving import PASSWORDS, user_lines  # noqa: E402
 from tests.web.serving import Served as Door  # noqa: E402
@@ -122,29 +124,7 @@ def laboratory() -> None:
             display.close()
 
 
-DESKTOP = (1000, 620)
-NOTES = """# Field trip
-
-We meet at the bridge at nine. Bring boots: the river is high.
-
-- Ada has the maps
-- Grace has the tea
-"""
-
-
-def leaf(width: int, height: int) -> bytes:
-    """A picture for a preview: a green leaf on a light ground."""
-    rows = []
-    for y in range(height):
-        row = bytearray()
-        for x in range(width):
-            across, along = (2 * y / height - 1), x / width
-            edge = 0.9 * (4 * along * (1 - along)) ** 0.8
-            vein = abs(across) < 0.015 or abs(abs(across) - 0.9 * abs((10 * along) % 1 - 0.5)) < 0.02
-            colour = (236, 240, 228) if abs(across) > edge else (58, 110, 60) if vein else (96, 158, 84)
-            row += bytes(colour)
-        rows.append(bytes(row))
-    return png(rows, width)
+DESKTOP = (900, 470)
 
 
 def shoot(browser: Chromium, name: str, size: tuple[int, int], theme: str = "light") -> None:
@@ -167,8 +147,8 @@ def web() -> None:
         jail = served.jail()
         for folder in ("Maps", "Reports 2026", "Sent by others"):
             (jail / folder).mkdir()
-        (jail / "field trip.md").write_text(NOTES)
-        (jail / "leaf.png").write_bytes(leaf(640, 400))
+        (jail / "field trip.md").write_text("We meet at the bridge at nine.\n")
+        (jail / "leaf.png").write_bytes(png([bytes((96, 158, 84)) * 640] * 400, 640))
         for name, size in (("measurements.csv", 48_211), ("minutes.pdf", 311_904), ("river.mp4", 8_400_000)):
             (jail / name).write_bytes(bytes(size))
         for number, path in enumerate(sorted(jail.iterdir())):
@@ -177,7 +157,6 @@ def web() -> None:
         try:
             browser.open(served.url)
             browser.find("Password")
-            shoot(browser, "web-login.png", (390, 450))
             browser.be(DESKTOP)
             browser.fill("Name", "alice")
             browser.fill("Password", PASSWORDS["alice"])
@@ -186,15 +165,36 @@ def web() -> None:
             browser.press("Choose leaf.png", kinds="input[type=checkbox]")
             shoot(browser, "web-files.png", DESKTOP)
             shoot(browser, "web-files-phone.png", PHONE, "dark")
-            browser.open(served.url + "files/leaf.png?view=1")
-            browser.wait_for("return (document.querySelector('main img') || {}).complete")
-            shoot(browser, "web-preview.png", DESKTOP, "dark")
             browser.open(served.url + "shares/new?path=/Reports%202026")
             browser.find("Make the link")
-            shoot(browser, "web-share.png", DESKTOP)
+            shoot(browser, "web-share.png", (480, 760))
+            operators(browser)
         finally:
             browser.close()
             served.stop()
+
+
+def operators(browser: Chromium) -> None:
+    """The operators' page, while two people move files."""
+    daemon = Daemon("--metrics", str(free_port()))
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            daemon.start()
+            own = {"users": str(daemon.users), "sftp_path": str(daemon.files)}
+            served = Door(Path(directory), operators=str(daemon.socket), **own)
+            try:
+                assert served.door.operators is not None
+                daemon.get_slowly("alice")
+                daemon.put_slowly("bob")
+                browser.open(served.url.rstrip("/") + served.door.operators.link("olga"))
+                browser.press("Log in")
+                browser.see("Live.", "alice", "bob")
+                time.sleep(8)  # the plots have something to show by then
+                shoot(browser, "web-operators.png", (900, 880))
+            finally:
+                served.stop()
+        finally:
+            daemon.stop()
 
 
 PARTS = {"laboratory": laboratory, "web": web}

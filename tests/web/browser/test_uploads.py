@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 
 from tests.support import between
@@ -41,7 +42,7 @@ class TestUploads(BrowserCase):
     def test_dropped_files_are_there_and_listed(self) -> None:
         self.log_in()
         self.drop(("one.txt", b"1\n"), ("two.txt", b"22\n"))
-        self.browser.see("one.txt", "two.txt", "2 files uploaded")
+        self.browser.see("one.txt", "two.txt", "2 files uploaded.")
         self.wait_for_file("one.txt", b"1\n")
         self.wait_for_file("two.txt", b"22\n")
         self.check("after an upload")
@@ -53,20 +54,20 @@ class TestUploads(BrowserCase):
         self.browser.see("This name is taken")
         self.check("a question", daily=True)
         self.browser.press("Keep both")
-        self.browser.see("1 file uploaded")
+        self.browser.see("1 file uploaded.")
+        self.wait_for_file("taken (2).txt", b"new\n")
         self.assertEqual((self.jail / "taken.txt").read_bytes(), b"old\n")
-        self.assertEqual(len(list(self.jail.iterdir())), 2)
         self.drop(("taken.txt", b"new\n"))
         self.browser.press("Replace")
         self.wait_for_file("taken.txt", b"new\n")
 
     def test_an_upload_goes_on_where_the_connection_was_lost(self) -> None:
         network = self.through()
-        sent, cut = [], threading.Event()
+        begun, cut = [], threading.Event()
 
         def order(direction: str, so_far: int, piece: bytes) -> between.Order:
             if direction == between.UP:
-                sent.append(len(piece))
+                begun.extend(map(int, re.findall(rb"(?i)\r\nupload-offset: (\d+)", piece)))
                 if so_far > SIZE // 2 and not cut.is_set():
                     cut.set()
                     return between.RESET
@@ -77,9 +78,9 @@ class TestUploads(BrowserCase):
         self.log_in()
         self.choose("large.bin", self.content)
         self.wait_for_file("large.bin", self.content)
-        self.browser.see("large.bin", "1 file uploaded")
+        self.browser.see("large.bin", "1 file uploaded.")
         self.assertTrue(cut.is_set())
-        self.assertLess(sum(sent), 2 * SIZE, "what had arrived was sent again")
+        self.assertGreater(max(begun), 0, "what had arrived was sent again")
 
     def test_an_upload_is_paused_and_resumed_and_another_is_given_up(self) -> None:
         network = self.through()
