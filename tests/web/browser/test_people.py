@@ -11,6 +11,7 @@ import zlib
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.hard import IS_HARD
+from tests.support.ports import LOOPBACK
 from tests.web.browser.cases import BrowserCase
 from tests.web.browser.chromium import PHONE
 from tests.web.serving import PASSWORDS
@@ -53,6 +54,17 @@ class TestPeople(BrowserCase):
         self.browser.see("Password")
         self.open("/files/")
         self.browser.see("Password")
+
+    def test_a_link_from_ssh_logs_in_once(self) -> None:
+        self.expect("status of 410")
+        link = self.served.door.links.url({"user": "alice", "address": LOOPBACK})
+        self.open(link)
+        self.check("the page of a link")
+        self.browser.press("Log in as alice")
+        self.browser.see("Log out", "notes.txt")
+        self.browser.tell("Network.clearBrowserCookies")
+        self.open(link)
+        self.browser.see("This link does not work any more")
 
     def test_everything_on_a_desktop(self) -> None:
         self.everything()
