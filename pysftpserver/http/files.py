@@ -140,10 +140,11 @@ class Source:
 class Target:
     """A file to be stored, under a temporary name until it is complete. Raises FileProblem.
 
-    leftovers: number of temporary files of interrupted uploads that were removed.
+    sweeps: whether temporary files of interrupted uploads are looked for, which reads the directory.
+    leftovers: number of those that were removed.
     """
 
-    def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
+    def __init__(self, storage: SFTPAbstractServerStorage, name: bytes, sweeps: bool = True) -> None:
         path = path_of(storage, name)
         self.moved = 0
         if type(storage).rename is SFTPAbstractServerStorage.rename:
@@ -154,7 +155,7 @@ class Target:
             path = storage.realpath(path)
             replaced = _attributes(storage, path)
             _check_is_file(replaced)
-            self.leftovers = remove_leftovers(storage, posixpath.dirname(path) or b"/")
+            self.leftovers = remove_leftovers(storage, posixpath.dirname(path) or b"/") if sweeps else 0
             self._incoming: StoredFile = open_temporary(storage, path, replaced)
         #: Whether write() takes views that are valid during the call only.
         self.takes_views = self._incoming.descriptor() is not None

@@ -20,7 +20,7 @@ import time
 from cheroot import server as cheroot
 from cheroot import wsgi
 
-from pysftpserver.http import IS_GONE, SEND, SEND_FILE
+from pysftpserver.http import CLAIM, IS_GONE, SEND, SEND_FILE
 from pysftpserver.http.arriving import Arriving, HeaderReader, State, body_length
 from pysftpserver.http.streams import (
     MOST_HEADER,
@@ -120,6 +120,7 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
             self.rfile = KnownBody(self.conn.stream, length)
         gateway = self.server.gateway(self)
         gateway.env[IS_GONE] = self.conn.is_gone
+        gateway.env[CLAIM] = self.conn.claim
         gateway.env["wsgi.url_scheme"] = "https" if self.conn.stream.is_secure else "http"
         gateway.env[SEND] = gateway.write
         if not self.conn.stream.is_secure:
@@ -202,6 +203,10 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         poll = select.poll()
         poll.register(self.socket, select.POLLRDHUP)
         return bool(poll.poll(0))
+
+    def claim(self, user: str) -> bool:
+        """Count the request as one of a user's; whether that user may have another one now."""
+        return self.server.claim(self, user)
 
     def communicate(self) -> bool:
         self.stream.begin()
@@ -478,6 +483,20 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             self._busy[conn.network] += 1
             conn.is_busy = True
         return conn.is_busy
+
+    def claim(self, conn: Connection, user: str) -> bool:
+        """Count a request that runs as one of a user's, if that may have another one."""
+        with self._count_lock:
+            if conn.user == user or not conn.has_turn:
+                return True
+            if self._users[user] >= self._most_each:
+                return False
+            self._users[conn.user] -= 1
+            if self._users[conn.user] <= 0:
+                del self._users[conn.user]
+            self._users[user] += 1
+            conn.user = user
+        return True
 
     def _give_turns(self) -> None:
         """Give threads to the requests that may have one."""

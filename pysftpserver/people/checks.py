@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
     from pysftpserver.service.fair import FairThreads
-    from pysftpserver.service.shared import Codes, Penalties
+    from pysftpserver.service.shared import Penalties
+
+    class Used(Protocol):
+        """Codes that were used."""
+
+        def use(self, user: str, step: int) -> bool:
+            """Whether the code of a user for that step is used for the first time."""
 
     class Keeper(Protocol):
         """What knows which codes were used, and how many were wrong."""
 
         @property
-        def codes(self) -> Codes: ...
+        def codes(self) -> Used: ...
 
         @property
         def penalties(self) -> Penalties: ...

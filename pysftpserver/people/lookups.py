@@ -193,17 +193,27 @@ class Lookup:
         self._users: WeakValueDictionary[str, User] = WeakValueDictionary()  # the last records among these
 
     async def find(
-        self, network: str, name: str, method: str, address: str, *, key: bytes = b"", password: str = ""
+        self,
+        network: str,
+        name: str,
+        method: str,
+        address: str,
+        *,
+        key: bytes = b"",
+        password: str = "",
+        certificate: dict[str, str | int] | None = None,
     ) -> tuple[User | None, bool]:
         """The user of that name, None for nothing, and whether the key or the password was found to be right.
 
-        network: of the client, for its turn. Raises NoAnswer.
+        network: of the client, for its turn. certificate: what is in one that is in order, with this key:
+        then a record means that the user may log in with it, unless it says that this is not accepted.
+        Raises NoAnswer.
         """
         if name_problem(name):
             return None, False
-        question: dict[str, str] = {"name": name, "method": method, "address": address}
+        question: dict[str, str | int] = {"name": name, "method": method, "address": address}
         if key:
-            question |= {"key": key_line(key), "fingerprint": fingerprint(key)}
+            question |= {"key": key_line(key), "fingerprint": fingerprint(key), **(certificate or {})}
         else:
             question["password"] = password
         asked = json.dumps(question).encode()
@@ -217,7 +227,8 @@ class Lookup:
                 answer = await self._threads.run(network, partial(self._source.ask, asked))
         except TimeoutError:
             raise NoAnswer(f"no answer within {self.patience:g} seconds") from None
-        user, is_accepted = parsed(name, answer)
+        user, said = parsed(name, answer)
+        is_accepted = bool(said) if certificate is None else said is not False
         if user is not None:  # the same record in all answers that have it, whatever keys strangers show
             known = self._users.get(name)
             user = self._users[name] = known if known == user else user
@@ -232,10 +243,10 @@ class Lookup:
         self._threads.shutdown()
 
 
-def parsed(name: str, answer: bytes) -> tuple[User | None, bool]:
-    """A user's record from an answer, and whether it says that the client is that user. Raises NoAnswer."""
+def parsed(name: str, answer: bytes) -> tuple[User | None, bool | None]:
+    """A user's record from an answer, and whether the client is that user, if it says so. Raises NoAnswer."""
     if not answer.strip():
-        return None, False
+        return None, None
     try:
         if len(answer) > LARGEST:
             raise ValueError
@@ -243,21 +254,22 @@ def parsed(name: str, answer: bytes) -> tuple[User | None, bool]:
     except (ValueError, RecursionError):
         raise NoAnswer(f"the answer is not JSON of at most {LARGEST >> 10} KiB") from None
     if table is None:
-        return None, False
+        return None, None
     if not isinstance(table, dict):
         raise NoAnswer("the answer is not an object")
-    is_accepted = table.pop(ACCEPTED, False)
+    is_wrong = not isinstance(table.get(ACCEPTED, True), bool)
+    is_accepted = table.pop(ACCEPTED, None)
     problems = field_problems(table)
     if "authorized_keys" in table:
         problems.append("authorized_keys is for files of users; use keys")
-    if not isinstance(is_accepted, bool):
+    if is_wrong:
         problems.append(f"{ACCEPTED} is not true or false")
     folder = table.pop("folder", name)
     if not problems and folder_problem(folder):
         problems.append(f"the folder is not usable: {folder_problem(folder)}")
     if problems:
         raise NoAnswer(f"the record: {one_line('; '.join(problems))}")
-    # Bad ones are left out, as for stored users, and so are CAs: certificates are for stored users.
+    # Bad ones are left out, as for stored users, and so are CAs, which only stored users have of their own.
     keys = [entry for entry in parse_keys(table.pop("keys", []))[0] if entry[1] is None]
     record = build(ID + name, name, folder, table.pop("active", True), keys, **table)
     if record.user is None:

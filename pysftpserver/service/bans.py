@@ -159,18 +159,17 @@ class Bans:
 
     # --- telling ------------------------------------------------------------------------------------------
 
-    def fault(self, address: str, cause: str, now: float) -> None:
+    def fault(self, address: str, cause: str, now: float) -> float:
         """An address has done something that costs points. cause: one of POINTS.
 
-        What comes of connections that were open when a ban began is not counted.
+        Returns the points that it has more now: 0.0 if a ban begins. What comes of connections that were open
+        when a ban began is not counted.
         """
         policy = self.policy
-        key = key_of(address)
-        if policy.points is None or key is None or address in policy.trusted:
-            return
-        records = list(self._of(key))
-        if any(now < record.until for record in records):
-            return
+        found = self._not_banned(address, now)
+        if policy.points is None or found is None:
+            return 0.0
+        key, records = found
         points = self._sum(records, now) + POINTS[cause]
         is_over = round(points) >= policy.points  # some have faded since the connection began
         self._add(key, POINTS[cause] - points * is_over, cause, now)
@@ -178,16 +177,33 @@ class Bans:
             bans = max((record.bans for record in records if self._counts(record, now)), default=0)
             seconds = policy.times[min(bans, len(policy.times) - 1)]
             self._ban(key, now + seconds, cause, bans + 1, now, points)
+        return 0.0 if is_over else POINTS[cause]
 
-    def succeeded(self, address: str, now: float) -> None:
-        """A user has logged in from an address: half of its points are taken back."""
+    def succeeded(self, address: str, now: float) -> float:
+        """A user has logged in from an address: half of its points are taken back. Returns minus these."""
         key = key_of(address) if self.policy.points is not None else None
         points = self._sum(list(self._of(key)), now) if key is not None else 0.0
         if key is not None and points > 0:
             self._add(key, -points / 2, "", now)
+        return -points / 2
+
+    def learn(self, address: str, points: float, now: float) -> None:
+        """Another server has given an address points, or has taken some back. That alone bans nobody here."""
+        found = self._not_banned(address, now)
+        if found is not None:
+            key, records = found
+            self._add(key, max(points, -self._sum(records, now)), "", now)
+
+    def _not_banned(self, address: str, now: float) -> tuple[bytes, list[_Record]] | None:
+        """The key and the records of an address that may get points; None: it may not."""
+        key = key_of(address)
+        if self.policy.points is None or key is None or address in self.policy.trusted:
+            return None
+        records = list(self._of(key))
+        return None if any(now < record.until for record in records) else (key, records)
 
     def ban(self, address: str, seconds: float, cause: str, now: float, bans: int | None = None) -> None:
-        """Ban an address for so long, or longer if it is banned already.
+        """Ban an address for so long, or longer if it is banned already. That uses up its points.
 
         cause: one of CAUSES. bans: how many it has had with this one; None: one more. Raises ValueError for
         what is not an address, or is trusted.
@@ -199,6 +215,8 @@ class Bans:
             raise ValueError(f"{address} is trusted, and never banned")
         if bans is None:
             bans = 1 + max((record.bans for record in self._of(key) if self._counts(record, now)), default=0)
+        if points := self._sum(list(self._of(key)), now):
+            self._add(key, -points, "", now)
         self._ban(key, now + seconds, cause, bans, now)
 
     def lift(self, address: str) -> bool:

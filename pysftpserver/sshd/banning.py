@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.server import Server
 
 BY_HAND = "admin"
+LEAST = 0.1  # points that others are told of
 SAME = 2.0  # seconds that a ban may end later than the one that is known here, and be the same
 
 
@@ -29,6 +30,8 @@ class Banning:
 
     def __init__(self, server: Server, shared: Shared, process: int) -> None:
         self._server = server
+        self._process = process
+        self._name = shared.digest("server", "bans").hex()  # the same in all processes, and nowhere else
         self.bans = Bans(shared.bans, process, shared.secret, self._began)
         self.front = Front(self._refused, time.monotonic, self.bans)
         self._elsewhere: RedisBans | None = None
@@ -36,10 +39,12 @@ class Banning:
         self.apply()
 
     def share(self, address: RedisAddress, **how: Any) -> None:
-        """Tell other servers of the bans that begin here, and learn of theirs. how: more for RedisBans."""
+        """Tell other servers of bans and points, and learn of theirs. how: more for RedisBans."""
         from pysftpserver.sshd.redis_bans import RedisBans
 
         log = self._server.log_limit.of("bans in Redis")
+        # Processes share points, so one of them learns.
+        how |= {"name": self._name, "learn_points": self._learn_points if self._process == 0 else None}
         self._elsewhere = RedisBans(address, log, self.learn, **how)
 
     async def close(self) -> None:
@@ -58,11 +63,18 @@ class Banning:
 
     def fault(self, address: str, cause: str) -> None:
         """An address has done something that costs points (service.bans.POINTS)."""
-        self.bans.fault(address, cause, time.monotonic())
+        self._tell_points(address, self.bans.fault(address, cause, time.monotonic()))
 
     def succeeded(self, address: str) -> None:
         """A user has logged in."""
-        self.bans.succeeded(address, time.monotonic())
+        self._tell_points(address, self.bans.succeeded(address, time.monotonic()))
+
+    def _tell_points(self, address: str, points: float) -> None:
+        if abs(points) >= LEAST and self._elsewhere is not None:
+            self._elsewhere.tell_points(network_of(address), points)
+
+    def _learn_points(self, address: str, points: float) -> None:
+        self.bans.learn(address, points, time.monotonic())
 
     def is_banned(self, address: str) -> bool:
         """Whether an address is banned now."""

@@ -324,8 +324,8 @@ class Connection(asyncssh.SSHServer):
     async def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Question | bool:
         return await self.login.answered(username, responses)
 
-    def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
-        return self.login.key_to_verify(name, offered)
+    async def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+        return await self.login.key_to_verify(name, offered)
 
     def auth_completed(self) -> None:
         """The client has proved who it is."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         def login_proved(self) -> bool:
             """What the client tried last is right. Whether that logs it in; otherwise more is needed."""
 
-        def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+        async def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
             """The plain key that has to sign for what a user offers; None: a certificate that is refused."""
 
         def exchange_began(self) -> None:
@@ -219,7 +219,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """As asyncssh does, for the plain key in place of a certificate, which asyncssh does not judge."""
-        key = self.owner.key_to_verify(username, key_data)
+        key = await self.owner.key_to_verify(username, key_data)
         return key is not None and await super().validate_public_key(username, key, msg, signature)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:

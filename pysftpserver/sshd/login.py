@@ -237,7 +237,7 @@ class Login:
 
     # --- keys ---------------------------------------------------------------------------------------------
 
-    def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+    async def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
         """The plain key that has to sign: the one that is offered, or the one in a certificate.
 
         None: a certificate that does not let the user in. That takes about as long for each user.
@@ -253,16 +253,34 @@ class Login:
         except BadCertificate as error:
             self._refusals.certificate(f"bad certificate: {error}")
             return None
+        own = ""
+        if user is None and self._server.lookup is not None:
+            user, own = await self._look_up(name, certificate)
         names = Principals.of(user, certificate) if user is not None else Principals((name,))
-        own = self._fault(user, PUBLICKEY)
-        is_known = self._server.directory.has_authority(certificate.authority)
-        faults = self._server.authorities.faults_of(certificate, names, self._client.address, is_known)
+        own = own or self._fault(user, PUBLICKEY)
+        faults = self._certificate_faults(certificate, names)
         if user is None or own or faults:
             every = ", ".join([own, *faults] if own else faults)
             self._refusals.certificate(f"{_shown(certificate)}: {every}")
             return None
         self._certified = certificate, user
         return certificate.key
+
+    def _certificate_faults(self, certificate: Certificate, names: Principals) -> list[str]:
+        is_known = self._server.directory.has_authority(certificate.authority)
+        return self._server.authorities.faults_of(certificate, names, self._client.address, is_known)
+
+    async def _look_up(self, name: str, certificate: Certificate) -> tuple[User | None, str]:
+        """The user that a lookup knows, and what it says against a certificate, if that is in order."""
+        if self._certificate_faults(certificate, Principals(certificate.principals)):
+            return None, ""
+        shown = {
+            "key_id": certificate.key_id.decode("utf-8", "replace"),
+            "serial": certificate.serial,
+            "ca": fingerprint(certificate.authority),
+        }
+        user, is_accepted = await self._find(name, "certificate", key=certificate.key, certificate=shown)
+        return user, "" if is_accepted or user is None else "the lookup does not accept it"
 
     async def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. An unknown key takes as long as one of another user."""

@@ -2,7 +2,8 @@
 
 A ban is a key that Redis removes when it ends, and a message on a channel of its own. One task listens, loads
 what there is whenever it connects, and writes what has begun here; meanwhile, and while Redis is away, bans
-hold where they are known. What may not enter: SSH, how bans are counted.
+hold where they are known. Points are told on that channel and stored nowhere.
+What may not enter: SSH, how bans are counted.
 Facts: Redis's documentation of pub/sub, SET with PX, and SCAN.
 """
 
@@ -39,6 +40,10 @@ LONGEST_PAUSE = 5.0
 SILENCE = 15.0  # seconds without a message after which the connection is tested
 MOST_UNSENT = 1000  # bans that have not been written; the oldest are dropped
 AT_ONCE = 1000  # keys in one step of SCAN
+POINTS = b"points"  # a message begins with this, or with a network
+GATHERING = 1.0  # seconds in which points are added up before they are told
+MOST_POINTS = 200  # networks in one message; points of more are not told
+LARGEST = 1e6  # points
 CANCEL_AGAIN = 0.1  # seconds
 
 #: What is told of a network: seconds of its ban (0: it was lifted), cause, and how many bans it has had.
@@ -49,7 +54,8 @@ class RedisBans:
     """Tells other servers of bans, and learns of theirs.
 
     learn: called with a network, and the seconds, cause and number of its bans that a server has told. The
-    channel tells this server's own bans as well.
+    channel tells this server's own bans as well. name: of this server, for points: these are told as they are
+    given, and learn_points is called with a network and what another server has told of it.
     """
 
     def __init__(
@@ -58,12 +64,17 @@ class RedisBans:
         log: SFTPLog,
         learn: Callable[[str, float, str, int], None],
         longest_pause: float = LONGEST_PAUSE,
+        name: str = "",
+        learn_points: Callable[[str, float], None] | None = None,
     ) -> None:
         self._address = address
         self._log = log
         self._learn = learn
         self._longest_pause = longest_pause
         self._unsent: dict[str, tuple[float, Told]] = {}  # with the time by the event loop's clock
+        self._name = name
+        self._learn_points = learn_points
+        self._points: dict[str, float] | None = None  # by network, not told yet; None: nobody would hear
         self._has_unsent = asyncio.Event()
         self._trouble = ""
         self._loop = asyncio.get_running_loop()
@@ -76,6 +87,14 @@ class RedisBans:
         if len(self._unsent) > MOST_UNSENT:
             del self._unsent[next(iter(self._unsent))]
         self._has_unsent.set()
+
+    def tell_points(self, network: str, points: float) -> None:
+        """Tell the other servers of points, unless these are too many or Redis is away."""
+        if self._points is None or len(self._points) >= MOST_POINTS and network not in self._points:
+            return
+        if not self._points:
+            self._loop.call_later(GATHERING, self._has_unsent.set)
+        self._points[network] = self._points.get(network, 0.0) + points
 
     async def close(self) -> None:
         """Stop listening."""
@@ -112,10 +131,12 @@ class RedisBans:
                 if self._trouble:
                     self._log.info(f"bans in Redis at {self._address}: connected again, and all loaded")
                     self._trouble = ""
+                self._points = {}
                 sending = asyncio.create_task(self._send_all(client))
                 try:
                     await self._follow(subscription, sending)
                 finally:
+                    self._points = None
                     await _end(sending)
         finally:
             await client.aclose()
@@ -149,7 +170,10 @@ class RedisBans:
                 await subscription.ping()
             elif message["type"] == "message":
                 network, _, content = message["data"].partition(b" ")
-                self._learned(network, content)
+                if network != POINTS:
+                    self._learned(network, content)
+                elif self._learn_points is not None:
+                    self._learned_points(content, self._learn_points)
             is_asked = message is None
         await sending  # raises what has ended it
 
@@ -163,6 +187,10 @@ class RedisBans:
                 await self._send(client, network, told, self._loop.time() - at)
                 if self._unsent.get(network) == (at, told):
                     del self._unsent[network]
+            if self._points:
+                content = json.dumps([self._name, self._points])
+                self._points = {}
+                await client.publish(self._address.channel + CHANNEL, f"{POINTS.decode()} {content}")
 
     async def _send(self, client: Redis, network: str, told: Told, passed: float) -> None:
         seconds, cause, bans = told
@@ -192,6 +220,20 @@ class RedisBans:
             self._learn(name.removesuffix("/64"), left, cause, bans)
         else:
             self._log.error("bans in Redis: ignored what is not a ban")
+
+    def _learned_points(self, content: bytes, learn: Callable[[str, float], None]) -> None:
+        """Learn of points that another server tells, if these are some."""
+        try:
+            name, found = json.loads(content)
+            points = {network.removesuffix("/64"): float(number) for network, number in found.items()}
+            is_right = all(key_of(one) and -LARGEST < number < LARGEST for one, number in points.items())
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+            is_right = False
+        if not is_right or len(points) > MOST_POINTS:
+            self._log.error("bans in Redis: ignored what is not points")
+        elif name != self._name:
+            for network, number in points.items():
+                learn(network, number)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

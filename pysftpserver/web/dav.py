@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import sqlite3
+import threading
 import time
 import urllib.parse
 
@@ -22,7 +23,7 @@ from pysftpserver.web import dav_files, dav_listing, dav_names
 from pysftpserver.web.dav_conditions import If, check, etag_of
 from pysftpserver.web.dav_dead import DeadProperties
 from pysftpserver.web.dav_locks import Locked, Locks, TooManyLocks, parent_of
-from pysftpserver.web.dav_problems import DavRefusal, refusal_of, reply_of
+from pysftpserver.web.dav_problems import DavRefusal, problem_of, refusal_of, reply_of
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
     from xml.etree import ElementTree
 
+    from pysftpserver.http.files import Target
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.session import Session
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 MOUNT = b"/dav"
+SWEPT = 60.0  # seconds between two looks for leftovers in a directory
+MOST_SWEPT = 10_000  # directories
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]*").fullmatch  # nothing in it needs quoting
 READING = ("GET", "HEAD", "OPTIONS", "PROPFIND")
 METHODS: dict[str, Callable[[Work], Reply]] = {
@@ -77,7 +81,7 @@ WORDS = {
 class Work:
     """One request of WebDAV: its path, its user's tree of files, and what holds for both.
 
-    moved: bytes of content. target: the other path of a COPY or MOVE. failure: what has failed of a request
+    moved: bytes of content. other: the other path of a COPY or MOVE. failure: what has failed of a request
     about much.
     """
 
@@ -88,11 +92,12 @@ class Work:
         self.user = session.name
         self.locks, self.dead = part.locks, part.dead
         self.conditions = conditions
+        self._may_sweep = part.may_sweep
         self._hosts = part.hosts(request)
         self._mount = escaped(quoted(request.place + MOUNT))
         self._scope: Any = None
         self.moved = 0
-        self.target: bytes | None = None
+        self.other: bytes | None = None
         self.failure: FileProblem | None = None
         self._began = time.perf_counter()
 
@@ -101,7 +106,7 @@ class Work:
         word = WORDS.get(self.request.method)
         if word is None and self.request.method == "PROPFIND":
             word = "opendir" if self.request.header("Depth") == "1" else "stat"
-        details = {} if self.target is None else {"target": self.target}
+        details = {} if self.other is None else {"target": self.other}
         seconds = time.perf_counter() - self._began
         if word is not None:
             self.session.note(word, self.path, self.moved, error or self.failure, seconds, **details)
@@ -112,6 +117,10 @@ class Work:
         if self._scope is None:
             self._scope = self.tree.scope() or self.user
         return self._scope
+
+    def target(self) -> Target:
+        """A file to be stored at the path."""
+        return self.tree.target(self.path, self._may_sweep(self.user, parent_of(self.path)))
 
     def check_conditions(self, entry: Entry | None) -> bool:
         """Whether a client has what it asks for. entry: what is at the path. Raises Refusal(412)."""
@@ -213,6 +222,19 @@ class Dav:
         self._welcome = welcome
         self.locks = Locks()
         self.dead = DeadProperties(state)
+        self._swept: dict[tuple[str, bytes], float] = {}
+        self._lock = threading.Lock()
+
+    def may_sweep(self, user: str, directory: bytes) -> bool:
+        """Whether leftovers may be looked for in a directory: for each of many uploads, that takes long."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._swept.get((user, directory), -SWEPT) < SWEPT:
+                return False
+            if len(self._swept) >= MOST_SWEPT:
+                self._swept.clear()
+            self._swept[user, directory] = now
+        return True
 
     def hosts(self, request: Request) -> set[str]:
         """The hosts, with ports, that this server is for a client."""
@@ -247,28 +269,38 @@ class Dav:
             tree = Tree(stack.enter_context(session.storage()))
             work = Work(self, request, session, tree, path, conditions)
             try:
-                reply = method(work)
-            except FileProblem as problem:
-                work.note(problem)
-                raise refusal_of(problem) from None
-            except BadXML as problem:
-                raise Refusal(400, str(problem)) from None
-            except Locked as locked:
-                href = work.href(locked.lock.path)
-                condition = f"<D:lock-token-submitted><D:href>{href}</D:href></D:lock-token-submitted>"
-                raise DavRefusal(423, "It is locked.", condition) from None
-            except TooManyLocks:
-                raise Refusal(507, "There are too many locks; unlock something first.") from None
-            except sqlite3.Error as problem:
-                log.error("%s: properties cannot be kept: %s", self._values.state, problem)
-                raise Refusal(503, "Properties cannot be kept now.") from None
+                reply = self._carried_out(work, method)
+            except Refusal as refusal:
+                cause = refusal.__cause__
+                work.note(cause if isinstance(cause, FileProblem) else problem_of(refusal))
+                raise
             if isinstance(reply.body, list):
-                if request.method != "GET":  # which has sent nothing of a file
+                if reply.status >= 400:
+                    work.note(FileProblem(f"status {reply.status}"))
+                elif request.method != "GET":  # which has sent nothing of a file
                     work.note()
             else:
                 stack.callback(work.note)
                 reply.body = Streamed(reply.body, stack.pop_all().close)
         return reply
+
+    def _carried_out(self, work: Work, method: Callable[[Work], Reply]) -> Reply:
+        """What a method answers. Raises Refusal."""
+        try:
+            return method(work)
+        except FileProblem as problem:
+            raise refusal_of(problem) from problem
+        except BadXML as problem:
+            raise Refusal(400, str(problem)) from None
+        except Locked as locked:
+            href = work.href(locked.lock.path)
+            condition = f"<D:lock-token-submitted><D:href>{href}</D:href></D:lock-token-submitted>"
+            raise DavRefusal(423, "It is locked.", condition) from None
+        except TooManyLocks:
+            raise Refusal(507, "There are too many locks; unlock something first.") from None
+        except sqlite3.Error as problem:
+            log.error("%s: properties cannot be kept: %s", self._values.state, problem)
+            raise Refusal(503, "Properties cannot be kept now.") from None
 
     def _check_site(self, request: Request) -> None:
         """Refuse changes, and looks into directories, that a page of another site has asked for."""

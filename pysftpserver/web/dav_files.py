@@ -106,7 +106,7 @@ def put(work: Work) -> Reply:
         raise Refusal(405, "There is something else of that name.")
     work.check_conditions(old)
     work.check_locks(work.path, with_parent=old is None)
-    target = work.tree.target(work.path)
+    target = work.target()
     try:
         _receive(request, target)
         if mtime is not None:

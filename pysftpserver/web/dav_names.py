@@ -109,7 +109,7 @@ class _Transfer:
         if overwrite not in ("T", "F"):
             raise Refusal(400, "The Overwrite header is neither T nor F.")
         self.old, self.new = work.path, work.path_of_url(destination)
-        work.target = self.new
+        work.other = self.new
         self._check_paths()
         self.replaced = work.tree.find(self.new)
         self.is_there = self.replaced is not None or work.tree.link_at(self.new) is not None
@@ -265,7 +265,7 @@ def lock(work: Work) -> Reply:
         raise DavRefusal(423, "It is locked.", condition) from None
     if entry is None:
         try:
-            target = work.tree.target(work.path)
+            target = work.target()
             try:
                 target.finish()
             except BaseException:

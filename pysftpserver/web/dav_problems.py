@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import errno
 
+from pysftpserver.http.files import FileProblem
 from pysftpserver.web.dav_xml import KIND, error
 from pysftpserver.web.wire import TEXT, Refusal, Reply
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pysftpserver.http.files import FileProblem
 
 STATUS_OF_RESULT = {
     "NO_SUCH_FILE": 404,
@@ -45,6 +42,9 @@ class DavRefusal(Refusal):
         self.condition = condition
 
 
+RESULTS = {404: "NO_SUCH_FILE", 403: "PERMISSION_DENIED", 400: "BAD_MESSAGE"}
+
+
 def refusal_of(problem: FileProblem) -> Refusal:
     """What a problem of a storage is to a client."""
     status = STATUS_OF_ERRNO.get(problem.errno) or STATUS_OF_RESULT.get(problem.result)
@@ -54,6 +54,11 @@ def refusal_of(problem: FileProblem) -> Refusal:
     if status == 507:
         return DavRefusal(507, words, "<D:quota-not-exceeded/>")
     return Refusal(status, words)
+
+
+def problem_of(refusal: Refusal) -> FileProblem:
+    """What a refusal is to the audit log."""
+    return FileProblem(refusal.words, RESULTS.get(refusal.status, "FAILURE"))
 
 
 def reply_of(refusal: Refusal) -> Reply:

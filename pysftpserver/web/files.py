@@ -110,9 +110,9 @@ class Tree:
         """A file to be read."""
         return Source(self.storage, path)
 
-    def target(self, path: bytes) -> Target:
-        """A file to be stored, which appears under its name when it is whole."""
-        return Target(self.storage, path)
+    def target(self, path: bytes, sweeps: bool = True) -> Target:
+        """A file to be stored, which appears under its name when it is whole. sweeps: as for Target."""
+        return Target(self.storage, path, sweeps)
 
     def receive(self, path: bytes, replaces: bool, hidden: bytes = b"") -> Incoming:
         """A file to be stored, which gets another name if its own is taken and nothing is to be replaced.
@@ -184,7 +184,7 @@ class Tree:
         """
         source = self.source(old)
         try:
-            target = self.target(new)
+            target = self.target(new, False)
             try:
                 target.copy(source, step)
                 target.finish()
@@ -197,7 +197,7 @@ class Tree:
     def check_writable(self, entry: Entry) -> None:
         """Raise unless something could be stored in place of a file, or in a directory."""
         path = temporary_path(entry.path + b"/x") if entry.is_directory else entry.path
-        self.target(path).give_up()
+        self.target(path, False).give_up()
 
     def set_aside(self, path: bytes) -> bytes:
         """Give something a temporary name in its directory, and return the path of that."""

@@ -210,6 +210,12 @@ class Guest:
         except (Malformed, ProtocolError) as error:
             words = str(error) if isinstance(error, Malformed) else "The upload broke off; try again."
             said.append(message(words, is_problem=True))
+        except Refusal:  # the maximum is reached
+            if not stored:
+                raise
+            said.append(
+                message("The other files were not received: that is all for this link.", is_problem=True)
+            )
         if stored:
             names = ", ".join(plain(name) for name in stored[:MOST_LISTED])
             more = ", and others" if len(stored) > MOST_LISTED else ""

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pysftpserver.people.checks import Used
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
@@ -36,8 +37,8 @@ MOST_NAME = 64  # characters of a name in the log
 class Reception:
     """Lets users in. refused: called with name, address, port and reason of each login that is refused.
 
-    rules: what lets users in, where that is not in the settings. codes, penalties, directory: what
-    people.checks.code_fault() asks.
+    rules: what lets users in, where that is not in the settings. codes: those that were used, where they have
+    to be known after a restart. codes, penalties, directory: what people.checks.code_fault() asks.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Reception:
         guard: Guard,
         refused: Callable[[str, str, int | None, str], None] = lambda name, address, port, why: None,
         rules: methods.Rules | None = None,
+        codes: Used | None = None,
     ) -> None:
         self._values = values
         self._rules = values if rules is None else rules
@@ -55,7 +57,7 @@ class Reception:
         self._refused = refused
         self._threads = FairThreads(AT_ONCE, values.login_share / 100, "passwords")
         shared = Shared(1, 1)
-        self.codes, self.penalties = Codes(shared, 0), Penalties(shared, 0)
+        self.codes, self.penalties = codes or Codes(shared, 0), Penalties(shared, 0)
 
     @property
     def directory(self) -> UserDirectory:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.http import ProtocolError
 from pysftpserver.http.files import FileProblem
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.uploads.temporary import is_temporary, lasting_name, new_name
@@ -355,6 +356,8 @@ class Uploads:
             self._forget(upload)
             upload.give_up()
             raise
+        except (ProtocolError, TimeoutError):
+            raise Refusal(408, "The connection was too slow.", [("Connection", "close")]) from None
         finally:
             upload.leave()
         if upload.placed is None:

@@ -31,6 +31,7 @@ from pysftpserver.web.shares import Sharing
 from pysftpserver.web.sharing import Shares
 from pysftpserver.web.state import State
 from pysftpserver.web.static import Static
+from pysftpserver.web.used_codes import UsedCodes
 from pysftpserver.web.visiting import Visitors
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
@@ -68,12 +69,13 @@ class Door:
         self.people = People(lambda: _directory(values), lookup)
         self.trail = AuditTrail(values.audit, values.audit_chain, LOG)
         self._storages = storages
+        self.state = State(values.state)
         self.guard = Guard(values)
-        self.reception = Reception(values, self.people, self.guard, self._refused)
+        codes = UsedCodes(self.state)
+        self.reception = Reception(values, self.people, self.guard, self._refused, codes=codes)
         self.welcome = Welcome(self.reception, self.sessions, self._open, self.trail, self.people.is_current)
         self.files = Files(values)
         self.links = LinkedLogins(values, self.people, self.welcome)
-        self.state = State(values.state)
         self.uploads = Uploads(self.files, self.state.secret("uploads"))
         self.shares = Shares(self.state)
         self.visitors = Visitors(values, self.shares, self.people, self._open, self.trail)
@@ -134,7 +136,10 @@ class Door:
 
     def _sweep(self) -> None:
         while not self.application.running.closed.wait(SWEEP):
-            self.sessions.sweep(self.people.is_current)
+            try:
+                self.sessions.sweep(self.people.is_current)
+            except Exception:  # a fault in it must not let sessions go on for ever
+                log.exception("the look for sessions that are over has failed")
 
     def reload(self) -> None:
         """Apply settings that have changed, and go on in the audit log of that name. Raises BadInput."""

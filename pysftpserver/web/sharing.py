@@ -167,6 +167,10 @@ class Shares:
         download = Download(share.id, hashlib.sha256(key).digest(), hashlib.sha256(file).digest(), size)
         place = (download.share, download.client, download.file)
         now = int(self._clock())
+        if is_range:
+            with self._state.change(is_durable=False) as connection:
+                if self._goes_on(connection, place, length, now):
+                    return download
         with self._state.change() as connection:
             if is_range and self._goes_on(connection, place, length, now):
                 return download
@@ -192,7 +196,7 @@ class Shares:
         """Let what was not sent be asked for again without being counted. unsent: bytes."""
         if unsent <= 0:
             return
-        with self._state.change() as connection:
+        with self._state.change(is_durable=False) as connection:
             connection.execute(
                 "UPDATE downloads SET room = min(?, room + ?) WHERE share = ? AND client = ? AND file = ?",
                 (2 * download.size, unsent, download.share, download.client, download.file),

@@ -66,6 +66,12 @@ VERSIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX dav_properties_by_parent ON dav_properties (user, parent);
     """,
+    """
+    CREATE TABLE used_codes (
+        code BLOB PRIMARY KEY,
+        used INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
@@ -86,7 +92,7 @@ class State:
             ) from None
 
     def _prepare(self) -> None:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         with self.change() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -98,9 +104,13 @@ class State:
             connection.execute(f"PRAGMA user_version = {len(VERSIONS)}")
 
     @contextlib.contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
-        """All statements in the block happen, or none. Raises sqlite3.Error."""
+    def change(self, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All statements in the block happen, or none. Raises sqlite3.Error.
+
+        is_durable: whether they have to survive a power cut, which takes as long as the disk does.
+        """
         with self._lock:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -45,7 +45,7 @@ def receive(visit: Visit) -> Reply:
             if part.filename:
                 path = _store(visit, part, fields.get(b"existing", KEEP))
                 stored += [path] if path else []
-    except (Malformed, ProtocolError) as error:
+    except (Malformed, ProtocolError, TimeoutError) as error:
         words = str(error) if isinstance(error, Malformed) else "The upload broke off; try again."
         if stored:
             visit.say(f"{count_text(len(stored), 'file', 'files')} arrived before that.")

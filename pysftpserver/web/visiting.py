@@ -47,7 +47,7 @@ log = logging.getLogger("pysftpserver.web")
 COOKIE = "pysftpweb-link"
 MOST_FORM = 4096  # bytes of the form with a password
 FEWEST = 4  # requests at the same time that the links of one user get in any case
-PART = 4  # and one of so many threads
+PART = 4  # and one of so many threads, of which one network gets all but one of so many
 HASHING = 2  # passwords that are compared at the same time
 
 
@@ -113,7 +113,8 @@ class Visitors:
             return self._ask_password(request, share, token)
         with contextlib.ExitStack() as opened:
             most = max(FEWEST, self.values.threads // PART)
-            opened.callback(self.crowd.enter((("of", share.user_id), most)))
+            own = ("of", share.user_id, network), most - most // PART
+            opened.callback(self.crowd.enter((("of", share.user_id), most), own))
             try:
                 storage = self._open(owner, request.address)
             except (OSError, ValueError, SFTPException, BadInput) as error:

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from pysftpserver.http import CLAIM
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web.application import CSRF, bind, check_csrf
@@ -112,6 +113,8 @@ class Welcome:
         """The session of a client that sends name and password with each request. Raises Refusal(401)."""
         if request.session is None:
             bind(request, session := self._of_program(request))
+            if (claim := request.environ.get(CLAIM)) is not None and not claim(session.name):
+                raise Refusal(503, "Too many requests at once; try again.", [("Retry-After", "1")])
             return session
         return request.session
 

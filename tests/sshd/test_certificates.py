@@ -262,7 +262,7 @@ class Logins(WorkshopCase):
                     for name in names:
                         login = Login(server.server, Client())
                         began = time.process_time()
-                        self.assertIsNone(login.key_to_verify(name, blob))
+                        self.assertIsNone(await login.key_to_verify(name, blob))
                         spent[name].append(time.process_time() - began)
             self.assertEqual(verify.call_count, len(names) * len(spent["alice"]))
         if IS_HARD:

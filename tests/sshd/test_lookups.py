@@ -20,7 +20,9 @@ from pysftpserver.failures import BadInput
 from pysftpserver.people.keys import fingerprint, key_line
 from pysftpserver.people.lookups import Lookup, NoAnswer, parsed, source_of
 from pysftpserver.sshd.config import ServerSettings
+from tests.sshd.certifying import WorkshopCase, blob_of
 from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, raw, running, user
+from tests.sshd.test_certificates import pair_of
 from tests.sshd.test_logins import files
 from tests.sshd.test_ways_in import HASH, ONLY_PASSWORD, PASSWORD, SECRET, answers, is_let_in
 from tests.sshd.test_ways_in import setUpModule as setUpModule
@@ -81,6 +83,56 @@ def serving(answer: Callable[[dict[str, Any]], Any]) -> Iterator[Service]:
 
 def by_password(question: dict[str, Any]) -> Any:
     return {"folder": "f", "accepted": True} if question.get("password") == PASSWORD else None
+
+
+class TestCertificates(WorkshopCase):
+    @asynchronous
+    async def test_users_of_a_lookup_log_in_with_certificates_of_the_servers_CAs(self) -> None:
+        workshop = self.workshop
+        trusted = workshop.place / "trusted"
+        trusted.write_text(self.authority.with_suffix(".pub").read_text())
+        right = workshop.certify(
+            self.authority, self.key, key_id="her laptop", serial=7, principals="alice,x"
+        )
+        other = workshop.certify(workshop.key(), self.key)
+        answers: dict[str, Any] = {
+            "alice": {"folder": "f"},
+            "bob": {"folder": "f", "accepted": False},
+            "carol": {"folder": "f", "principals": "x"},
+            "dora": {"folder": "f", "active": False},
+        }
+        with serving(lambda question: answers.get(question["name"])) as service:
+            options = {**service.options, "trusted_user_ca_keys": str(trusted), "lookup_cache": "0"}
+            async with running(files, user("nobody"), options=options) as server:
+                server.server.authorities._interval = 0.02
+
+                async def enters(name: str, certificate: Path) -> bool:
+                    return await is_let_in(server, name, client_keys=[pair_of(self.key, certificate)])
+
+                for name, lets_in, words in (
+                    ("alice", True, "logged in with certificate"),
+                    ("bob", False, "the lookup does not accept it"),
+                    ("carol", True, "(by lookup)"),
+                    ("dora", False, "inactive user"),
+                    ("eve", False, "unknown user"),
+                ):
+                    with self.subTest(name):
+                        self.assertEqual(await enters(name, right), lets_in)
+                        await eventually(lambda words=words: any(words in line for line in server.lines))
+                shown = {
+                    "key_id": "her laptop",
+                    "serial": 7,
+                    "ca": fingerprint(blob_of(self.authority.with_suffix(".pub"))),
+                }
+                key = blob_of(self.key.with_suffix(".pub"))
+                shown |= {"key": key_line(key), "fingerprint": fingerprint(key), "address": "127.0.0.1"}
+                self.assertEqual(service.asked[0], {"name": "alice", "method": "certificate", **shown})
+                service.asked.clear()
+                self.assertFalse(await enters("alice", other))
+                self.assertEqual(service.asked, [])
+                connection = await server.connect(client_keys=[pair_of(self.key, right)])
+                trusted.write_text("")
+                await asyncio.wait_for(connection.wait_closed(), PATIENCE)
 
 
 class TestHTTP(unittest.TestCase):
@@ -250,6 +302,7 @@ class TestCommand(unittest.TestCase):
             (b'{"accepted": true}' + b" " * 70_000, "not JSON"),
             (b"[1]", "not an object"),
             (b'{"accepted": "yes"}', "accepted"),
+            (b'{"accepted": null}', "accepted"),
             (b'{"accepted": true, "folder": "../b"}', "folder"),
             (b'{"accepted": true, "actve": false}', "actve"),
             (b'{"accepted": true, "keys": "no list"}', "keys"),
@@ -261,10 +314,10 @@ class TestCommand(unittest.TestCase):
 
     def test_no_answer_is_none_and_a_record_has_the_fields_of_a_stored_one(self) -> None:
         for text in (b"", b"  ", b"null"):
-            self.assertEqual(parsed("alice", text), (None, False))
+            self.assertEqual(parsed("alice", text), (None, None))
         found, is_accepted = parsed("alice", b'{"folder": "f"}')
         assert found is not None
-        self.assertEqual((found.folder, found.is_active, is_accepted), ("f", True, False))
+        self.assertEqual((found.folder, found.is_active, is_accepted), ("f", True, None))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
+from pysftpserver.sshd import redis_bans
 from pysftpserver.sshd.redis_bans import RedisBans
 from tests.sshd.inprocess import Running, asynchronous, running
 from tests.sshd.redis_server import RedisServer
@@ -100,6 +101,44 @@ class Sharing(unittest.TestCase):
             self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
             await eventually(lambda: one.server.banning.is_banned("203.0.113.1"))
             self.assertEqual([ban["address"] for ban in one.server.banning.listed()], ["203.0.113.1"])
+
+    def points(self, server: Running) -> float:
+        return sum(ban["points"] for ban in server.server.banning.listed())
+
+    @asynchronous
+    async def test_points_count_at_all_servers_and_logins_take_them_back_everywhere(self) -> None:
+        with mock.patch.object(redis_bans, "GATHERING", 0.01):
+            async with self.servers(ban_fade="1000000") as (one, other):
+                await self.connected()
+                # Both have loaded what there is, and tell points from now on.
+                self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
+                for server in (one, other):
+                    await eventually(lambda server=server: server.server.banning.is_banned("203.0.113.1"))
+                one.server.banning.fault(HERE, "failed")
+                await eventually(lambda: self.points(other) == 3)
+                self.assertEqual(self.points(one), 3, "its own points come back by the channel")
+                other.server.banning.succeeded(HERE)
+                await eventually(lambda: self.points(one) == 1.5)
+                one.server.banning.fault(HERE, "left")
+                await eventually(lambda: self.points(other) == 2.5)
+                other.server.banning.fault(HERE, "failed")
+                await eventually(lambda: one.server.banning.is_banned(HERE))
+                self.assertEqual((self.points(one), self.points(other)), (0, 0))
+
+    @asynchronous
+    async def test_what_is_not_points_is_ignored(self) -> None:
+        async with self.servers(1, ban_fade="1000000") as (one,):
+            await self.connected(1)
+            for content in ("", "x", "[]", '["a", []]', '["a", {"x": 1}]', f'["a", {{"{HERE}": "1e99"}}]'):
+                self.r.publish("sftp_users.bans", f"points {content}")
+            self.r.publish("sftp_users.bans", f'points ["a", {{"{HERE}": NaN}}]')
+            many = {f"10.0.{number // 256}.{number % 256}": 1 for number in range(201)}
+            self.r.publish("sftp_users.bans", f"points {json.dumps(['a', many])}")
+            self.r.publish("sftp_users.bans", f'points ["a", {{"{HERE}": -3, "198.51.100.1": 4}}]')
+            self.r.publish("sftp_users.bans", 'points ["a", {"2001:db8::/64": 4}]')
+            await eventually(lambda: self.points(one))
+            (ban,) = one.server.banning.listed()
+            self.assertEqual((ban["address"], ban["points"], ban["seconds"]), ("2001:db8::/64", 4, 0))
 
     @asynchronous
     async def test_what_is_not_a_ban_does_not_fill_the_log(self) -> None:

@@ -153,7 +153,7 @@ class Logins(Case):
         async with self.serving(alice=[f"cert-authority {self.public}"], bob=[]) as server:
             with mock.patch.object(authorities, "_imported", wraps=authorities._imported) as imported:
                 for count, name in enumerate(("alice", "bob", "mallory"), 1):
-                    self.assertIsNone(Login(server.server, Client()).key_to_verify(name, blob))
+                    self.assertIsNone(await Login(server.server, Client()).key_to_verify(name, blob))
                     self.assertEqual(imported.call_count, count)
 
 

@@ -133,7 +133,7 @@ class TestWebDAV(WebCase):
             [
                 ("login", None, "OK"),
                 ("put", "/a", "OK"),
-                ("open", "/a", "OK"),
+                ("get", "/a", "OK"),
                 ("rename", "/a", "OK"),
                 ("copy", "/b", "OK"),
                 ("mkdir", "/dir", "OK"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -15,6 +16,8 @@ from pysftpserver.people import passwords
 from pysftpserver.service.throttle import Throttle
 from pysftpserver.web.config import WebSettings
 from pysftpserver.web.guarding import Guard
+from pysftpserver.web.state import State
+from pysftpserver.web.used_codes import KEPT_FOR, UsedCodes
 from pysftpserver.web.welcome import Welcome
 from pysftpserver.web.wire import Reply, Request
 from tests.support.waiting import until
@@ -171,6 +174,23 @@ class TestRefusals(WebCase):
             self.assertEqual(browser.log_in("erin", code=code[:3] + " " + code[3:]).status, 303)
             self.assertEqual(browser.log_in("erin", code=code).status, 403)
         self.log.wait("a code that was used before")
+
+    def test_a_code_that_was_used_is_known_after_a_restart_and_forgotten_in_the_end(self) -> None:
+        state = State(str(self.place / "codes.sqlite"))
+        self.assertEqual([UsedCodes(state).use("id", step) for step in (1, 1, 2)], [True, False, True])
+        state.close()
+        again = State(str(self.place / "codes.sqlite"))
+        self.addCleanup(again.close)
+        self.assertFalse(UsedCodes(again).use("id", 1))
+        self.assertTrue(UsedCodes(again).use("other", 1))
+        with mock.patch("time.time", return_value=time.time() + 10 * KEPT_FOR):
+            self.assertTrue(UsedCodes(again).use("id", 3))
+        with again.look() as connection:
+            self.assertEqual(connection.execute("SELECT count(*) FROM used_codes").fetchone(), (1,))
+        with again.change() as connection:
+            connection.execute("DROP TABLE used_codes")
+        self.assertFalse(UsedCodes(again).use("id", 4))
+        self.log.wait("a one-time code cannot be checked")
 
     def test_programs_are_asked_for_a_password_that_is_compared_once_in_a_while(self) -> None:
         self.served.door.application.parts[b"who"] = Who(self.served.door.welcome)
