@@ -145,7 +145,7 @@ class Chromium:
         self.be(DESKTOP)
         self.prefer("light")
         for file in self.downloads.iterdir():
-            file.unlink()
+            file.unlink(missing_ok=True)
         self.complaints()
 
     # What is seen.
@@ -283,9 +283,12 @@ class Chromium:
         until(is_done, "the page keeps changing")
 
     def downloaded(self, ending: str) -> bytes:
-        """Wait for a file to be downloaded; its content. ending: of its name."""
+        """Wait for a file to be downloaded; its content. ending: of its name.
+
+        The browser makes an empty file of the name first, and puts the whole one in its place.
+        """
         found = until(
-            lambda: [file for file in self.downloads.iterdir() if file.name.endswith(ending)],
+            lambda: [file for file in self.downloads.glob(f"*{ending}") if file.stat().st_size],
             lambda: f"no {ending} is downloaded, but {os.listdir(self.downloads)}",
         )
         return found[0].read_bytes()
