@@ -10,9 +10,10 @@ import hmac
 import logging
 import urllib.parse
 
-from pysftpserver.http import SEND, SEND_FILE, ReplyBroken
+from pysftpserver.http import SEND, SEND_FILE, ProtocolError, ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
+from pysftpserver.http.streams import TooSlow
 from pysftpserver.web.proxies import Front, host_of
 from pysftpserver.web.session import COOKIES, Sessions, TooMany, cookie_name
 from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
@@ -133,6 +134,11 @@ class Application:
             return self.show(request, refusal), request
         except Refusal as refusal:
             return self.show(request, refusal), request
+        except ProtocolError as error:
+            log.info("%s: %s", request.address, error)
+            return self.show(request, Refusal(400, "The request is malformed.", CLOSE)), request
+        except (TooSlow, ConnectionError):  # of the client, which the web server tells
+            raise
         except Exception:
             log.exception("%s: %s of %s has failed", request.address, request.method[:32], request.shown)
             return self.show(request, Refusal(500, BROKEN)), request
