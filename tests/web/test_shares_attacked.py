@@ -1,4 +1,4 @@
-"""Attacks on shared links: guesses, paths, links in the storage, races, crowds, and what logs must not say."""
+"""Attacks on shared links: guesses, paths, links in the storage, races, crowds, and logs."""
 
 from __future__ import annotations
 
