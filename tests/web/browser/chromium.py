@@ -12,6 +12,7 @@ import functools
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ return all.find(one => named(one).includes(words))
 """
 CONTROLS = "a[href], button, input, select, textarea, summary, label, [role=button], [role=menuitem]"
 PRESSED = "a[href], button, input[type=submit], summary, [role=button], [role=menuitem], label"
+GONE = "does not belong to the document"  # what the driver says of elements of a page that was left
 TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
 #: What axe-core finds by all rules or those that are named, one line for each element.
 CHECK = """
@@ -143,7 +145,7 @@ class Chromium:
         self.be(DESKTOP)
         self.prefer("light")
         for file in self.downloads.iterdir():
-            file.unlink()
+            file.unlink(missing_ok=True)
         self.complaints()
 
     # What is seen.
@@ -218,6 +220,19 @@ class Chromium:
         """Press a button or follow a link."""
         self.retry(lambda: self.find(words, kinds).click())
 
+    def go(self, words: str, kinds: str = PRESSED) -> None:
+        """Press something that leads to another page, and wait for that: it may look like this one."""
+        since = "return document.readyState === 'complete' && performance.timeOrigin"
+        before = self.wait_for(since)
+        self.press(words, kinds)
+
+        def is_there() -> bool:
+            with contextlib.suppress(WebDriverException):
+                return self.run(since) not in (False, before)
+            return False
+
+        until(is_there, lambda: f"{words!r} leads nowhere from {self.url}")
+
     def fill(self, label: str, text: str, within: WebElement | None = None) -> WebElement:
         """Write into a field, in the place of what is there."""
         field = self.find(label, "input, textarea, select", within)
@@ -253,20 +268,27 @@ class Chromium:
         sent = [[name, base64.b64encode(content).decode()] for name, content in files]
         self.run(DROP, self.driver.find_element("css selector", selector), sent)
 
-    def retry(self, act: Any) -> None:
-        """Do something with what is on the page; once more if the page has changed under the hand."""
-        for left in (2, 1, 0):
+    def retry(self, act: Callable[[], None]) -> None:
+        """Do something with what is on the page; again if the page has changed under the hand."""
+
+        def is_done() -> bool:
             try:
                 act()
-                return
-            except StaleElementReferenceException:
-                if not left:
+            except WebDriverException as error:
+                if not isinstance(error, StaleElementReferenceException) and GONE not in str(error):
                     raise
+                return False
+            return True
+
+        until(is_done, "the page keeps changing")
 
     def downloaded(self, ending: str) -> bytes:
-        """Wait for a file to be downloaded; its content. ending: of its name."""
+        """Wait for a file to be downloaded; its content. ending: of its name.
+
+        The browser makes an empty file of the name first, and puts the whole one in its place.
+        """
         found = until(
-            lambda: [file for file in self.downloads.iterdir() if file.name.endswith(ending)],
+            lambda: [file for file in self.downloads.glob(f"*{ending}") if file.stat().st_size],
             lambda: f"no {ending} is downloaded, but {os.listdir(self.downloads)}",
         )
         return found[0].read_bytes()

@@ -55,7 +55,7 @@ class Watching(BrowserCase):
         self.assertIn("End session", self.browser.focused)
         self.browser.type("\ue007")
         self.browser.see("ended session", "There are no sessions.")
-        self.browser.press("Log out")
+        self.browser.go("Log out")
         self.browser.see("pysftpctl web")
 
     def test_it_all_works_without_scripts_by_loading_pages(self) -> None:

@@ -11,6 +11,7 @@ import zlib
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.hard import IS_HARD
+from tests.support.ports import LOOPBACK
 from tests.web.browser.cases import BrowserCase
 from tests.web.browser.chromium import PHONE
 from tests.web.serving import PASSWORDS
@@ -42,17 +43,28 @@ class TestPeople(BrowserCase):
         self.check("login", daily=True)
         self.browser.fill("Name", "alice")
         self.browser.fill("Password", "wrong")
-        self.browser.press("Log in")
+        self.browser.go("Log in")
         self.browser.see("Log in", "wrong")
         self.check("login refused")
         self.browser.fill("Name", "alice")
         self.browser.fill("Password", PASSWORDS["alice"])
-        self.browser.press("Log in")
+        self.browser.go("Log in")
         self.browser.see("july.txt")  # where the person wanted to go
-        self.browser.press("Log out")
+        self.browser.go("Log out")
         self.browser.see("Password")
         self.open("/files/")
         self.browser.see("Password")
+
+    def test_a_link_from_ssh_logs_in_once(self) -> None:
+        self.expect("status of 410")
+        link = self.served.door.links.url({"user": "alice", "address": LOOPBACK})
+        self.open(link)
+        self.check("the page of a link")
+        self.browser.go("Log in as alice")
+        self.browser.see("Log out", "notes.txt")
+        self.browser.tell("Network.clearBrowserCookies")
+        self.open(link)
+        self.browser.see("This link does not work any more")
 
     def test_everything_on_a_desktop(self) -> None:
         self.everything()
@@ -77,38 +89,38 @@ class TestPeople(BrowserCase):
         # A folder, and files in it.
         browser.press("New folder")
         browser.fill("Name of the new folder", "Grüße & more")
-        browser.press("Create")
+        browser.go("Create")
         browser.see("Grüße & more")
-        browser.press("Grüße & more")
+        browser.go("Grüße & more")
         browser.see("This folder is empty")
         self.choose("first.txt", b"the first\n")
         browser.see("first.txt")
         self.wait_for_file("Grüße & more/first.txt", b"the first\n")
         # Rename and move.
         self.pick("first.txt")
-        browser.press("Rename")
+        browser.go("Rename")
         browser.fill("New name for", "second.txt")
-        browser.press("Rename")
+        browser.go("Rename")
         browser.see("second.txt")
         self.pick("second.txt")
-        browser.press("Move")
+        browser.go("Move")
         browser.fill("or to this one", "/reports")
-        browser.press("Move")
+        browser.go("Move")
         browser.miss("second.txt\n")
         self.wait_for_file("reports/second.txt", b"the first\n")
         self.open("/files/reports/")
         browser.see("second.txt", "july.txt")
         # See one, and download it.
-        browser.press("july.txt")
+        browser.go("july.txt")
         browser.see("July was warm.")
         browser.press("Download")
         self.assertEqual(browser.downloaded("july.txt"), b"July was warm.\n")
         # Delete, and think better of it; then for good.
         self.open("/files/reports/")
         self.pick("second.txt")
-        browser.press("Delete")
+        browser.go("Delete")
         browser.see("Deleted: second.txt")
-        browser.press("Undo")
+        browser.go("Undo")
         self.pick("second.txt")
         self.assertTrue((self.jail / "reports" / "second.txt").exists())
         # Several as one file.
@@ -123,16 +135,16 @@ class TestPeople(BrowserCase):
     def test_listings_are_sorted_and_filtered(self) -> None:
         self.log_in()
         self.assertEqual(self.names(), ["reports", "notes.txt", "numbers 2.csv", "numbers 10.csv", "red.png"])
-        self.browser.press("Size")
+        self.browser.go("Size")
         self.assertEqual(self.names()[:2], ["reports", "notes.txt"])
-        self.browser.press("Size")
+        self.browser.go("Size")
         self.assertEqual(self.names()[:2], ["reports", "numbers 10.csv"])
         self.browser.fill("Filter by name", "NUMBERS")
         self.browser.type(Keys.ENTER)
         self.browser.miss("red.png")
         self.assertEqual(sorted(self.names()), ["numbers 10.csv", "numbers 2.csv"])
         self.check("filtered")
-        self.browser.press("Show all")
+        self.browser.go("Show all")
         self.browser.see("red.png")
 
     def test_images_texts_and_pdfs_are_previewed(self) -> None:
@@ -142,15 +154,15 @@ class TestPeople(BrowserCase):
             b"2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\ntrailer<</Root 1 0 R>>\n",
         )
         self.log_in()
-        self.browser.press("notes.txt")
+        self.browser.go("notes.txt")
         self.browser.see("<script>console.error('ran')</script>")
         self.check("text", daily=True)
         self.open("/files/")
-        self.browser.press("red.png")
+        self.browser.go("red.png")
         self.browser.wait_for("return (document.querySelector('main img') || {}).naturalWidth")
         self.check("image")
         self.open("/files/")
-        self.browser.press("paper.pdf")
+        self.browser.go("paper.pdf")
         self.browser.wait_for("return document.querySelector('main iframe, main embed, main object')")
 
     def test_the_keyboard_alone_is_enough(self) -> None:
@@ -180,7 +192,7 @@ class TestPeople(BrowserCase):
         browser.type(Keys.ENTER)
         browser.tab_to("Undo")
         browser.type(Keys.ENTER)
-        browser.see("renamed")
+        browser.see("Nothing was deleted.")
         browser.tab_to("renamed")
         browser.type(Keys.ENTER)
         browser.see("This folder is empty")
@@ -198,16 +210,16 @@ class TestPeople(BrowserCase):
         self.open("/files/")
         self.pick("notes.txt")
         self.check("something chosen")
-        browser.press("Delete")
+        browser.go("Delete")
         browser.find("Undo")
         self.check("undo")
-        browser.press("Undo")
+        browser.go("Undo")
         for button in ("Rename", "Move"):
             self.pick("reports")
-            browser.press(button)
+            browser.go(button)
             browser.find("Cancel")
             self.check(button, daily=button == "Move")
-            browser.press("Cancel")
+            browser.go("Cancel")
         self.expect("status of 404")
         self.open("/files/nothing")
         self.check("nothing there")

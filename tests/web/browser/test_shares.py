@@ -23,7 +23,7 @@ class TestShares(BrowserCase):
         browser = self.browser
         self.open("/files/")
         browser.press(f"Choose {name}", kinds="input[type=checkbox]")
-        browser.press("Share", kinds="form button")
+        browser.go("Share", kinds="form button")
         for each in choices:
             browser.press(each, kinds="label")
         if password:
@@ -31,7 +31,7 @@ class TestShares(BrowserCase):
         if most:
             browser.fill("Maximum number", most)
         self.check("a new link")
-        browser.press("Make the link")
+        browser.go("Make the link")
         link = str(browser.find("Link", "input").get_attribute("value"))
         self.check("a link that is ready")
         self.assertTrue(link.startswith(self.url), link)
@@ -62,7 +62,7 @@ class TestShares(BrowserCase):
         self.open("/shares")
         browser.see("reports", "downloads")
         self.check("shared links", daily=True)
-        browser.press("Revoke")
+        browser.go("Revoke")
         browser.see("You have shared nothing")
         self.become_a_stranger()
         browser.open(link)
@@ -81,7 +81,7 @@ class TestShares(BrowserCase):
         sent = browser.place / "from outside.txt"
         sent.write_bytes(b"here you are\n")
         browser.find("Files", "input[type=file]").send_keys(str(sent))
-        browser.press("Send", kinds="form button")
+        browser.go("Send", kinds="form button")
         self.wait_for_file("reports/from outside.txt", b"here you are\n")
         browser.see("from outside.txt")
         browser.open(link)
