@@ -92,6 +92,7 @@ class Source:
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
         self.size = self._size()
         self.moved = 0
+        self._is_open = True
         by_descriptor = moves_by_descriptor(storage, "read")
         self.descriptor: int | None = storage.fileno(self._handle) if by_descriptor else None
 
@@ -132,7 +133,10 @@ class Source:
                 return b""
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; the second time, nothing: its descriptor may be another one's by then."""
+        if not self._is_open:
+            return
+        self._is_open = False
         with contextlib.suppress(OSError, SFTPException):  # all that was asked for has been read
             self._storage.close(self._handle)
 

@@ -17,6 +17,7 @@ import socket
 from collections import deque
 
 from pysftpserver.engine.log import LEVELS
+from pysftpserver.service.turns import at_once
 from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
 from pysftpserver.sshd.metrics import number, of_requests
 from pysftpserver.sshd.moved import of_session
@@ -61,11 +62,6 @@ OWN_LIMITS = ("max_handles", "session_memory")  # that a session says it has rea
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
-def _at_once(work: Callable[[], None]) -> bool:
-    work()
-    return True
-
-
 class IsolatedSession:
     """Serves a channel by a process.
 
@@ -89,7 +85,7 @@ class IsolatedSession:
         on_limit: Callable[[str], None],
         on_end: Callable[[dict[str, dict[str, float]], str | None, bool], None],
         before: IsolatedSession | None = None,
-        take: Callable[[Callable[[], None]], bool] = _at_once,
+        take: Callable[[Callable[[], None]], bool] = at_once,
     ) -> None:
         self._channel = channel
         self._take = take

@@ -290,7 +290,7 @@ class Server:
             engine = await self.threads.run(user.name, make, "beginning")
             engine.handles.share = self.handles.of(user.name)
             engine.turns = self.turns_for_checksums.of(user.name)
-            return ThreadedSession(channel, engine, self.threads, user.name)
+            return ThreadedSession(channel, engine, self.threads, user.name, self.rounds.of(user.name).take)
         files: list[FileIO] = []
         if ticket.audit is not None:
             # Here, because the session's account may not be able to; for each one, to have a lock of its own.

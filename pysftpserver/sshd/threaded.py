@@ -14,24 +14,31 @@ from pysftpserver.sshd.tickets import MOST_FILES, open_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.server import SFTPServer
     from pysftpserver.service.threads import Threads
     from pysftpserver.sshd.channel import Channel
 
+    Take = Callable[[Callable[[], None]], bool]
+
 AT_ONCE = 512 << 10  # bytes that one piece of work has, if that is a packet
 LOOKING = 0.5  # seconds that looking at open files may take
 
 
 class ThreadedSession:
-    """Serves a channel with an engine. user: the name that takes turns for threads."""
+    """Serves a channel with an engine.
+
+    user: the name that takes turns for threads. take: does work when it is the user's turn on the event loop.
+    """
 
     isolation = "thread"
     handles = 0  # the server counts them
 
-    def __init__(self, channel: Channel, server: SFTPServer, threads: Threads, user: str) -> None:
+    def __init__(self, channel: Channel, server: SFTPServer, threads: Threads, user: str, take: Take) -> None:
         self._channel = channel
+        self._take = take
         self._server = server
         self._threads = threads
         self._user = user
@@ -59,7 +66,7 @@ class ThreadedSession:
                 self._is_busy = True
                 data = bytes(memoryview(self._rest)[: max(AT_ONCE, first_packet(self._rest))])
                 done = self._threads.run(self._user, partial(_serve_all, self._server, data))
-                done.add_done_callback(self._served)
+                done.add_done_callback(lambda done: self._take(partial(self._served, done)))
             elif self._at_eof:
                 self._channel.finish(EXIT_CLEAN)
         self._channel.changed()

@@ -10,9 +10,10 @@ import hmac
 import logging
 import urllib.parse
 
-from pysftpserver.http import SEND, SEND_FILE, ReplyBroken
+from pysftpserver.http import SEND, SEND_FILE, ProtocolError, ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
+from pysftpserver.http.streams import TooSlow
 from pysftpserver.web.proxies import Front, host_of
 from pysftpserver.web.session import COOKIES, Sessions, TooMany, cookie_name
 from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.guarding import Guard
     from pysftpserver.web.session import Session
+
+    class Ending(Protocol):
+        """What may be over while a request is served: a session, a shared link."""
+
+        @property
+        def is_over(self) -> bool: ...
 
     class Part(Protocol):
         """A part of the door, below one name. needs_login: whether strangers are sent to the login.
@@ -127,6 +134,11 @@ class Application:
             return self.show(request, refusal), request
         except Refusal as refusal:
             return self.show(request, refusal), request
+        except ProtocolError as error:
+            log.info("%s: %s", request.address, error)
+            return self.show(request, Refusal(400, "The request is malformed.", CLOSE)), request
+        except (TooSlow, ConnectionError):  # of the client, which the web server tells
+            raise
         except Exception:
             log.exception("%s: %s of %s has failed", request.address, request.method[:32], request.shown)
             return self.show(request, Refusal(500, BROKEN)), request
@@ -174,6 +186,12 @@ class Application:
 
 def bind(request: Request, session: Session) -> None:
     """Let a request be of a session: what it receives and sends breaks off at the end of that one."""
+    request.session = session
+    break_off(request.environ, session)
+
+
+def break_off(environ: dict[str, Any], session: Ending, words: str = "Log in first.") -> None:
+    """Let what a request receives and sends break off when something is over. words: to who still sends."""
 
     def while_it_goes_on(send: Callable[..., Any]) -> Callable[..., Any]:
         def checked(*arguments: Any) -> Any:
@@ -183,25 +201,24 @@ def bind(request: Request, session: Session) -> None:
 
         return checked
 
-    request.session = session
-    environ = request.environ
-    environ["wsgi.input"] = _Input(environ["wsgi.input"], session)
+    environ["wsgi.input"] = _Input(environ["wsgi.input"], session, words)
     for name in (SEND, SEND_FILE):
         if name in environ:
             environ[name] = while_it_goes_on(environ[name])
 
 
 class _Input:
-    """The body of a request, while its session goes on."""
+    """The body of a request, while its session goes on. words: once that is over."""
 
-    def __init__(self, body: Any, session: Session) -> None:
+    def __init__(self, body: Any, session: Ending, words: str) -> None:
         self._body = body
+        self._words = words
         self._session = session
 
     def __getattr__(self, name: str) -> Any:
         """What reads the body. Raises Refusal."""
         if self._session.is_over:
-            raise Refusal(403, "Log in first.")
+            raise Refusal(403, self._words)
         return getattr(self._body, name)
 
 

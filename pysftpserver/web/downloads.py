@@ -147,8 +147,7 @@ def sent(
     source = tree.source(entry.path)
     size = source.size
 
-    def close() -> None:
-        source.close()
+    def close() -> None:  # after the body, which closes the file
         finished(source.moved)
 
     if size is None:

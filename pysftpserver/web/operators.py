@@ -6,6 +6,7 @@ pysftpd is looked at.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.http import IS_GONE
 from pysftpserver.people.methods import PASSWORD, TOTP
 from pysftpserver.people.users import User
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.web import operators_pages as pages
 from pysftpserver.web.application import CSRF, check_csrf
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.history import State
     from pysftpserver.web.people import People
@@ -59,14 +62,21 @@ class Operators:
     """The part of the door at PATH.
 
     path: of the admin socket. people: the operators who may log in, if a file names some. managing: changes
-    users. decide: the rule that has refused a record of the audit log. is_stopping: whether the server is.
+    users. decide: the rule that has refused a record of the audit log. audit: has a record of all that
+    operators change. is_stopping: whether the server is.
     """
 
     needs_login = False  # of the door's users, which operators are not
     is_for_programs = False
 
     def __init__(
-        self, values: WebSettings, path: str, people: People | None, managing: Managing, decide: Decide
+        self,
+        values: WebSettings,
+        path: str,
+        people: People | None,
+        managing: Managing,
+        decide: Decide,
+        audit: AuditTrail,
     ) -> None:
         self.watch = Watch(path)
         self.sessions = Sessions(values)
@@ -74,6 +84,7 @@ class Operators:
         self._people = people
         self._managing = managing
         self._trail = Trail(decide)
+        self._audit_trail = audit
         self._reception: Reception | None = None
         if people is not None:
             self._reception = Reception(values, people, Guard(values), rules=OperatorSettings())
@@ -188,7 +199,7 @@ class Operators:
     def _begin(self, request: Request, user: User, how: str) -> Reply:
         session = Session(user, request.address, _no_storage)
         self.sessions.add(session)
-        log.info("%s: the operator %s has logged in with %s", request.address, user.name, how)
+        self._record(request, session, "login", "OK", f"an operator, with {how}")
         return self._to(request, b"/", [self._cookie(request, session)])
 
     def _is_current(self, user: User) -> bool:
@@ -260,7 +271,7 @@ class Operators:
             words = self._acts[name](form)
         except (Unavailable, BadInput) as error:
             words, is_problem = error.message, True
-        log.info("%s: the operator %s: %s", request.address, session.name, one_line(words))
+        self._record(request, session, name.decode(), "FAILURE" if is_problem else "OK", words)
         self._messages.add(session, words, is_problem=is_problem)
         self.watch.look_soon()
         if name not in (b"add", b"change"):
@@ -269,6 +280,13 @@ class Operators:
             return self._to(request, b"/users")
         query = urllib.parse.urlencode({"name": form.get("name", "")}).encode()
         return redirect(request, PATH.encode() + b"/user", query=query.decode())
+
+    def _record(self, request: Request, session: Session, what: str, result: str, words: str) -> None:
+        """Write what an operator has done to the log and the audit log, whose faults are in the log."""
+        log.info("%s: the operator %s: %s", request.address, session.name, one_line(words))
+        with contextlib.suppress(SFTPSessionEnd):
+            audit = self._audit_trail.of(session.name, request.address, request.port)
+            audit.note(f"operator-{what}", result, message=words)
 
     def _ask(self, question: dict[str, object], most: int | None = None) -> list[dict[str, object]]:
         return ask_all(self.watch.path, question, lambda text: log.error("%s", text), most)

@@ -116,7 +116,8 @@ class Door:
             site = values.site if user is None else user.site or values.site
             return "" if site is None else rule_of(site, record)
 
-        return Operators(values, values.operators, people, Managing(values, self._open), decide)
+        managing = Managing(values, self._open)
+        return Operators(values, values.operators, people, managing, decide, self.trail)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})

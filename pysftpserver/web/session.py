@@ -112,9 +112,12 @@ class Session:
         size: bytes of content that it moved. error: why it has failed. seconds: how long it took. details:
         further names and values; bytes for what a client has named. A session that cannot be audited ends.
         """
-        result = error.result if isinstance(error, FileProblem) else result_of(error)
-        if error is not None:
+        result = result_of(error)
+        if isinstance(error, FileProblem):
+            result = error.result
             details.setdefault("message", str(error))
+        elif error is not None:
+            details.setdefault("message", reason_of(error))
         try:
             with self._lock:
                 self._audit.note(request, result, path=path, size=size, seconds=seconds, **details)

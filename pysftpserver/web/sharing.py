@@ -26,6 +26,7 @@ TOKEN_BYTES = 18  # 144 bits
 ID_BYTES = 6
 MOST_TOKEN = 64  # characters that can be a token
 MOST_SHARES = 1000  # of one user
+MOST_REVOKED = 10_000  # that are remembered, for those that are being used
 KEPT = 86400  # seconds that a download may be gone on with
 SWEEP = 60.0  # seconds between two sweeps
 _FIELDS = "id, user, user_id, path, kind, created, expires, password, most, downloads, uploads, used"
@@ -83,6 +84,7 @@ class Shares:
         self._state = state
         self._clock = clock
         self._swept = 0.0
+        self._revoked: dict[str, None] = {}  # ids of the last ones
         self.secret = state.secret("shares")  # what visitors' cookies are signed with
 
     # --- those of a user --------------------------------------------------------------------------------
@@ -141,7 +143,16 @@ class Shares:
                 f"SELECT {_FIELDS} FROM shares WHERE user_id = ? AND id = ?", (user.id, ident)
             ).fetchone()
             connection.execute("DELETE FROM shares WHERE user_id = ? AND id = ?", (user.id, ident))
-        return None if row is None else Share(*row)
+        if row is None:
+            return None
+        self._revoked[ident] = None
+        if len(self._revoked) > MOST_REVOKED:
+            del self._revoked[next(iter(self._revoked))]
+        return Share(*row)
+
+    def is_revoked(self, share: Share) -> bool:
+        """Whether one was revoked not long ago. Never waits."""
+        return share.id in self._revoked
 
     # --- those who come with a link ---------------------------------------------------------------------
 

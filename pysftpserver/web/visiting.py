@@ -17,10 +17,12 @@ import threading
 import time
 
 from pysftpserver.failures import BadInput
+from pysftpserver.http import ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.throttle import Throttle, network_of
+from pysftpserver.web.application import break_off
 from pysftpserver.web.confined import ConfinedTree
 from pysftpserver.web.crowding import Crowd, Guesses
 from pysftpserver.web.downloads import Streamed
@@ -32,7 +34,7 @@ from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
@@ -121,6 +123,8 @@ class Visitors:
                 log.error("%s: the storage for the shared link %s: %s", share.user, share.id, error)
                 raise Refusal(503, "The files cannot be reached now; try again later.") from None
             opened.callback(storage.release)
+            going_on = GoingOn(lambda: self._is_over(share, request.address))
+            break_off(request.environ, going_on, NOT_THERE)
             tree = ConfinedTree(storage, share.path)
             audit = self._trail.of(share.user, request.address, request.port)
             guest = Guest(request, self.shares, share, tree, self.crowd, audit, opened)
@@ -128,8 +132,12 @@ class Visitors:
                 raise Refusal(403, "Nothing can be stored here at the moment.")
             reply = guest.drop(below) if share.kind == DROP else guest.read(below)
             if not isinstance(reply.body, list):  # it needs the storage until it is sent
-                reply.body = Streamed(reply.body, opened.pop_all().close)
+                opened.callback(reply.body.close)  # type: ignore[attr-defined]
+                reply.body = Streamed(going_on.pieces(reply.body), opened.pop_all().close)
             return reply
+
+    def _is_over(self, share: Share, address: str) -> bool:
+        return self.shares.is_revoked(share) or self._owner(share, address) is None
 
     def _owner(self, share: Share, address: str) -> User | None:
         """Who made a link, if that user could log in from there now. address: the visitor's."""
@@ -206,3 +214,21 @@ class Visitors:
             status=403,
             kind="narrow",
         )
+
+
+class GoingOn:
+    """Ends what is sent and received by a link when that dies. ends: whether it has."""
+
+    def __init__(self, ends: Callable[[], bool]) -> None:
+        self._ends = ends
+
+    @property
+    def is_over(self) -> bool:
+        return self._ends()
+
+    def pieces(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces of a body. Raises ReplyBroken."""
+        for piece in body:
+            if self.is_over:
+                raise ReplyBroken("the shared link was revoked, or its user may not log in any more")
+            yield piece

@@ -8,14 +8,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine import checksums
 from pysftpserver.storage import SFTPServerStorage
 from tests.support import packets as sftp
 from tests.support.cases import OnFiles
+from tests.support.examples import given, settings, st
 from tests.support.packets import Client, Reader, string, u32, u64
 from tests.support.storages import Whole
 

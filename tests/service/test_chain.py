@@ -13,9 +13,6 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.cli import common, pysftp_audit
 from pysftpserver.engine import chain
 from pysftpserver.engine.audit import AuditLog
@@ -24,6 +21,7 @@ from pysftpserver.engine.log import DEBUG3, SFTPLog
 from pysftpserver.service.audit import AuditFile, DoorAudit
 from pysftpserver.service.verifying import Verified, verify
 from tests.support.cases import InAPlace
+from tests.support.examples import given, settings, st
 from tests.support.hard import IS_HARD
 from tests.support.packets import Client
 from tests.support.paths import ROOT

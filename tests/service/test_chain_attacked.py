@@ -15,12 +15,10 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.cli import common, pysftp_audit
 from pysftpserver.engine.chain import STATE, chained_sink
 from tests.service.test_chain import COUNT, MANY, ChainCase
+from tests.support.examples import given, settings, st
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until

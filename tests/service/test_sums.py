@@ -6,14 +6,12 @@ import os
 import subprocess
 import unittest
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.service import sums
 from pysftpserver.service.sums import Command, Refused, Sum, split, understood
 from tests.support.cases import InADirectory
+from tests.support.examples import given, settings, st
 
 NAMES = [b"plain", b"two words", b"q'uote", b'd"ouble', b"back\\slash", b"new\nline", b"re\rturn"]
 NAMES += [b"-n", b"~", b"$HOME", b"`id`", b"*", b"#", b"a;b", b"tab\there", b"%s", b" ", b"!", b"{a,b}"]

@@ -12,9 +12,6 @@ import threading
 import unittest
 from collections.abc import Iterator
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.failures import BadInput
 from pysftpserver.site import file, magic
 from pysftpserver.site.gates import (
@@ -34,6 +31,7 @@ from pysftpserver.site.gates import (
 from pysftpserver.site.who import Who
 from tests.site.gatekeepers import EVIL, MOST, Handler, clamd, listening, listens
 from tests.support.cases import InAPlace
+from tests.support.examples import given, settings, st
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 

@@ -8,10 +8,8 @@ import sys
 import time
 import unittest
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.site.patterns import Pattern, check_name, check_path, names_of
+from tests.support.examples import given, settings, st
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 

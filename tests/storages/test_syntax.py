@@ -7,11 +7,10 @@ import posixpath
 import unittest
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hypothesis import given, settings
-from hypothesis import strategies as some
-
 from pysftpserver.failures import BadInput
 from pysftpserver.storages import by_name, syntax
+from tests.support.examples import given, settings
+from tests.support.examples import st as some
 from tests.support.hard import IS_HARD
 
 #: What people who look for a way out would be called, and anything else.

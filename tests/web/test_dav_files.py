@@ -198,6 +198,7 @@ class TestAudit(DavCase):
                 ("copy", "/d/a", 0, "OK"),
                 ("rename", "/b", 0, "OK"),
                 ("remove", "/c", 0, "OK"),
+                ("mkdir", "/d/a/e", 0, "FAILURE"),
                 ("put", "/x", 0, "PERMISSION_DENIED"),
             ],
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 
 from pysftpserver.web.wire import Reply, Request
 from tests.support.waiting import PATIENCE, until
-from tests.web.serving import WebCase
+from tests.web.serving import HOST, WebCase
 
 
 class Slow:
@@ -39,6 +41,16 @@ class Broken:
         raise KeyError("/a/path/of/the/host")
 
 
+class Reads:
+    """A part that reads the body."""
+
+    needs_login = False
+    is_for_programs = True
+
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        return Reply(request.body(1 << 20))
+
+
 class TestDraining(WebCase):
     def test_a_reply_that_has_begun_is_completed_and_other_requests_are_refused(self) -> None:
         slow, running = Slow(), self.served.door.application.running
@@ -65,4 +77,22 @@ class TestDraining(WebCase):
         self.assertNotIn("/a/path", answer.text)
         self.assertIn("GET of /broken\\012b has failed", self.log.wait("has failed"))
         self.assertIn("KeyError", self.log.wait("KeyError"))
+        self.until_nothing_runs()
+
+    def test_bodies_that_are_malformed_or_break_off_are_the_clients_faults(self) -> None:
+        self.served.door.application.parts[b"reads"] = Reads()
+        before = len(self.log.lines)
+        head = b"PUT /reads HTTP/1.1\r\nHost: x\r\n"
+        with socket.create_connection((HOST, self.served.port), PATIENCE) as peer:
+            peer.sendall(head + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+            self.assertIn(b"400 Bad Request", peer.recv(65536))
+        with socket.create_connection((HOST, self.served.port), PATIENCE) as peer:
+            peer.sendall(head + b"Content-Length: 5\r\n\r\nab")
+            until(lambda: self.served.door.application.running._count, "it does not begin")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # to reset it
+        self.until_nothing_runs()
+        self.log.wait("a chunk without a length")
+        self.assertEqual([line for line in self.log.lines[before:] if "failed" in line], [])
+
+    def until_nothing_runs(self) -> None:
         until(lambda: not self.served.door.application.running._count, "a request is still counted")

@@ -189,6 +189,18 @@ class OfPysftpd(WorkshopCase):
             self.assertFalse([line for line in server.lines if "link/x" in line])
 
     @asynchronous
+    async def test_a_server_of_another_account_is_not_believed(self) -> None:
+        async with (
+            await self.answering(b'{"url": "https://evil.example/"}\n'),
+            self.serving(web_socket=self.path) as server,
+            await server.connect() as connection,
+        ):
+            with mock.patch.object(weblinks, "CREDENTIALS") as credentials:
+                credentials.size, credentials.unpack.return_value = 12, (1, 4242, 1)
+                self.assertEqual(await self.told(connection), (1, "", f"{weblinks.AWAY}\n"))
+            self.assertTrue([line for line in server.lines if "user 4242 listens there" in line])
+
+    @asynchronous
     async def test_there_is_no_link_where_it_cannot_be_recorded(self) -> None:
         audit = str(self.place / "missing" / "audit")
         async with (

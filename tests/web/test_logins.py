@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from pysftpserver.web.state import State
 from pysftpserver.web.used_codes import KEPT_FOR, UsedCodes
 from pysftpserver.web.welcome import Welcome
 from pysftpserver.web.wire import Reply, Request
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.web.serving import HOST, PASSWORDS, Served, WebCase, basic, user_lines
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -233,6 +234,33 @@ class TestChanges(WebCase):
             session.used -= self.served.values.session_timeout + 1
             until(lambda: session.is_over, "nobody has swept")
             self.assertEqual(browser.get("/logout").status, 303)
+
+
+class TestLookups(WebCase):
+    @classmethod
+    def make(cls, place: Path) -> Served:
+        program = place / "lookup"
+        program.write_text(
+            f"#!{sys.executable}\nimport json, sys\nasked = json.load(sys.stdin)\n"
+            "known = asked['name'] == 'zoe' and asked['method'] == 'password'\n"
+            f"right = asked['password'] == {PASSWORDS['carol']!r}\n"
+            "print(json.dumps({'accepted': right} if known else None))\n"
+        )
+        program.chmod(0o700)
+        return Served(place, lookup_command=str(program), lookup_seconds=PATIENCE)
+
+    def test_users_that_are_not_stored_are_looked_up_until_they_are(self) -> None:
+        with self.served.browser() as browser:
+            self.assertEqual(browser.log_in("yves", "wrong").status, 403)
+            self.assertEqual(browser.log_in("zoe", "wrong").status, 403)
+            self.assertEqual(browser.log_in("zoe", PASSWORDS["carol"]).status, 303)
+            self.assertEqual(browser.get("/logout").status, 405)
+            self.served.write_users(user_lines("alice"), "[users.zoe]\nkeys = []\n")
+            until(
+                lambda: browser.get("/logout").status == 303,
+                "the session goes on",
+            )
+            self.assertEqual(browser.log_in("zoe", PASSWORDS["carol"]).status, 403)
 
 
 class TestGuessing(WebCase):

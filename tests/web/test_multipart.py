@@ -6,11 +6,9 @@ import io
 import unittest
 from collections.abc import Callable
 
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.web import multipart
 from pysftpserver.web.multipart import Malformed, boundary_of, form_parts
+from tests.support.examples import example, given, settings, st
 
 BOUNDARY = b"----WebKitFormBoundary7MA4YWxkTrZu0gW"
 #: Contents that look like the end of a part, or nearly.

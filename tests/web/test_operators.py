@@ -18,14 +18,19 @@ from unittest import mock
 import pyotp
 
 from pysftpserver.cli.pysftpweb import RuleOf
+from pysftpserver.failures import BadInput
 from pysftpserver.people import codes, passwords
 from pysftpserver.service.transfers import amount
+from pysftpserver.sshd.browsers import config_of
+from pysftpserver.sshd.config import ServerSettings
+from pysftpserver.web.config import WebSettings
 from pysftpserver.web.history import HOUR, KINDS, SAMPLES, Ring, Watch
 from pysftpserver.web.operators import COOKIE, Operators
 from pysftpserver.web.plots import plot
 from pysftpserver.web.trail import MOST, Trail
 from tests.sshd.running import children, make_key
 from tests.sshd.serving import SIZE, Daemon
+from tests.support.auditing import records_of
 from tests.support.lines import Lines
 from tests.support.ports import free_port
 from tests.support.processes import program, require
@@ -71,6 +76,7 @@ class OverPysftpd(unittest.TestCase):
     log: Lines
     secret: str
     port: int
+    audit: Path
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -91,6 +97,8 @@ class OverPysftpd(unittest.TestCase):
         cls.enterClassContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         own = {"users": str(cls.daemon.users), "sftp_path": str(cls.daemon.files)}
         more = {"operators": str(cls.daemon.socket), "operators_users": str(accounts)}
+        cls.audit = place / "audit-of-web"
+        more["audit"] = str(cls.audit)
         cls.served = Served(place, **own, **more)
         cls.addClassCleanup(cls.served.stop)
         assert cls.served.door.operators is not None
@@ -225,6 +233,11 @@ class OverPysftpd(unittest.TestCase):
         self.assertEqual([ban["address"] for ban in self.daemon.json("bans")], ["192.0.2.7"])
         shown = browser.act("lift", address="192.0.2.7")
         self.assertIn("lifted the ban of 192.0.2.7", text_of(shown.text))
+        record = records_of(self.audit.read_bytes())[-1]
+        self.assertEqual(
+            (record["request"], record["user"], record["result"]), ("operator-lift", "olga", "OK")
+        )
+        self.assertEqual(record["message"], "lifted the ban of 192.0.2.7")
         self.assertEqual(self.daemon.json("bans"), [])
         self.assertIn("address has to be", text_of(browser.act("ban", address="x", seconds="5").text))
 
@@ -378,12 +391,20 @@ class BesidePysftpd(unittest.TestCase):
         until(lambda: daemon.log().count("web: listening on") == 2, daemon.log)
         daemon.stop()
 
-    def test_an_address_that_others_reach_is_refused(self) -> None:
-        daemon = Daemon("--web", "0.0.0.0:0")
-        self.addCleanup(daemon.stop)
-        status, words = daemon.refused()
-        self.assertEqual(status, 2)
-        self.assertIn("web 0.0.0.0:0: give an address of this host alone", words)
+    def test_its_settings_are_those_of_pysftpd_and_nothing_weaker(self) -> None:
+        methods = ("publickey", "publickey,password", "password,totp")
+        own = {"users": "users.toml", "auth_methods": methods, "redis_pass": 'a"\n', "storage": None}
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "web.toml"
+        path.write_bytes(config_of(ServerSettings(web="[::1]:8088", **own), "/run/admin", "/run/links"))
+        values = WebSettings.load(str(path), {})
+        self.assertEqual((values.listen_address, values.port, values.users), ("::1", 8088, "users.toml"))
+        self.assertEqual((values.auth_methods, values.redis_pass), (("password,totp",), 'a"\n'))
+        self.assertEqual((values.operators, values.link_socket), ("/run/admin", "/run/links"))
+        path.write_bytes(config_of(ServerSettings(web="127.0.0.1:1", users="u"), "a", "l"))
+        self.assertEqual(WebSettings.load(str(path), {}).auth_methods, ())
+        for web in ("0.0.0.0:0", "8088", ":8088", "192.0.2.1:8088", "127.0.0.1:x"):
+            with self.assertRaisesRegex(BadInput, "give an address of this host alone"):
+                config_of(ServerSettings(web=web), "a", "l")
 
 
 def is_web(process: int) -> bool:

@@ -10,6 +10,7 @@ import unittest
 import urllib.parse
 from unittest import mock
 
+from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.web import deletions, listing
 from pysftpserver.web.files import Entry
 from pysftpserver.web.html import Markup, element, plain, size_text
@@ -211,6 +212,24 @@ class TestDownloads(PagesCase):
             self.assertEqual(self.me.get("/files/ten", **headers).status, status, headers)
         self.write("ten", b"9876543210")
         self.assertIsNone(self.me.get("/files/ten").headers["ETag"])  # it may change again in this second
+
+    def test_each_file_is_closed_once(self) -> None:
+        """A second time, its descriptor might be a connection's."""
+        closed = self.enterContext(mock.patch.object(SFTPServerStorage, "close", autospec=True))
+        closed.side_effect = lambda storage, handle: os.close(handle)
+        for count, (method, headers) in enumerate(
+            (
+                ("GET", {}),
+                ("HEAD", {}),
+                ("GET", {"Range": "bytes=3-4"}),
+                ("GET", {"Range": "bytes=30-40"}),
+            ),
+            1,
+        ):
+            self.me.ask(method, "/files/ten", None, headers)
+            until(lambda count=count: closed.call_count >= count)
+            self.me.get("/files/ten", If_None_Match="*")
+            self.assertEqual(closed.call_count, count, (method, headers))
 
     def test_head_says_how_long_it_would_be(self) -> None:
         answer = self.me.ask("HEAD", "/files/ten")

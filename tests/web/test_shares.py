@@ -224,6 +224,31 @@ class Readers(SharesCase):
         for answer in (late, *map(self.stranger.get, (used_up, used_up + "plan.pdf", gone))):
             self.assertEqual((answer.status, answer.body), (404, unknown.body))
 
+    def test_what_is_sent_and_received_by_a_link_breaks_off_when_it_is_revoked(self):
+        for name in ("film.mp4", "film.txt"):  # the latter is in a zip that is not announced
+            with open(self.jail / "box" / name, "wb") as file:
+                file.truncate(64 << 20)
+        link, tray = self.share("/box"), self.share("/in-tray", kind="drop")
+        readers = [self.enterContext(self.served.browser()) for _ in range(2)]
+        answers = []
+        for reader, target in zip(readers, ("film.mp4", "?zip=1"), strict=True):
+            reader.connection.request("GET", link + target)
+            answers.append(reader.connection.getresponse())
+        sender = self.enterContext(self.served.browser()).connection
+        sender.putrequest("PUT", tray + "half.bin")
+        sender.putheader("Content-Length", "1000000")
+        sender.endheaders(CONTENT)
+        until(lambda: len(self.names("in-tray")) == 2)
+        alice = self.door.people.find("alice")
+        for share in self.door.shares.of(alice):
+            self.door.shares.revoke(alice, share.id)
+        for answer in answers:
+            with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                answer.read()
+        sender.send(CONTENT)
+        self.assertEqual(sender.getresponse().status, 403)
+        until(lambda: self.names("in-tray") == ["old.txt"] and not self.door.visitors.crowd._counts)
+
     def test_a_link_dies_with_the_user_and_lives_by_the_users_rules(self):
         link = self.share("/plan.pdf")
         self.assertEqual(self.stranger.get(link).status, 200)

@@ -8,7 +8,10 @@ import shutil
 import socket
 import ssl
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from pysftpserver.web.server import context_of
 from pysftpserver.web.wire import Reply, Request
@@ -29,6 +32,26 @@ class Echo:
         return Reply(request.body(10 * BODY))
 
 
+class Endless:
+    """A part whose reply does not end by itself."""
+
+    needs_login = False
+    is_for_programs = False
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        return Reply(self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            while True:
+                yield bytes(65536)
+        finally:
+            self.ended.set()
+
+
 class TestTLS(WebCase):
     pair: Pair
 
@@ -37,7 +60,7 @@ class TestTLS(WebCase):
         cls.pair = Pair(place, "web", (HOST,))
         Path(cls.pair.keyfile).chmod(0o600)
         how = {"certificate": cls.pair.certfile, "private_key": cls.pair.keyfile}
-        return Served(place, **how, idle_timeout=2.0, slowest=0)
+        return Served(place, **how)
 
     def trusting(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.pair.certfile)
@@ -111,15 +134,23 @@ class TestTLS(WebCase):
         self.assertEqual((answer.status, answer.text), (400, "Use https:// for this server.\n"))
 
     def test_peers_that_do_not_complete_the_handshake_hold_nobody_up_and_are_disconnected(self) -> None:
-        silent = [socket.create_connection((HOST, self.served.port), PATIENCE) for _ in range(20)]
-        for number, peer in enumerate(silent):
-            self.addCleanup(peer.close)
-            if number % 2:
-                peer.sendall(b"\x16\x03\x01")  # how a handshake begins
         with self.served.logged_in(context=self.trusting()) as browser:
+            self.enterContext(mock.patch.object(self.served.server, "idle_timeout", 1.0))
+            silent = [socket.create_connection((HOST, self.served.port), PATIENCE) for _ in range(20)]
+            for number, peer in enumerate(silent):
+                self.addCleanup(peer.close)
+                if number % 2:
+                    peer.sendall(b"\x16\x03\x01")  # how a handshake begins
             self.assertEqual(browser.get("/logout").status, 405)
-        for peer in silent:
-            self.assertEqual(peer.recv(1), b"")
+            for peer in silent:
+                self.assertEqual(peer.recv(1), b"")
+
+    def test_a_peer_that_does_not_read_is_disconnected(self) -> None:
+        self.served.door.application.parts[b"endless"] = endless = Endless()
+        with mock.patch.object(self.served.server, "idle_timeout", 3.0):  # for the handshake as well
+            peer = self.connect()
+            peer.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(endless.ended.wait(PATIENCE))
 
     def test_a_new_certificate_is_for_new_connections_and_open_ones_go_on(self) -> None:
         with self.served.browser(context=self.trusting()) as before:

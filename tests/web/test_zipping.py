@@ -15,15 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.http import ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from pysftpserver.web.files import Tree
 from pysftpserver.web.wire import Refusal, Reply
 from pysftpserver.web.zipping import LONGEST, PIECE, attachment, folded, safe_name, told_apart, zip_reply
+from tests.support.examples import given, settings, st
 from tests.support.hard import IS_HARD
 
 NOISE = os.urandom(PIECE + 1)
