@@ -4,13 +4,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import unittest
 
 from pysftpserver.cli.registry import PROGRAMS
+from tests import test_architecture as architecture
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
+
+DISTRIBUTIONS = {"argon2": "argon2-cffi"}  # whose names are not those of their modules
 
 
 def _plain(requirement: str) -> str:
@@ -53,6 +57,20 @@ class Project(unittest.TestCase):
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)
         self.assertIsNotNone(named, everything)
         self.assertEqual(set(named[1].split(",")), parts)
+
+    def test_an_extra_installs_every_library_that_the_rooms_of_its_door_import(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for extra, rooms in {
+            "web": ("web", "http", "people"),
+            "sshd": ("sshd", "people"),
+            "remo": ("remo", "http"),
+        }.items():
+            with self.subTest(extra):
+                files = [path for room in rooms for path in (ROOT / "pysftpserver" / room).rglob("*.py")]
+                found = {name.partition(".")[0] for path in files for _, name in architecture.imports(path)}
+                libraries = found - set(sys.stdlib_module_names) - {"pysftpserver"}
+                wanted = {_plain(DISTRIBUTIONS.get(name, name)) for name in libraries}
+                self.assertLessEqual(wanted, set(map(_plain, project["optional-dependencies"][extra])))
 
     def test_every_dependency_has_a_known_good_version_in_the_constraints(self):
         lines = (ROOT / "tools" / "constraints.txt").read_text().splitlines()

@@ -37,9 +37,10 @@ _LOOKALIKES = str.maketrans("01345@$!", "oleasasi")
 def prepared(text: str) -> str:
     """A password as it is compared: one spelling of letters that can be spelled in several ways.
 
-    Raises ValueError for what cannot be a password.
+    Raises ValueError for what cannot be a password, BadInput without asyncssh.
     """
-    from asyncssh.saslprep import SASLPrepError, saslprep
+    with needed("sshd", "asyncssh"):
+        from asyncssh.saslprep import SASLPrepError, saslprep
 
     if len(text) > LONGEST:
         raise ValueError(f"longer than {LONGEST} characters")
