@@ -6,10 +6,10 @@ What may not enter: sessions, storages, pages. Facts: RFC 9110, PEP 3333, RFC 62
 from __future__ import annotations
 
 import http
-import http.cookies
 import urllib.parse
 
 from pysftpserver.failures import show
+from pysftpserver.http.arriving import cookie_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_FORM = 1 << 20  # bytes of a form without files
 MOST_SHOWN = 64  # bytes of a path in the log
-MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
@@ -124,17 +123,6 @@ class Reply:
             headers.append(("Content-Length", str(self.length)))
         start_response(f"{self.status} {http.HTTPStatus(self.status).phrase}", headers)
         return self.body
-
-
-def cookie_in(cookies: str, name: str) -> str | None:
-    """The value of a cookie in a Cookie header."""
-    if not cookies or len(cookies) > MOST_COOKIES:
-        return None
-    try:
-        found = http.cookies.SimpleCookie(cookies).get(name)
-    except http.cookies.CookieError:
-        return None
-    return found.value if found is not None else None
 
 
 def redirect(
