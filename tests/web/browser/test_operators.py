@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unittest
 from pathlib import Path
 from typing import ClassVar
 
 from tests.sshd.serving import Daemon
+from tests.support.hard import IS_HARD
 from tests.support.processes import require
 from tests.support.waiting import until
 from tests.web.browser.cases import BrowserCase
@@ -60,6 +62,7 @@ class Watching(BrowserCase):
         self.browser.go("Log out")
         self.browser.see("pysftpctl web")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_it_all_works_without_scripts_by_loading_pages(self) -> None:
         self.browser.run_scripts(False)
         self.enter(is_checked=False)
