@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import unittest
 
 from pysftpserver.http.arriving import cookie_in
 from pysftpserver.web import multipart
-from tests.support.waiting import PATIENCE
-from tests.web.serving import HOST, WebCase, quick
+from tests.support.waiting import PATIENCE, until
+from tests.web.serving import HOST, Answer, Browser, WebCase, quick, user_lines
 
 
 class TestWhatStrangersLetTheServerParse(unittest.TestCase):
@@ -60,3 +61,27 @@ class TestRequestsThatComeSlowly(WebCase):
         self.assertRegex(found[0].recv(12), rb"HTTP/1\.1 503")
         with self.served.logged_in() as browser:
             self.assertEqual(browser.get("/files/").status, 200)
+
+
+class TestRightsThatAreOver(WebCase):
+    def test_an_upload_does_not_go_on_where_its_user_was_before(self) -> None:
+        words = json.dumps({"path": "/a", "size": 4, "modified": 1, "existing": "keep"})
+        (self.served.files / "elsewhere").mkdir()
+
+        def ask(browser: Browser, method: str, target: str, body: str, offset: int = 0) -> Answer:
+            headers = {"X-CSRF": browser.get("/files/").csrf, "Upload-Offset": str(offset)}
+            return browser.ask(method, target, body, headers)
+
+        with self.served.logged_in() as browser:
+            ident = json.loads(ask(browser, "POST", "/upload/", words).text)["id"]
+            self.assertEqual(ask(browser, "PATCH", f"/upload/{ident}", "ab").status, 200)
+        before = self.served.door.people.find("alice")
+        self.served.write_users(user_lines("alice", folder='"elsewhere"'), user_lines("bob"))
+        until(lambda: self.served.door.people.find("alice") != before)
+        with self.served.logged_in() as browser:
+            self.assertEqual(ask(browser, "PATCH", f"/upload/{ident}", "cd", 2).status, 404)
+            begun = json.loads(ask(browser, "POST", "/upload/", words).text)
+            self.assertEqual(begun["offset"], 0)
+            self.assertEqual(ask(browser, "PATCH", f"/upload/{begun['id']}", "wxyz").status, 200)
+        self.assertFalse((self.served.jail() / "a").exists())
+        self.assertEqual((self.served.files / "elsewhere" / "a").read_text(), "wxyz")
