@@ -27,6 +27,7 @@ from pysftpserver.web.dav_problems import DavRefusal, problem_of, refusal_of, re
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
+from pysftpserver.web.proxies import host_of
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
@@ -307,6 +308,6 @@ class Dav:
         if request.method in ("GET", "HEAD"):
             return
         site, origin = request.header("Sec-Fetch-Site"), request.header("Origin")
-        is_ours = not origin or urllib.parse.urlsplit(origin).netloc.lower() in self.hosts(request)
+        is_ours = not origin or host_of(origin).lower() in self.hosts(request)
         if not is_ours or site not in ("", "same-origin", "none"):
             raise Refusal(403, "This was sent by a page of another site.")

@@ -10,7 +10,7 @@ import unittest
 from pysftpserver.http.arriving import cookie_in
 from pysftpserver.web import multipart
 from tests.support.waiting import PATIENCE, until
-from tests.web.serving import HOST, Answer, Browser, WebCase, quick, user_lines
+from tests.web.serving import HOST, Answer, Browser, WebCase, basic, quick, user_lines
 
 
 class TestWhatStrangersLetTheServerParse(unittest.TestCase):
@@ -85,3 +85,23 @@ class TestRightsThatAreOver(WebCase):
             self.assertEqual(ask(browser, "PATCH", f"/upload/{begun['id']}", "wxyz").status, 200)
         self.assertFalse((self.served.jail() / "a").exists())
         self.assertEqual((self.served.files / "elsewhere" / "a").read_text(), "wxyz")
+
+
+class TestWhatIsMalformed(WebCase):
+    def test_an_origin_that_is_no_url_and_too_many_fields_are_refused_and_no_fault_of_the_server(
+        self,
+    ) -> None:
+        with self.served.logged_in() as browser:
+            csrf = browser.get("/files/").csrf
+            for target in ("/files/", "/login", "/dav/"):
+                answer = browser.ask(
+                    "PROPFIND", target, None, {"Origin": "http://[", "Authorization": basic()}
+                )
+                self.assertEqual(answer.status, 403)
+            form = {"csrf": csrf, **{f"f{number}": "" for number in range(10_001)}}
+            self.assertEqual(browser.post("/files/", form).status, 413)
+            for target, do in (("/files/", "zip"), ("/files/", "move"), ("/shares/new", "")):
+                raw = f"csrf={csrf}&do={do}&name=%ff&path=%ff&to=%ff"  # which is no UTF-8 in a form
+                kind = {"Content-Type": "application/x-www-form-urlencoded"}
+                self.assertIn(browser.ask("POST", target, raw, kind).status, (303, 404))
+        self.assertNotIn("has failed", str(self.log))
