@@ -35,22 +35,34 @@ class TestRequestsThatComeSlowly(WebCase):
 
     settings = {"threads": 8, "idle_timeout": PATIENCE, "operators": "/nonexistent/admin"}
 
-    def begin(self, target: str) -> socket.socket:
+    def begin(self, target: str, blank: str = "") -> socket.socket:
         """Send a request with the first byte of its body."""
         sock = socket.create_connection((HOST, self.served.port), PATIENCE)
         self.addCleanup(sock.close)
         sock.sendall(
-            f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
+            f"{blank}POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
             "Content-Type: application/x-www-form-urlencoded\r\n\r\na".encode()
         )
         return sock
 
     def test_what_strangers_send_slowly_takes_no_threads(self) -> None:
-        for target in ("/login/x", "/login/", "/link/x", "/operators/login/x", "/operators/link/x"):
+        for target in (
+            "/login/x",
+            "/login/",
+            "/link/x",
+            "/operators/login/x",
+            "/operators/link/x",
+            "/log\tin",
+            "/log\rin",
+        ):
             with self.subTest(target):
                 begun = [self.begin(target) for _ in range(8)]
                 for sock in begun:
                     self.assertRegex(sock.recv(12), rb"HTTP/1\.1 [34]")
+
+        with self.subTest("a blank before the method"):
+            for sock in [self.begin("/login", " ") for _ in range(8)]:
+                self.assertRegex(sock.recv(12), rb"HTTP/1\.1 400")
 
     def test_passwords_of_shared_links_that_come_slowly_leave_others_threads(self) -> None:
         user = self.served.door.people.find("alice")
@@ -105,3 +117,22 @@ class TestWhatIsMalformed(WebCase):
                 kind = {"Content-Type": "application/x-www-form-urlencoded"}
                 self.assertIn(browser.ask("POST", target, raw, kind).status, (303, 404))
         self.assertNotIn("has failed", str(self.log))
+
+    def test_what_proxies_may_read_in_another_way_is_refused(self) -> None:
+        chunked = "Transfer-Encoding: chunked\r\n\r\n"
+        for rest in (
+            "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n",
+            "Content-Length: 0\v\r\n\r\n",
+            "Host: y\r\nContent-Length: 0\r\n\r\n",
+            chunked + "2;a\rb\r\nhi\r\n0\r\n\r\n",
+            chunked + "2\r\nhi\r\n0\r\nA: b\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
+            with self.subTest(rest), socket.create_connection((HOST, self.served.port), PATIENCE) as sock:
+                head = f"PUT /dav/smuggled HTTP/1.1\r\nHost: x\r\nAuthorization: {basic()}\r\n"
+                sock.sendall(f"{head}{rest}".encode())
+                answer = b""
+                while piece := sock.recv(65536):
+                    answer += piece
+                self.assertRegex(answer, rb"HTTP/1\.1 (400|501)")
+                self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+                self.assertFalse((self.served.jail() / "smuggled").exists())
