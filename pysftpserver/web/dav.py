@@ -151,7 +151,7 @@ class Work:
             raise Refusal(400, "The URL is malformed.") from None
         is_whole = found.scheme in ("http", "https") and found.netloc.lower() in self._hosts
         is_path = not found.scheme and not found.netloc and url.startswith("/")
-        raw = found.path.encode("utf-8", "surrogateescape")
+        raw = found.path.encode("latin-1", "replace")  # PEP 3333's bytes in a text
         mount = self.request.place + MOUNT
         if not (is_whole or is_path) or not (raw == mount or raw.startswith(mount + b"/")):
             raise Refusal(502, "That is not on this server.")

@@ -136,3 +136,31 @@ class TestWhatIsMalformed(WebCase):
                 self.assertRegex(answer, rb"HTTP/1\.1 (400|501)")
                 self.assertEqual(answer.count(b"HTTP/1.1"), 1)
                 self.assertFalse((self.served.jail() / "smuggled").exists())
+
+
+class TestWebDAV(WebCase):
+    def ask(self, method: str, target: str, body: str | None = None, **headers: str) -> Answer:
+        with self.served.browser() as browser:
+            return browser.ask(method, target, body, {"Authorization": basic(), **headers})
+
+    def test_a_listing_repeats_no_more_names_than_a_client_has_a_use_for(self) -> None:
+        """With 4,000 names, a directory of 5,000 files became half a gigabyte of a quarter of a megabyte."""
+        for names in ([f"x{number}" for number in range(201)], ["x" * 20_000]):
+            for form in ("<prop>{}</prop>", "<allprop/><include>{}</include>"):
+                inside = form.format("".join(f"<{name}/>" for name in names))
+                answer = self.ask(
+                    "PROPFIND", "/dav/", f"<propfind xmlns='DAV:'>{inside}</propfind>", Depth="1"
+                )
+                self.assertEqual(answer.status, 400)
+
+    def test_scripts_and_styles_are_of_no_type_that_our_pages_would_use(self) -> None:
+        for name in ("a.js", "a.mjs", "a.css", "a.JS"):
+            (self.served.jail() / name).write_text("alert(1)")
+            answer = self.ask("GET", f"/dav/{name}")
+            self.assertEqual(answer.headers["Content-Type"], "application/octet-stream")
+
+    def test_a_destination_in_utf_8_that_is_not_quoted_means_what_a_path_does(self) -> None:
+        (self.served.jail() / "source").write_text("x")
+        answer = self.ask("COPY", "/dav/source", Destination="/dav/caf\xc3\xa9")
+        self.assertEqual(answer.status, 201)
+        self.assertTrue((self.served.jail() / "caf\xe9").exists())
