@@ -164,3 +164,12 @@ class TestWebDAV(WebCase):
         answer = self.ask("COPY", "/dav/source", Destination="/dav/caf\xc3\xa9")
         self.assertEqual(answer.status, 201)
         self.assertTrue((self.served.jail() / "caf\xe9").exists())
+
+    def test_a_path_has_few_shared_locks_because_listings_repeat_them_for_each_entry(self) -> None:
+        body = (
+            "<lockinfo xmlns='DAV:'><lockscope><shared/></lockscope><locktype><write/></locktype>"
+            f"<owner>{'x' * 4000}</owner></lockinfo>"
+        )
+        (self.served.jail() / "d").mkdir()
+        found = [self.ask("LOCK", "/dav/d/", body).status for _ in range(17)]
+        self.assertEqual(found, [200] * 16 + [507])
