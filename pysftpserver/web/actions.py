@@ -41,7 +41,9 @@ class Form:
     def names(self) -> list[bytes]:
         """The names that were chosen. Raises Refusal."""
         found = [unquoted(value) for key, value in self._fields if key == "name"]
-        if any(not name or b"/" in name or b"\0" in name or name in (b".", b"..") for name in found):
+        if any(not name or b"/" in name or b"\0" in name or name in (b".", b"..") for name in found) or any(
+            map(is_temporary, found)
+        ):
             raise Refusal(400, "That is not the name of a file; load the page again.")
         return list(dict.fromkeys(found))
 

@@ -117,7 +117,8 @@ class Door:
             return "" if site is None else rule_of(site, record)
 
         managing = Managing(values, self._open)
-        return Operators(values, values.operators, people, managing, decide, self.trail)
+        codes = UsedCodes(self.state, "operators")
+        return Operators(values, values.operators, people, managing, decide, self.trail, codes)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
+import tempfile
 import unittest
+from pathlib import Path
+
+import pyotp
 
 from pysftpserver.http.arriving import cookie_in
+from pysftpserver.people.codes import new_secret
+from pysftpserver.uploads.temporary import new_name
 from pysftpserver.web import multipart
 from tests.support.waiting import PATIENCE, until
-from tests.web.serving import HOST, Answer, Browser, WebCase, basic, quick, user_lines
+from tests.web.serving import HOST, PASSWORDS, Answer, Browser, Served, WebCase, basic, quick, user_lines
 
 
 class TestWhatStrangersLetTheServerParse(unittest.TestCase):
@@ -173,3 +180,31 @@ class TestWebDAV(WebCase):
         (self.served.jail() / "d").mkdir()
         found = [self.ask("LOCK", "/dav/d/", body).status for _ in range(17)]
         self.assertEqual(found, [200] * 16 + [507])
+
+
+class TestAgain(WebCase):
+    def test_a_code_of_an_operator_lets_in_once_also_after_a_restart(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-web-")))
+        secret = new_secret()
+        accounts = place / "operators.toml"
+        accounts.touch(0o600)
+        accounts.write_text("[users]\n" + user_lines("alice", totp=f'"{secret}"'))
+        form = {"name": "alice", "password": PASSWORDS["alice"], "code": pyotp.TOTP(secret).now()}
+        found = []
+        for _ in range(2):
+            served = Served(place, operators="/nonexistent/admin", operators_users=str(accounts))
+            try:
+                with served.browser() as browser:
+                    found.append(browser.post("/operators/login", form).status)
+            finally:
+                served.stop()
+        self.assertEqual(found, [303, 403])
+
+    def test_forms_name_no_file_that_is_being_uploaded(self) -> None:
+        hidden = self.served.jail() / os.fsdecode(new_name())
+        hidden.write_text("half")
+        with self.served.logged_in() as browser:
+            csrf = browser.get("/files/").csrf
+            for do in ("zip", "rename", "delete", "move"):
+                form = {"csrf": csrf, "do": do, "name": hidden.name, "new": "x", "to": "/"}
+                self.assertEqual(browser.post("/files/", form).status, 400)
