@@ -74,7 +74,7 @@ class Door:
         codes = UsedCodes(self.state)
         self.reception = Reception(values, self.people, self.guard, self._refused, codes=codes)
         self.welcome = Welcome(self.reception, self.sessions, self._open, self.trail, self.people.is_current)
-        self.files = Files(values)
+        self.files = Files(values, self.people.is_current)
         self.links = LinkedLogins(values, self.people, self.welcome)
         self.uploads = Uploads(self.files, self.state.secret("uploads"))
         self.shares = Shares(self.state)

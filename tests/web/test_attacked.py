@@ -83,6 +83,31 @@ class TestRequestsThatComeSlowly(WebCase):
 
 
 class TestRightsThatAreOver(WebCase):
+    def tearDown(self) -> None:
+        self.change(user_lines("alice"))
+        super().tearDown()
+
+    def change(self, record: str) -> None:
+        """Give alice another record."""
+        people, before = self.served.door.people, self.served.door.people.find("alice")
+        self.served.write_users(record, user_lines("bob"))
+        until(lambda: people.find("alice") != before)
+
+    def test_what_a_user_has_deleted_is_kept_once_the_user_is_deactivated(self) -> None:
+        kept = self.served.jail() / "kept"
+        kept.write_text("x")
+        deletions = self.served.door.files.deletions
+        with self.served.logged_in() as browser:
+            form = {"csrf": browser.get("/files/").csrf, "do": "delete", "name": "kept"}
+            self.assertEqual(browser.post("/files/", form).status, 303)
+        self.change(user_lines("alice", active="false"))
+        with deletions._changed:
+            for one in deletions._waiting.values():
+                one.due = 0.0
+            deletions._changed.notify_all()
+        until(lambda: not (deletions._waiting or deletions._running))
+        self.assertTrue(kept.exists())
+
     def test_an_upload_does_not_go_on_where_its_user_was_before(self) -> None:
         words = json.dumps({"path": "/a", "size": 4, "modified": 1, "existing": "keep"})
         (self.served.files / "elsewhere").mkdir()
@@ -94,9 +119,7 @@ class TestRightsThatAreOver(WebCase):
         with self.served.logged_in() as browser:
             ident = json.loads(ask(browser, "POST", "/upload/", words).text)["id"]
             self.assertEqual(ask(browser, "PATCH", f"/upload/{ident}", "ab").status, 200)
-        before = self.served.door.people.find("alice")
-        self.served.write_users(user_lines("alice", folder='"elsewhere"'), user_lines("bob"))
-        until(lambda: self.served.door.people.find("alice") != before)
+        self.change(user_lines("alice", folder='"elsewhere"'))
         with self.served.logged_in() as browser:
             self.assertEqual(ask(browser, "PATCH", f"/upload/{ident}", "cd", 2).status, 404)
             begun = json.loads(ask(browser, "POST", "/upload/", words).text)
