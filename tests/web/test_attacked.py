@@ -93,6 +93,14 @@ class TestRightsThatAreOver(WebCase):
         self.served.write_users(record, user_lines("bob"))
         until(lambda: people.find("alice") != before)
 
+    def test_a_cookie_is_of_no_use_in_a_network_from_which_its_user_may_not_come(self) -> None:
+        self.change(user_lines("alice", networks='"127.0.0.1"'))
+        with self.served.logged_in() as browser, self.served.browser(address="127.0.0.9") as other:
+            other.cookies = browser.cookies
+            self.assertEqual(browser.get("/files/").status, 200)
+            self.assertEqual(other.get("/files/").location, "/login?to=%2Ffiles%2F")
+            self.assertEqual(other.get("/dav/").status, 401)
+
     def test_what_a_user_has_deleted_is_kept_once_the_user_is_deactivated(self) -> None:
         kept = self.served.jail() / "kept"
         kept.write_text("x")
