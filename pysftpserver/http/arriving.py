@@ -55,12 +55,14 @@ class HeaderReader:
             count += 1
             if count > MOST_HEADERS:
                 raise ValueError("Too many header lines.")
-            name, value = name.title(), value.strip()
+            name, value = name.title(), value.strip(b" \t")  # others strip no more, either
             if b"_" in name:  # in an environ, it would have the name of another one
                 continue
             if name in found:
                 if name in (b"Content-Length", b"Transfer-Encoding"):
                     raise ValueError("The length of the body is not clear.")
+                if name == b"Host":
+                    raise ValueError("More than one Host.")
                 value = (b"; " if name == b"Cookie" else b", ").join((found[name], value))
             found[name] = value
 

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import errno
 import logging
+import re
 import resource
 import select
 import socket
@@ -73,6 +74,8 @@ NO_ROOM = (
 )
 TOO_LONG = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+#: As arriving.py reads it, too: what is a login there must be one here.
+FIRST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEPT = 4  # one thread of so many is reserved for addresses that have a session
 KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
@@ -87,17 +90,37 @@ NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # errors of accept(2)
 
 
+class _FirstLine:
+    """What a request is read from; it knows the last line, of which cheroot strips blanks and controls."""
+
+    def __init__(self, rfile: Any) -> None:
+        self._rfile = rfile
+        self.line = b""
+
+    def readline(self) -> bytes:
+        self.line = self._rfile.readline()
+        return self.line
+
+
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
     """A request whose length is unambiguous."""
 
     header_reader = HeaderReader()
 
     def read_request_line(self) -> bool:
+        rfile = self.rfile
+        self.rfile = first = _FirstLine(rfile)
         try:
-            return bool(super().read_request_line())  # type: ignore[no-untyped-call, unused-ignore]
+            if not super().read_request_line():  # type: ignore[no-untyped-call, unused-ignore]
+                return False
         except ValueError:  # from taking the URI apart
-            self.simple_response("400 Bad Request", "Malformed Request-URI")
+            first.line = b""
+        finally:
+            self.rfile = rfile
+        if FIRST_LINE.fullmatch(first.line) is None:
+            self.simple_response("400 Bad Request", "Malformed Request-Line")
             return False
+        return True
 
     def read_request_headers(self) -> bool:
         if not super().read_request_headers():  # type: ignore[no-untyped-call, unused-ignore]

@@ -20,7 +20,7 @@ MOST_HEADER = 2 * MOST_LINE
 RECEIVE = 131072  # bytes at once
 FREE = 30.0  # seconds of waiting for a peer before its speed counts
 MOST_DRAINED = 65536  # bytes of a refused body that are read to keep the connection
-CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n", re.DOTALL)
+CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class TooSlow(TimeoutError):
@@ -326,6 +326,6 @@ class ChunkedBody:
         size = 0
         while (line := self._reader.readline()) != b"\r\n":  # trailers, which mean nothing here
             size += len(line)
-            if not line or size > MOST_HEADER:
+            if not line.endswith(b"\r\n") or size > MOST_HEADER:
                 raise ProtocolError("trailers without an end")
         self.is_finished = True

@@ -16,7 +16,7 @@ from pysftpserver.web import zipping
 from pysftpserver.web.deletions import is_within
 from pysftpserver.web.files import joined
 from pysftpserver.web.html import count_text, element, hidden, name_value, page, plain, shown, token
-from pysftpserver.web.wire import Refusal, Reply, quoted
+from pysftpserver.web.wire import Refusal, Reply, quoted, unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class Form:
 
     def names(self) -> list[bytes]:
         """The names that were chosen. Raises Refusal."""
-        found = [urllib.parse.unquote_to_bytes(value) for key, value in self._fields if key == "name"]
-        if any(not name or b"/" in name or b"\0" in name or name in (b".", b"..") for name in found):
+        found = [unquoted(value) for key, value in self._fields if key == "name"]
+        if any(not name or b"/" in name or b"\0" in name or name in (b".", b"..") for name in found) or any(
+            map(is_temporary, found)
+        ):
             raise Refusal(400, "That is not the name of a file; load the page again.")
         return list(dict.fromkeys(found))
 
@@ -110,7 +112,7 @@ def move(visit: Visit, form: Form) -> Reply:
     if not form.value("to"):
         return _move_page(visit, names)
     typed = form.value("typed").strip()
-    to = os.fsencode(typed) if typed else urllib.parse.unquote_to_bytes(form.value("to"))
+    to = os.fsencode(typed) if typed else unquoted(form.value("to"))
     to = posixpath.normpath(b"/" + posixpath.join(visit.path, to).lstrip(b"/"))
     is_path = b"\0" not in to and not any(map(is_temporary, to.split(b"/")))
     found = visit.tree.find(to) if is_path and not visit.hides(to) else None

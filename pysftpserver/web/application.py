@@ -125,7 +125,7 @@ class Application:
                 raise Refusal(503, "The server is stopping.", [("Retry-After", "5"), *CLOSE])
             ident = request.cookie(cookie_name(request))
             session = self.sessions.find(ident) if ident is not None else None
-            if session is not None:
+            if session is not None and session.user.is_welcome(request.address):
                 bind(request, session)
             return self._answer(request), request
         except TooMany:

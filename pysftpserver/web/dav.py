@@ -27,6 +27,7 @@ from pysftpserver.web.dav_problems import DavRefusal, problem_of, refusal_of, re
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
+from pysftpserver.web.proxies import host_of
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
@@ -150,7 +151,7 @@ class Work:
             raise Refusal(400, "The URL is malformed.") from None
         is_whole = found.scheme in ("http", "https") and found.netloc.lower() in self._hosts
         is_path = not found.scheme and not found.netloc and url.startswith("/")
-        raw = found.path.encode("utf-8", "surrogateescape")
+        raw = found.path.encode("latin-1", "replace")  # PEP 3333's bytes in a text
         mount = self.request.place + MOUNT
         if not (is_whole or is_path) or not (raw == mount or raw.startswith(mount + b"/")):
             raise Refusal(502, "That is not on this server.")
@@ -307,6 +308,6 @@ class Dav:
         if request.method in ("GET", "HEAD"):
             return
         site, origin = request.header("Sec-Fetch-Site"), request.header("Origin")
-        is_ours = not origin or urllib.parse.urlsplit(origin).netloc.lower() in self.hosts(request)
+        is_ours = not origin or host_of(origin).lower() in self.hosts(request)
         if not is_ours or site not in ("", "same-origin", "none"):
             raise Refusal(403, "This was sent by a page of another site.")

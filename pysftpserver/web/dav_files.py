@@ -9,7 +9,7 @@ from __future__ import annotations
 from pysftpserver.http.sending import FileBody, buffer
 from pysftpserver.web.dav_conditions import etag_of, http_date
 from pysftpserver.web.dav_properties import type_of
-from pysftpserver.web.downloads import Streamed, disposition, range_of
+from pysftpserver.web.downloads import ANYTHING, Streamed, disposition, range_of
 from pysftpserver.web.files import entry_of
 from pysftpserver.web.wire import TEXT, Refusal, Reply
 
@@ -65,12 +65,18 @@ def _reply(work: Work, entry: Entry, size: int | None) -> Reply:
     headers.append(("Content-Disposition", disposition(entry.name)))
     found = _wanted(work.request, entry, size)
     if found is None:
-        return Reply([], 200, headers, type_of(entry.name), size)
+        return Reply([], 200, headers, _type(entry), size)
     first, end = found
     if first >= end:  # it cannot be satisfied
         return Reply(b"", 416, [("Content-Range", f"bytes */{size}")])
     headers.append(("Content-Range", f"bytes {first}-{end - 1}/{size}"))
-    return Reply([], 206, headers, type_of(entry.name), end - first)
+    return Reply([], 206, headers, _type(entry), end - first)
+
+
+def _type(entry: Entry) -> str:
+    """The type of a file; none that our own pages would take as a script or a style sheet."""
+    found = type_of(entry.name)
+    return ANYTHING if found.endswith(("script", "/css")) else found
 
 
 def _wanted(request: Request, entry: Entry, size: int | None) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ LONGEST = 3600.0  # seconds, after which a lock has to be refreshed
 USUAL = 600.0
 MOST_PER_USER = 200
 MOST = 20_000
+MOST_OF_PATH = 16  # shared locks of one path, which listings of all users repeat for each entry
 MOST_OWNER = 4096  # characters of what a client says about the owner of a lock
 
 
@@ -83,13 +84,14 @@ class Locks:
         """Lock a path. Raises Locked, TooManyLocks."""
         with self._lock:
             self._expire()
-            others = [*self._covering(scope, path), *(self._below(scope, path) if is_deep else ())]
+            covering = list(self._covering(scope, path))
+            others = [*covering, *(self._below(scope, path) if is_deep else ())]
             for other in others:
                 if is_exclusive or other.is_exclusive:
                     raise Locked(other)
             everything = [lock for each in self._scopes.values() for some in each.values() for lock in some]
             mine = sum(lock.user == user for lock in everything)
-            if mine >= self._most_per_user or len(everything) >= MOST:
+            if mine >= self._most_per_user or len(everything) >= MOST or len(covering) >= MOST_OF_PATH:
                 raise TooManyLocks
             # Of 122 random bits; it is shown to its user alone.
             token = f"urn:uuid:{uuid.uuid4()}"

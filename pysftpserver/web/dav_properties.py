@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Value = Callable[[Entry], str | None]  # the content of a property, XML; None: the entry has none
 
+#: What a PROPFIND may name: each entry of a directory repeats it.
+MOST_NAMED = 200
+MOST_OF_NAMES = 16384  # characters of all names
 ANYTHING = "application/octet-stream"
 MICROSOFT = "{urn:schemas-microsoft-com:}"
 MODIFIED = MICROSOFT + "Win32LastModifiedTime"
@@ -83,10 +86,18 @@ def wanted_of(root: ElementTree.Element | None) -> Wanted:
     if len(kinds) != 1:
         raise BadXML("The body does not say which properties are wanted.")
     if kinds[0] == dav("prop"):
-        return Wanted(list(dict.fromkeys(child.tag for child in children[kinds[0]])))
+        return Wanted(_named(children[kinds[0]]))
     include = children.get(dav("include"))
-    more = [child.tag for child in include] if include is not None else []
+    more = _named(include) if include is not None else []
     return Wanted(None, kinds[0] == dav("propname"), more)
+
+
+def _named(element: ElementTree.Element) -> list[str]:
+    """The properties in an element. Raises BadXML for more than a client has a use for."""
+    tags = list(dict.fromkeys(child.tag for child in element))
+    if len(tags) > MOST_NAMED or sum(map(len, tags)) > MOST_OF_NAMES:
+        raise BadXML("The body names too many properties.")
+    return tags
 
 
 class Finder:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.people.users import User
     from pysftpserver.web.session import Session
 
     OnRemoved = Callable[["Session", bytes, FileProblem | None], None]
@@ -51,10 +52,14 @@ class Deletion:
 
 
 class Deletions:
-    """All deletes that can still be undone. on_removed: called for each entry, with what has failed."""
+    """All deletes that can still be undone. on_removed: called for each entry, with what has failed.
 
-    def __init__(self, on_removed: OnRemoved) -> None:
+    is_current: whether a user is as at the login; what others have deleted is kept.
+    """
+
+    def __init__(self, on_removed: OnRemoved, is_current: Callable[[User], bool] = lambda user: True) -> None:
         self._on_removed = on_removed
+        self._is_current = is_current
         self._waiting: dict[str, Deletion] = {}
         self._running: dict[str, Deletion] = {}  # by the user's name: one at a time, in a thread
         self._changed = threading.Condition()
@@ -154,6 +159,11 @@ class Deletions:
 
     def _carry_out(self, deletion: Deletion) -> None:
         session = deletion.session
+        if not self._is_current(session.user):
+            kept = FileProblem("the user was removed or changed meanwhile", "PERMISSION_DENIED")
+            for path in deletion.paths:
+                self._on_removed(session, path, kept)
+            return
         try:
             with session.storage() as storage:
                 for path, marks in deletion.paths.items():

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.people.checks import Used
     from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.history import State
@@ -63,7 +64,7 @@ class Operators:
 
     path: of the admin socket. people: the operators who may log in, if a file names some. managing: changes
     users. decide: the rule that has refused a record of the audit log. audit: has a record of all that
-    operators change. is_stopping: whether the server is.
+    operators change. codes: those that operators have used. is_stopping: whether the server is.
     """
 
     needs_login = False  # of the door's users, which operators are not
@@ -77,6 +78,7 @@ class Operators:
         managing: Managing,
         decide: Decide,
         audit: AuditTrail,
+        codes: Used | None = None,
     ) -> None:
         self.watch = Watch(path)
         self.sessions = Sessions(values)
@@ -87,7 +89,7 @@ class Operators:
         self._audit_trail = audit
         self._reception: Reception | None = None
         if people is not None:
-            self._reception = Reception(values, people, Guard(values), rules=OperatorSettings())
+            self._reception = Reception(values, people, Guard(values), rules=OperatorSettings(), codes=codes)
         self._links: Links[str] = Links()
         self._link = LinkPage(f"{PATH}/link", self._links, lambda name: name, self._begin_by_link)
         self._messages = Messages()

@@ -42,6 +42,9 @@ from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.html import Markup
@@ -61,15 +64,15 @@ STATUSES = {
 
 
 class Files:
-    """The part of the door that shows files."""
+    """The part of the door that shows files. is_current: as for Deletions."""
 
     needs_login = True
     is_for_programs = False
 
-    def __init__(self, values: WebSettings) -> None:
+    def __init__(self, values: WebSettings, is_current: Callable[[User], bool] = lambda user: True) -> None:
         self.values = values
         self.messages = Messages()
-        self.deletions = Deletions(self._removed)
+        self.deletions = Deletions(self._removed, is_current)
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show a directory or a file, or do what a form asks for."""

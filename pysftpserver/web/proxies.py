@@ -73,5 +73,8 @@ def _address_in(entry: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host and port of a URL, as a browser sends them in Host and Origin."""
-    return urllib.parse.urlsplit(url).netloc
+    """The host and port of a URL, as a browser sends them in Host and Origin; "" for what is no URL."""
+    try:
+        return urllib.parse.urlsplit(url).netloc
+    except ValueError:
+        return ""

@@ -266,8 +266,9 @@ class Uploads:
                     raise Refusal(405, "Use POST.", [("Allow", "POST")])
                 return self._begin(request, request.session)
             upload = self._uploads.get(ident)
-            if upload is None or upload.session.name != request.session.name:
+            if upload is None or upload.session.user != request.session.user:
                 raise Refusal(404, "There is no such upload; begin it again.")
+            upload.session = request.session
             if request.method not in METHODS:
                 raise Refusal(405, "Use HEAD, PATCH or DELETE.", [("Allow", ", ".join(METHODS))])
             return METHODS[request.method](self, request, upload)
@@ -301,6 +302,10 @@ class Uploads:
             taken = tree.look(path) if wish.existing in (ASK, SKIP) else None
             ident, hidden = self._names_of(session, wish)
             upload = self._uploads.get(ident)
+            if upload is not None and upload.session.user != session.user:
+                self._forget(upload)  # it had the folder and the rules of the record before
+                upload.stop()
+                upload = None
             if upload is None or upload.placed is not None:
                 if taken is not None:
                     return told({"exists": True, "words": "There is something of that name already."}, 409)

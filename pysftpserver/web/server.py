@@ -74,7 +74,7 @@ class Door:
         codes = UsedCodes(self.state)
         self.reception = Reception(values, self.people, self.guard, self._refused, codes=codes)
         self.welcome = Welcome(self.reception, self.sessions, self._open, self.trail, self.people.is_current)
-        self.files = Files(values)
+        self.files = Files(values, self.people.is_current)
         self.links = LinkedLogins(values, self.people, self.welcome)
         self.uploads = Uploads(self.files, self.state.secret("uploads"))
         self.shares = Shares(self.state)
@@ -117,7 +117,8 @@ class Door:
             return "" if site is None else rule_of(site, record)
 
         managing = Managing(values, self._open)
-        return Operators(values, values.operators, people, managing, decide, self.trail)
+        codes = UsedCodes(self.state, "operators")
+        return Operators(values, values.operators, people, managing, decide, self.trail, codes)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})

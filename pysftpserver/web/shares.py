@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-import urllib.parse
 
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
@@ -28,7 +27,7 @@ from pysftpserver.web.html import (
 )
 from pysftpserver.web.pages import STATUSES, note, path_in
 from pysftpserver.web.sharing import DROP, READ, TooManyShares
-from pysftpserver.web.wire import Refusal, Reply, quoted
+from pysftpserver.web.wire import Refusal, Reply, quoted, unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Sharing:
 
     def _shared(self, session: Session, text: str) -> tuple[bytes, Entry]:
         """What is to be shared. text: its path, as forms have it. Raises Refusal, FileProblem."""
-        path = path_in(urllib.parse.unquote_to_bytes(text))
+        path = path_in(unquoted(text))
         with contextlib.ExitStack() as opened:
             tree = Tree(opened.enter_context(session.storage()))
             with as_problems():

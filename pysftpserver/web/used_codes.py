@@ -21,14 +21,17 @@ KEPT_FOR = (2 * DRIFT + 2) * SECONDS  # until no clock lets a code in any more
 
 
 class UsedCodes:
-    """The codes in the database of a server. Threads may share it."""
+    """The codes in the database of a server. Threads may share it. realm: whose users these are."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, realm: str = "") -> None:
         self._state = state
+        self._realm = realm
 
     def use(self, user: str, step: int) -> bool:
         """Whether the code of a user for that step is used for the first time."""
-        code = hashlib.blake2b(f"{step} {user}".encode(), digest_size=16).digest()
+        code = hashlib.blake2b(
+            f"{step} {user}".encode(), digest_size=16, person=self._realm.encode()
+        ).digest()
         now = int(time.time())
         try:
             with self._state.change() as connection:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 MOST_FORM = 1 << 20  # bytes of a form without files
+MOST_FIELDS = 10_000  # of one
 MOST_SHOWN = 64  # bytes of a path in the log
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -88,9 +89,9 @@ class Request:
         if kind != "application/x-www-form-urlencoded":
             raise Refusal(415, "Send this form as application/x-www-form-urlencoded.")
         text = self.body(most).decode("ascii", "replace")
-        return urllib.parse.parse_qsl(
-            text, keep_blank_values=True, errors="surrogateescape", max_num_fields=10_000
-        )
+        if text.count("&") >= MOST_FIELDS:
+            raise Refusal(413, "The form has too many fields.")
+        return urllib.parse.parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
 
 
 class Reply:
@@ -140,3 +141,8 @@ def redirect(
 def quoted(path: bytes) -> str:
     """A path as it stands in a URL."""
     return urllib.parse.quote(path, safe="/~!$'()*,;=:@")
+
+
+def unquoted(text: str) -> bytes:
+    """What a field of a form with a name or a path in it, as quoted() makes it, stands for."""
+    return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
