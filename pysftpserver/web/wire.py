@@ -6,7 +6,6 @@ What may not enter: sessions, storages, pages. Facts: RFC 9110, PEP 3333, RFC 62
 from __future__ import annotations
 
 import http
-import http.cookies
 import urllib.parse
 
 from pysftpserver.failures import show
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 MOST_FORM = 1 << 20  # bytes of a form without files
+MOST_FIELDS = 10_000
 MOST_SHOWN = 64  # bytes of a path in the log
 MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
@@ -89,9 +89,12 @@ class Request:
         if kind != "application/x-www-form-urlencoded":
             raise Refusal(415, "Send this form as application/x-www-form-urlencoded.")
         text = self.body(most).decode("ascii", "replace")
-        return urllib.parse.parse_qsl(
-            text, keep_blank_values=True, errors="surrogateescape", max_num_fields=10_000
-        )
+        try:
+            return urllib.parse.parse_qsl(
+                text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MOST_FIELDS
+            )
+        except ValueError:
+            raise Refusal(413, "The form has too many fields.") from None
 
 
 class Reply:
@@ -127,14 +130,11 @@ class Reply:
 
 
 def cookie_in(cookies: str, name: str) -> str | None:
-    """The value of a cookie in a Cookie header."""
-    if not cookies or len(cookies) > MOST_COOKIES:
+    """The value of a cookie in a Cookie header; cookies of other programs on this host may be malformed."""
+    if len(cookies) > MOST_COOKIES:
         return None
-    try:
-        found = http.cookies.SimpleCookie(cookies).get(name)
-    except http.cookies.CookieError:
-        return None
-    return found.value if found is not None else None
+    pairs = (pair.partition("=") for pair in cookies.split(";"))
+    return {key.strip(): value.strip().strip('"') for key, equals, value in pairs if equals}.get(name)
 
 
 def redirect(
