@@ -8,13 +8,13 @@ transferred.
 from __future__ import annotations
 
 import http
-import http.cookies
 import logging
 import re
 import threading
 import time
 
 from pysftpserver.http import IS_GONE, ReplyBroken
+from pysftpserver.http.arriving import cookie_in
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.remo import bodies, wire
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.remo")
 SWEEP = 1.0  # seconds between two looks for sessions that are over
 USERS = 5.0  # seconds between two looks at the users
-MOST_COOKIES = 4096  # characters
 ONE_COOKIE = re.compile(rf"{wire.COOKIE}=([\w-]+)", re.ASCII)
 MOST_ADDRESS = 64  # characters of one that a proxy tells
 
@@ -280,13 +279,7 @@ def _ident(cookies: str) -> str | None:
     """The session id in the cookies of a request."""
     if (only := ONE_COOKIE.fullmatch(cookies)) is not None:
         return only[1]
-    if len(cookies) > MOST_COOKIES:
-        return None
-    try:
-        found = http.cookies.SimpleCookie(cookies).get(wire.COOKIE)
-    except http.cookies.CookieError:
-        return None
-    return found.value if found is not None else None
+    return cookie_in(cookies, wire.COOKIE)
 
 
 def _status(status: int) -> str:

@@ -11,12 +11,13 @@ import logging
 import urllib.parse
 
 from pysftpserver.http import SEND, SEND_FILE, ProtocolError, ReplyBroken
+from pysftpserver.http.arriving import cookie_in
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.http.streams import TooSlow
 from pysftpserver.web.proxies import Front, host_of
 from pysftpserver.web.session import COOKIES, Sessions, TooMany, cookie_name
-from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
+from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

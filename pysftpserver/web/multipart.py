@@ -20,7 +20,7 @@ _BOUNDARY = re.compile(
     r'multipart/form-data\s*(?:;.*?)?;\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))\s*(?:;.*)?', re.I
 )
 _CHARACTERS = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, bchars
-_DISPOSITION = re.compile(rb'form-data((?:\s*;\s*[\w*-]+=(?:"[^"]*"|[^\s;"]*))*)\s*;?\s*', re.I)
+_DISPOSITION = re.compile(rb'form-data((?:\s*;\s*[\w*-]+=(?:"[^"]*"|[^\s;"]*))*)(?:\s*;)?', re.I)
 _PARAMETER = re.compile(rb';\s*([\w*-]+)=(?:"([^"]*)"|([^\s;"]*))')
 
 

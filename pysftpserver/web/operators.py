@@ -137,7 +137,7 @@ class Operators:
         name, _, more = rest[1:].partition(b"/")
         if name == b"link":
             return self._link.answer(request, more)
-        if name == b"login":
+        if name == b"login" and not more:
             return self._log_in(request)
         session = self._session_of(request)
         if more or name not in self._pages and name not in self._acts and name != b"logout":

@@ -111,12 +111,12 @@ class Visitors:
             raise Refusal(404, NOT_THERE)
         if not slash:
             return redirect(request, b"/s/" + token + b"/", 308)
-        if share.password is not None and not self._is_unlocked(request, share):
-            return self._ask_password(request, share, token)
         with contextlib.ExitStack() as opened:
             most = max(FEWEST, self.values.threads // PART)
             own = ("of", share.user_id, network), most - most // PART
             opened.callback(self.crowd.enter((("of", share.user_id), most), own))
+            if share.password is not None and not self._is_unlocked(request, share):
+                return self._ask_password(request, share, token)
             try:
                 storage = self._open(owner, request.address)
             except (OSError, ValueError, SFTPException, BadInput) as error:

@@ -217,6 +217,8 @@ class Login:
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show the page, or log in."""
+        if rest:  # its form would be read while it arrives: see http.arriving.is_login()
+            raise Refusal(404, "There is no such page.")
         if request.method in ("GET", "HEAD"):
             return self._page(request, request.query().get("to", "/"))
         if request.method != "POST":

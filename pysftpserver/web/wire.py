@@ -9,6 +9,7 @@ import http
 import urllib.parse
 
 from pysftpserver.failures import show
+from pysftpserver.http.arriving import cookie_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 MOST_FORM = 1 << 20  # bytes of a form without files
 MOST_FIELDS = 10_000
 MOST_SHOWN = 64  # bytes of a path in the log
-MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
@@ -127,14 +127,6 @@ class Reply:
             headers.append(("Content-Length", str(self.length)))
         start_response(f"{self.status} {http.HTTPStatus(self.status).phrase}", headers)
         return self.body
-
-
-def cookie_in(cookies: str, name: str) -> str | None:
-    """The value of a cookie in a Cookie header; cookies of other programs on this host may be malformed."""
-    if len(cookies) > MOST_COOKIES:
-        return None
-    pairs = (pair.partition("=") for pair in cookies.split(";"))
-    return {key.strip(): value.strip().strip('"') for key, equals, value in pairs if equals}.get(name)
 
 
 def redirect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import statistics
 import unittest
@@ -21,7 +22,7 @@ from tests.support.waiting import eventually
 GREEDY = 4  # sessions
 REQUESTS = 500  # of each, all small
 CROWD = 100
-READS = 2000  # of each of the crowd
+READS = 500  # of each of the crowd
 PIECE = 256 << 10
 LARGE = 1 << 30
 
@@ -80,6 +81,7 @@ class Crowd(IsolationCase):
                 for number in range(READS):
                     channel.send(request("read", number, FIRST, u64(number * PIECE), u32(PIECE)))
                 ignore_answers(connection)
+                await asyncio.sleep(0)  # or a busy machine could let nobody answer the server for too long
             delays = []
             for number in range(100):
                 before = spent(self.running.pid)

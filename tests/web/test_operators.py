@@ -32,7 +32,6 @@ from tests.sshd.running import children, make_key
 from tests.sshd.serving import SIZE, Daemon
 from tests.support.auditing import records_of
 from tests.support.lines import Lines
-from tests.support.ports import free_port
 from tests.support.processes import program, require
 from tests.support.waiting import PATIENCE, until
 from tests.web.serving import Answer, Browser, Served, logged, quick
@@ -81,10 +80,12 @@ class OverPysftpd(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         place = Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="pysftpserver-operators-")))
-        cls.port = free_port()
-        cls.daemon = Daemon("--metrics", str(cls.port), "--audit", str(place / "audit"))
+        cls.daemon = Daemon("--metrics", "0", "--audit", str(place / "audit"))
         cls.addClassCleanup(cls.daemon.stop)
         cls.daemon.start()
+        found = re.search(r"metrics on 127\.0\.0\.1 port (\d+)", cls.daemon.log())
+        assert found is not None
+        cls.port = int(found[1])
         secret = codes.new_secret()
         cls.secret = secret
         accounts = place / "operators.toml"
@@ -357,11 +358,12 @@ class BesidePysftpd(unittest.TestCase):
     """`pysftpd --web`, which runs pysftpweb itself."""
 
     def test_one_setting_serves_links_the_page_and_the_files_and_all_end_together(self) -> None:
-        port = free_port()
-        daemon = Daemon("--web", f"127.0.0.1:{port}", "--log-level", "VERBOSE")
+        daemon = Daemon("--web", "127.0.0.1:0", "--log-level", "VERBOSE")
         self.addCleanup(daemon.stop)
         daemon.start()
-        until(lambda: f"web: listening on http://127.0.0.1:{port}/" in daemon.log(), daemon.log)
+        assert daemon.process is not None
+        listening = r"web: listening on http://127\.0\.0\.1:(\d+)/"
+        port = int(daemon.process.said(listening)[1])
         browser = Operator(port)
         self.addCleanup(browser.close)
         done = daemon.ctl("web")
@@ -388,7 +390,7 @@ class BesidePysftpd(unittest.TestCase):
         self.assertIn("large", person.get("/files/").text)
         (process,) = filter(is_web, children(daemon.pid))
         os.kill(process, signal.SIGKILL)
-        until(lambda: daemon.log().count("web: listening on") == 2, daemon.log)
+        daemon.process.said(listening, 2)
         daemon.stop()
 
     def test_its_settings_are_those_of_pysftpd_and_nothing_weaker(self) -> None:

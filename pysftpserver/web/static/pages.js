@@ -237,15 +237,19 @@ class Transfer {
     this.row = null;
   }
 
+  // A pause ends it, and after that another one runs, maybe while this one still waits for a reply.
   async run() {
+    const turn = (this.turn = (this.turn || 0) + 1);
+    const goesOn = () => this.state === "running" && this.turn === turn;
     this.state = "running";
     this.show();
-    while (this.state === "running") {
+    await this.looking; // it would cut off what is sent
+    while (goesOn()) {
       try {
         await this.step();
         this.tries = 0;
       } catch (error) {
-        if (error.name === "AbortError" || this.state !== "running") break;
+        if (error.name === "AbortError" || !goesOn()) break;
         if (error instanceof Lost) await this.waitFor(error.message);
         else this.fail(error);
       }
@@ -336,7 +340,7 @@ class Transfer {
     this.wake?.();
     this.show("Paused");
     this.panel.next();
-    this.look().then((isKnown) => {
+    this.looking = this.look().then((isKnown) => {
       if (isKnown && this.state === "paused") this.show(`Paused at ${sizeText(this.offset)} of ${sizeText(this.file.size)}`);
     });
   }

@@ -5,6 +5,7 @@ Whatever runs reports that on the console, which fails the test.
 
 from __future__ import annotations
 
+from tests.support.hard import IS_HARD
 from tests.web.browser.cases import BrowserCase
 
 RUN = "console.error('ran')"
@@ -33,7 +34,7 @@ class TestHostile(BrowserCase):
         browser.see("<img src=x", "<iframe srcdoc=", "&lt;script&gt;")
         rows = browser.run("return [...document.querySelectorAll('tbody th a')].map(one => one.href)")
         self.assertEqual(len(rows), len(NAMES) + 2)
-        for address in rows:
+        for address in rows if IS_HARD else rows[::3]:
             browser.open(address)
             browser.see("Log out")
             self.assertEqual(
@@ -58,7 +59,9 @@ class TestHostile(BrowserCase):
 
     def test_no_content_runs_as_a_page(self) -> None:
         self.expect("status of 404", "favicon.ico", "fake.mp4?inline=1")
-        names = ("evil.html", "evil.svg", "evil.xhtml", "evil.xml", "fake.png", "fake.pdf", "fake.mp4")
+        names = ["evil.html", "evil.svg", "fake.png"]
+        if IS_HARD:
+            names += ["evil.xhtml", "evil.xml", "fake.pdf", "fake.mp4"]
         for name in names:
             self.write(name, SVG if name.endswith(("svg", "xml")) else HTML)
         self.log_in()

@@ -132,6 +132,7 @@ class TestPeople(BrowserCase):
             names = sorted(name for name in zipped.namelist() if not name.endswith("/"))
             self.assertEqual(names, ["notes.txt", "reports/july.txt", "reports/second.txt"])
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_listings_are_sorted_and_filtered(self) -> None:
         self.log_in()
         self.assertEqual(self.names(), ["reports", "notes.txt", "numbers 2.csv", "numbers 10.csv", "red.png"])
@@ -147,6 +148,7 @@ class TestPeople(BrowserCase):
         self.browser.go("Show all")
         self.browser.see("red.png")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_images_texts_and_pdfs_are_previewed(self) -> None:
         self.write(
             "paper.pdf",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import unittest
 from unittest import mock
 
 from selenium.webdriver.common.keys import Keys
 
+from tests.support.hard import IS_HARD
 from tests.web.browser.cases import BrowserCase
 
 
@@ -69,6 +71,7 @@ class TestShares(BrowserCase):
         browser.miss("july.txt")
         self.check("a revoked link")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_files_are_sent_into_a_folder_by_a_link_that_shows_nothing(self) -> None:
         browser = self.browser
         link = self.share("reports", "People can send files into it")
@@ -88,6 +91,7 @@ class TestShares(BrowserCase):
         browser.see("Send files to alice")
         self.assertFalse(browser.shows("from outside.txt"))
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_a_link_asks_for_its_password_and_expires(self) -> None:
         self.expect("status of 404", "status of 403", "status of 401")
         browser = self.browser

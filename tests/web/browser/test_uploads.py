@@ -8,7 +8,7 @@ import threading
 
 from tests.support import between
 from tests.support.between import Between
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.web.browser.cases import BrowserCase
 
 SIZE = 4 << 20  # bytes
@@ -82,6 +82,27 @@ class TestUploads(BrowserCase):
         self.assertTrue(cut.is_set())
         self.assertGreater(max(begun), 0, "what had arrived was sent again")
 
+    def test_an_upload_that_was_paused_before_it_began_is_sent_once(self) -> None:
+        network = self.through()
+        may_begin, sent = threading.Event(), []
+
+        def order(direction: str, so_far: int, piece: bytes) -> between.Order:
+            if direction == between.UP and piece.startswith(b"POST /upload/"):
+                may_begin.wait(PATIENCE)
+            sent.extend(re.findall(rb"PATCH /upload/", piece))
+            return None
+
+        network.order = order
+        self.log_in()
+        self.choose("large.bin", self.content)
+        self.browser.press("Pause large.bin")
+        self.browser.press("Resume large.bin")
+        self.browser.find("Pause large.bin")
+        may_begin.set()
+        self.wait_for_file("large.bin", self.content)
+        self.browser.see("1 file uploaded.")
+        self.assertEqual(len(sent), 1)
+
     def test_an_upload_is_paused_and_resumed_and_another_is_given_up(self) -> None:
         network = self.through()
         is_slow = threading.Event()
@@ -94,7 +115,8 @@ class TestUploads(BrowserCase):
         self.browser.find("Pause large.bin")
         self.check("an upload that runs")
         self.browser.press("Pause large.bin")
-        self.browser.see("Paused at")
+        self.browser.see("Paused")
+        self.browser.find("Resume large.bin")
         is_slow.clear()
         self.assertFalse((self.jail / "large.bin").exists(), "it appears whole or not at all")
         self.browser.press("Resume large.bin")
