@@ -10,8 +10,9 @@ import html
 import time
 import weakref
 
+from pysftpserver.http.files import FileProblem
 from pysftpserver.web import static
-from pysftpserver.web.application import CSRF, as_text
+from pysftpserver.web.application import CSRF, as_text, refusal_of
 from pysftpserver.web.wire import HTML, Reply, quoted
 
 TYPE_CHECKING = False
@@ -218,6 +219,12 @@ def show_refusal(request: Request, refusal: Refusal) -> Reply:
     """The reply to a request that is refused: a page for a browser, words for a program."""
     if "text/html" not in request.header("Accept"):
         return as_text(request, refusal)
+    return refusal_page(request, refusal)
+
+
+def refusal_page(request: Request, error: Refusal | FileProblem) -> Reply:
+    """The page of a request that is refused, by the door or by the storage."""
+    refusal = refusal_of(error) if isinstance(error, FileProblem) else error
     reply = error_page(request, refusal.status, refusal.words)
     reply.headers += refusal.headers
     return reply

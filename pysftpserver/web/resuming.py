@@ -30,10 +30,9 @@ from pysftpserver.http import ProtocolError
 from pysftpserver.http.files import FileProblem
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.uploads.temporary import is_temporary, lasting_name, new_name
-from pysftpserver.web.application import check_csrf
+from pysftpserver.web.application import check_csrf, refusal_of
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import plain
-from pysftpserver.web.pages import STATUSES, note
 from pysftpserver.web.upload import KEEP, REPLACE, SKIP
 from pysftpserver.web.wire import Refusal, Reply
 
@@ -272,7 +271,7 @@ class Uploads:
                 raise Refusal(405, "Use HEAD, PATCH or DELETE.", [("Allow", ", ".join(METHODS))])
             return METHODS[request.method](self, request, upload)
         except FileProblem as error:
-            return told({"words": f"{error}."}, STATUSES.get(error.result, 409))
+            return told({"words": f"{error}."}, refusal_of(error).status)
         except Refusal as refusal:
             reply = told({"words": refusal.words}, refusal.status)
             reply.headers += refusal.headers
@@ -335,7 +334,7 @@ class Uploads:
         except BaseException as error:
             self._forget(upload)
             if isinstance(error, FileProblem):
-                note(upload.session, "put", upload.wish.path, error)
+                upload.session.note("put", upload.wish.path, error=error)
             raise
         if upload.placed is not None:
             self._placed(upload)
@@ -352,7 +351,7 @@ class Uploads:
             while piece := read(PIECE):
                 upload.write(turn, piece)
         except FileProblem as error:
-            note(upload.session, "put", upload.wish.path, error)
+            upload.session.note("put", upload.wish.path, error=error)
             self._forget(upload)
             upload.give_up()
             raise
@@ -366,7 +365,7 @@ class Uploads:
 
     def _placed(self, upload: Upload) -> Reply:
         assert upload.placed is not None
-        note(upload.session, "put", upload.placed, size=upload.wish.size)
+        upload.session.note("put", upload.placed, size=upload.wish.size)
         self._trim()
         name = posixpath.basename(upload.placed)
         return self._state(upload, 200, {"offset": upload.offset, "name": plain(name)})

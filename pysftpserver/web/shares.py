@@ -16,17 +16,17 @@ from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import (
     count_text,
     element,
-    error_page,
     hidden,
     joined,
     message,
     name_value,
     page,
+    refusal_page,
     shown,
     time_element,
     token,
 )
-from pysftpserver.web.pages import STATUSES, note, path_in
+from pysftpserver.web.pages import path_in
 from pysftpserver.web.sharing import DROP, READ, TooManyShares
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
@@ -64,12 +64,8 @@ class Sharing:
         assert request.session is not None
         try:
             return self._answer(request, request.session, rest)
-        except Refusal as refusal:
-            reply = error_page(request, refusal.status, refusal.words)
-            reply.headers += refusal.headers
-            return reply
-        except FileProblem as error:
-            return error_page(request, STATUSES.get(error.result, 409), str(error))
+        except (Refusal, FileProblem) as error:
+            return refusal_page(request, error)
 
     def _answer(self, request: Request, session: Session, rest: bytes) -> Reply:
         is_post = request.method == "POST"
@@ -171,7 +167,7 @@ class Sharing:
             share, secret = self.shares.add(session.user, path, kind, days * DAY, hash, most)
         except TooManyShares:
             raise Refusal(409, "You have too many shared links; revoke some first.") from None
-        note(session, "share", path, share=share.id, kind=kind, expires=share.expires)
+        session.note("share", path, share=share.id, kind=kind, expires=share.expires)
         address = self._root(request) + f"/s/{secret}/"
         link = element("a", "Open the link", href=address)
         field = element("input", id="link", value=address, readonly=True, size=60)
@@ -258,7 +254,7 @@ class Sharing:
     def _revoke(self, request: Request, session: Session, fields: Mapping[str, str]) -> Reply:
         share = self.shares.revoke(session.user, fields.get("id", ""))
         if share is not None:
-            note(session, "unshare", share.path, share=share.id)
+            session.note("unshare", share.path, share=share.id)
         return Reply(b"", 303, [("Location", quoted(request.place) + "/shares")])
 
 

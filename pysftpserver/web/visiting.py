@@ -27,8 +27,7 @@ from pysftpserver.web.confined import ConfinedTree
 from pysftpserver.web.crowding import Crowd, Guesses
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
-from pysftpserver.web.html import element, error_page, message, page
-from pysftpserver.web.pages import STATUSES
+from pysftpserver.web.html import element, message, page, refusal_page
 from pysftpserver.web.sharing import DROP
 from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
 
@@ -91,14 +90,10 @@ class Visitors:
         """The same with a page for what is refused."""
         try:
             return self._answer(request, rest)
-        except Refusal as refusal:
-            reply = error_page(request, refusal.status, refusal.words)
-            reply.headers += refusal.headers
-            return reply
-        except FileProblem as error:
-            if error.result == "NO_SUCH_FILE":
-                return error_page(request, 404, NOT_THERE)
-            return error_page(request, STATUSES.get(error.result, 409), str(error))
+        except (Refusal, FileProblem) as error:
+            if isinstance(error, FileProblem) and error.result == "NO_SUCH_FILE":
+                error = Refusal(404, NOT_THERE)
+            return refusal_page(request, error)
 
     def _answer(self, request: Request, rest: bytes) -> Reply:
         token, slash, below = rest[1:].partition(b"/")
