@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import posixpath
+import sys
 from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor
@@ -107,15 +108,11 @@ class Source:
         except (OSError, SFTPException):
             return None
 
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """All of it. size: bytes of a piece. Raises FileProblem."""
-        with _as_problems(), contextlib.suppress(SFTPEndOfFile):
-            while piece := self._storage.read(self._handle, self.moved, size):
-                self.moved += len(piece)
-                yield bytes(piece)
+    def pieces(self, size: int, start: int = 0, stop: int = sys.maxsize) -> Iterator[bytes]:
+        """The bytes from one offset up to another, by default all. size: bytes of a piece.
 
-    def part(self, start: int, stop: int, size: int) -> Iterator[bytes]:
-        """The bytes from one offset up to another. size: bytes of a piece. Raises FileProblem."""
+        Raises FileProblem.
+        """
         with _as_problems(), contextlib.suppress(SFTPEndOfFile):
             while start < stop and (
                 piece := self._storage.read(self._handle, start, min(size, stop - start))

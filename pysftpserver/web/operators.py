@@ -29,7 +29,7 @@ from pysftpserver.web.managing import Managing
 from pysftpserver.web.session import Session, Sessions
 from pysftpserver.web.streaming import Stream
 from pysftpserver.web.trail import Trail
-from pysftpserver.web.wire import Refusal, Reply, Request, redirect
+from pysftpserver.web.wire import Refusal, Reply, Request, redirect, set_cookie
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,13 +164,8 @@ class Operators:
         return self.sessions.find(ident) if ident is not None else None
 
     def _cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
-        path = request.place.decode("latin-1") + PATH
-        value = (
-            f"{_cookie_name(request)}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Strict"
-        )
-        return "Set-Cookie", value + ("; Secure" if request.is_secure else "") + (
-            "" if session else "; Max-Age=0"
-        )
+        value = session.id if session else ""
+        return set_cookie(request, _cookie_name(request), value, request.place + PATH.encode(), "Strict")
 
     def _to(self, request: Request, rest: bytes, headers: list[tuple[str, str]] | None = None) -> Reply:
         return redirect(request, PATH.encode() + rest, headers=headers or [])

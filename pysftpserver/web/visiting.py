@@ -7,8 +7,6 @@ link by its id. What may not enter: concrete storages, how links are kept. Facts
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -29,7 +27,7 @@ from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
 from pysftpserver.web.html import element, message, page, refusal_page
 from pysftpserver.web.sharing import DROP
-from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
+from pysftpserver.web.wire import Refusal, Reply, basic_credentials, quoted, redirect, set_cookie
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,14 +146,8 @@ class Visitors:
     def _is_unlocked(self, request: Request, share: Share) -> bool:
         if hmac.compare_digest((request.cookie(COOKIE) or "").encode(), self._key(share).encode()):
             return True
-        scheme, _, token = request.header("Authorization").partition(" ")
-        if scheme.lower() != "basic":
-            return False
-        with contextlib.suppress(binascii.Error, ValueError):
-            return self._opens(
-                request, share, base64.b64decode(token, validate=True).decode().partition(":")[2]
-            )
-        return False
+        given = basic_credentials(request.header("Authorization"))
+        return given is not None and self._opens(request, share, given[1])
 
     def _opens(self, request: Request, share: Share, password: str) -> bool:
         """Whether a password is right. Raises Refusal where too many were wrong."""
@@ -179,8 +171,7 @@ class Visitors:
         said: list[Markup] = []
         if request.method == "POST":
             if self._opens(request, share, request.form(MOST_FORM).get("password", "")):
-                value = f"{COOKIE}={self._key(share)}; Path={quoted(place)}; HttpOnly; SameSite=Lax"
-                cookie = ("Set-Cookie", value + ("; Secure" if request.is_secure else ""))
+                cookie = set_cookie(request, COOKIE, self._key(share), place)
                 return Reply(b"", 303, [("Location", quoted(place)), cookie])
             said.append(message("That is not the password.", is_problem=True))
         form = element(
