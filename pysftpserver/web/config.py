@@ -114,8 +114,8 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
 
     @property
     def mounted_at(self) -> str:
-        """The path of url; "" for the root of a host."""
-        return urllib.parse.urlsplit(self.url).path if self.url else ""
+        """The path of url as WSGI has paths, without escapes; "" for the root of a host."""
+        return urllib.parse.unquote(urllib.parse.urlsplit(self.url or "").path, "latin-1")
 
     def check(self) -> None:
         """Raises BadInput for settings that do not go together."""
