@@ -10,11 +10,10 @@ import posixpath
 import time
 
 from pysftpserver.http import ProtocolError
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web import downloads, guestpages, zipping
-from pysftpserver.web.files import as_problems
 from pysftpserver.web.html import count_text, message, plain
 from pysftpserver.web.multipart import Malformed, boundary_of, form_parts
 from pysftpserver.web.wire import TEXT, Refusal, Reply, quoted

@@ -27,11 +27,11 @@ from typing import Any
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.http import ProtocolError
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.uploads.temporary import is_temporary, lasting_name, new_name
 from pysftpserver.web.application import check_csrf, refusal_of
-from pysftpserver.web.files import Tree, as_problems
+from pysftpserver.web.files import Tree
 from pysftpserver.web.html import plain
 from pysftpserver.web.upload import KEEP, REPLACE, SKIP
 from pysftpserver.web.wire import Refusal, Reply

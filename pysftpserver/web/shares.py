@@ -9,10 +9,10 @@ import contextlib
 import posixpath
 import urllib.parse
 
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.people import passwords
 from pysftpserver.web.application import CSRF, check_csrf
-from pysftpserver.web.files import Tree, as_problems
+from pysftpserver.web.files import Tree
 from pysftpserver.web.html import (
     count_text,
     element,

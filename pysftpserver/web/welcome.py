@@ -5,19 +5,19 @@ What may not enter: storages, what the other parts show.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from pysftpserver.http import CLAIM
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web.application import CSRF, bind, check_csrf
-from pysftpserver.web.html import element, hidden, message, page
+from pysftpserver.web.html import element, field, hidden, message, page
 from pysftpserver.web.session import Session, TooMany, cookie_name
 from pysftpserver.web.wire import Refusal, basic_credentials, quoted, redirect, set_cookie
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
     from pysftpserver.service.audit import AuditTrail
-    from pysftpserver.web.html import Markup
     from pysftpserver.web.logins import Reception
     from pysftpserver.web.session import Sessions
     from pysftpserver.web.wire import Reply, Request
@@ -157,13 +156,13 @@ class Welcome:
         return set_cookie(request, cookie_name(request), session.id if session else "", request.place)
 
 
-@dataclass
+@dataclasses.dataclass
 class _Program:
     """A client without cookies. since: when its password was compared. sessions: ids by networks."""
 
     user: User
     since: float = 0.0
-    sessions: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _unknown() -> Refusal:
@@ -212,9 +211,9 @@ class Login:
         form = element(
             "form",
             hidden("to", to),
-            _field("name", "Name", autocomplete="username", required=True, autofocus=True),
-            _field("password", "Password", type="password", autocomplete="current-password", required=True),
-            _field(
+            field("name", "Name", autocomplete="username", required=True, autofocus=True),
+            field("password", "Password", type="password", autocomplete="current-password", required=True),
+            field(
                 "code", "One-time code, if you have one", inputmode="numeric", autocomplete="one-time-code"
             ),
             element("p", element("button", "Log in")),
@@ -223,12 +222,6 @@ class Login:
         )
         said = message(words, is_problem=True) if words else ""
         return page(request, "Log in", element("h1", "Log in"), said, form, kind="narrow")
-
-
-def _field(name: str, label: str, **attributes: object) -> Markup:
-    return element(
-        "p", element("label", label, for_=name), element("input", id=name, name=name, **attributes)
-    )
 
 
 class Logout:
