@@ -49,6 +49,10 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
     login_grace = None  # type: ignore[assignment]  # who has not logged in is asked for nothing
     proxied = None  # type: ignore[assignment]  # see proxies
     port = Setting(PORT, 8088, "Listen on this port; 0 is any free one, which the log names.", "-p")
+    login_share = Setting(
+        whole(1, 100, "PERCENT"), 50, "Maximum share of one processor for checking passwords (percent).",
+        reloads=True,
+    )
     certificate = Setting(
         optional(FILE), None, "Serve HTTPS with the certificate chain in this PEM file.", reloads=True
     )

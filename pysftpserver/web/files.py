@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.web.incoming import Incoming
 
+SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 

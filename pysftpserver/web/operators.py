@@ -147,11 +147,9 @@ class Operators:
                 return self._to(request, b"/login")
             raise Refusal(403, "Log in first.")
         if name in self._pages:
-            if request.method not in ("GET", "HEAD"):
-                raise Refusal(405, "Use GET.", [("Allow", "GET, HEAD")])
+            request.allow("GET", "HEAD")
             return self._pages[name](request, session)
-        if request.method != "POST":
-            raise Refusal(405, "Use POST.", [("Allow", "POST")])
+        request.allow("POST")
         form = request.form(MOST_FORM)
         check_csrf(session, form.get(CSRF, ""))
         if name == b"logout":
@@ -171,10 +169,9 @@ class Operators:
         return redirect(request, PATH.encode() + rest, headers=headers or [])
 
     def _log_in(self, request: Request) -> Reply:
+        request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
             return pages.login(request, PATH, self._reception is not None, "")
-        if request.method != "POST":
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         form = request.form(MOST_FORM)
         if self._reception is None:
             raise Refusal(403, "There are no passwords for operators; use `pysftpctl web`.")
@@ -240,8 +237,7 @@ class Operators:
         return pages.figures(self.watch.now(), self.watch.ring)
 
     def _stream(self, request: Request, session: Session) -> Reply:
-        if request.method != "GET":
-            raise Refusal(405, "Use GET.", [("Allow", "GET")])
+        request.allow("GET")
         root = self._root(request)
         is_gone = request.environ.get(IS_GONE, lambda: False)
 

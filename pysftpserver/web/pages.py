@@ -86,10 +86,9 @@ class Files:
 
     def _reply(self, visit: Visit, is_directory: bool) -> Reply:
         request = visit.request
+        request.allow("GET", "HEAD", "POST")
         if request.method == "POST":
             return self._post(visit)
-        if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         if visit.hides(visit.path):
             raise FileProblem("this was deleted", "NO_SUCH_FILE")
         found = visit.tree.find(visit.path)

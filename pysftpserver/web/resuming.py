@@ -261,14 +261,12 @@ class Uploads:
                 raise Refusal(403, "These files can be read, and not changed.")
             ident = rest[1:].decode("latin-1")
             if not ident:
-                if request.method != "POST":
-                    raise Refusal(405, "Use POST.", [("Allow", "POST")])
+                request.allow("POST")
                 return self._begin(request, request.session)
             upload = self._uploads.get(ident)
             if upload is None or upload.session.name != request.session.name:
                 raise Refusal(404, "There is no such upload; begin it again.")
-            if request.method not in METHODS:
-                raise Refusal(405, "Use HEAD, PATCH or DELETE.", [("Allow", ", ".join(METHODS))])
+            request.allow(*METHODS)
             return METHODS[request.method](self, request, upload)
         except FileProblem as error:
             return told({"words": f"{error}."}, refusal_of(error).status)

@@ -28,7 +28,7 @@ from pysftpserver.web.html import (
 )
 from pysftpserver.web.pages import path_in
 from pysftpserver.web.sharing import DROP, READ, TooManyShares
-from pysftpserver.web.wire import Refusal, Reply, quoted
+from pysftpserver.web.wire import Refusal, quoted, redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.html import Markup
     from pysftpserver.web.session import Session
     from pysftpserver.web.sharing import Share, Shares
-    from pysftpserver.web.wire import Request
+    from pysftpserver.web.wire import Reply, Request
 
 DAY = 86400
 CHOICES = {1: "one day", 7: "one week", 30: "one month", 90: "three months", 365: "one year"}
@@ -71,9 +71,7 @@ class Sharing:
         is_post = request.method == "POST"
         if rest not in (b"", b"/", b"/new", b"/revoke"):
             raise Refusal(404, "There is no such page.")
-        allowed = {b"/new": ("GET", "HEAD", "POST"), b"/revoke": ("POST",)}.get(rest, ("GET", "HEAD"))
-        if request.method not in allowed:
-            raise Refusal(405, f"Use {' or '.join(allowed)}.", [("Allow", ", ".join(allowed))])
+        request.allow(*{b"/new": ("GET", "HEAD", "POST"), b"/revoke": ("POST",)}.get(rest, ("GET", "HEAD")))
         fields = request.form() if is_post else request.query()
         if is_post:
             check_csrf(session, fields.get(CSRF, ""))
@@ -255,7 +253,7 @@ class Sharing:
         share = self.shares.revoke(session.user, fields.get("id", ""))
         if share is not None:
             session.note("unshare", share.path, share=share.id)
-        return Reply(b"", 303, [("Location", quoted(request.place) + "/shares")])
+        return redirect(request, b"/shares")
 
 
 def _number(text: str) -> int | None:

@@ -167,12 +167,12 @@ class Visitors:
         return is_right
 
     def _ask_password(self, request: Request, share: Share, token: bytes) -> Reply:
-        place = request.place + b"/s/" + token + b"/"
+        place = b"/s/" + token + b"/"
         said: list[Markup] = []
         if request.method == "POST":
             if self._opens(request, share, request.form(MOST_FORM).get("password", "")):
-                cookie = set_cookie(request, COOKIE, self._key(share), place)
-                return Reply(b"", 303, [("Location", quoted(place)), cookie])
+                cookie = set_cookie(request, COOKIE, self._key(share), request.place + place)
+                return redirect(request, place, headers=[cookie])
             said.append(message("That is not the password.", is_problem=True))
         form = element(
             "form",
@@ -188,7 +188,7 @@ class Visitors:
             ),
             element("p", element("button", "Open", class_="primary")),
             method="post",
-            action=quoted(place),
+            action=quoted(request.place + place),
         )
         return page(
             request,

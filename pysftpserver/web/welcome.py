@@ -187,10 +187,9 @@ class Login:
         """Show the page, or log in."""
         if rest:  # its form would be read while it arrives: see http.arriving.is_login()
             raise Refusal(404, "There is no such page.")
+        request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
             return self._page(request, request.query().get("to", "/"))
-        if request.method != "POST":
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         form = request.form(MOST_FORM)
         try:
             session = self._welcome.log_in(
@@ -236,8 +235,8 @@ class Logout:
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """End it."""
-        if request.method != "POST" or request.session is None:
-            raise Refusal(405, "Use POST.", [("Allow", "POST")])
+        request.allow("POST")
+        assert request.session is not None
         check_csrf(request.session, request.form(MOST_FORM).get(CSRF, ""))
         self._sessions.end(request.session)
         headers = [self._welcome.cookie(request, None), ("Clear-Site-Data", '"cache", "storage"')]

@@ -59,6 +59,11 @@ class Request:
         """The path for a log: its first name alone, because the rest may let others in."""
         return show(b"/" + self.path[1:].partition(b"/")[0][:MOST_SHOWN])
 
+    def allow(self, *methods: str) -> None:
+        """Refuse the request if its method is another one. Raises Refusal."""
+        if self.method not in methods:
+            raise Refusal(405, f"Use {' or '.join(methods)}.", [("Allow", ", ".join(methods))])
+
     def header(self, name: str) -> str:
         """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""
         found: str = self.environ.get("HTTP_" + name.upper().replace("-", "_"), "")
