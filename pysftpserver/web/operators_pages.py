@@ -13,7 +13,7 @@ import urllib.parse
 from pysftpserver.failures import Unavailable, one_line
 from pysftpserver.people.keys import entry_line, fingerprint, key_type
 from pysftpserver.service.transfers import amount, duration
-from pysftpserver.web.html import Markup, document, element, field, hidden, joined, message, token
+from pysftpserver.web.html import Markup, count_text, document, element, field, hidden, joined, message, token
 from pysftpserver.web.plots import plot
 from pysftpserver.web.wire import Reply
 
@@ -358,7 +358,7 @@ def users(
         rows.append(
             (link, active, len(user.keys) + len(user.authorities), where, _bar(found.space.get(record.name)))
         )
-    count = f"{found.total} users" + (
+    count = count_text(found.total, "user", "users") + (
         f", the first {len(found.records)} are shown" if len(rows) < found.total else ""
     )
     new = _form(
@@ -417,7 +417,7 @@ def user(
     content: list[object] = [*told, _problems(*record.problems)]
     if found is not None:
         count = len(found.keys) + len(found.authorities)
-        ways = [f"{count} keys" if count != 1 else "1 key"]
+        ways = [count_text(count, "key", "keys")]
         ways += ["a password"] * bool(found.password) + ["one-time codes"] * bool(found.totp)
         values = (
             ("Active", "yes" if found.is_active else "no"),
