@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import posixpath
+import sys
 from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor
@@ -62,7 +63,7 @@ def problem(error: Exception) -> FileProblem:
 
 
 @contextlib.contextmanager
-def _as_problems() -> Iterator[None]:
+def as_problems() -> Iterator[None]:
     """What a storage raises in the block becomes a FileProblem."""
     try:
         yield
@@ -87,7 +88,7 @@ class Source:
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         self._storage = storage
         path = path_of(storage, name)
-        with _as_problems():
+        with as_problems():
             _check_is_file(_attributes(storage, path))
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
         self.size = self._size()
@@ -98,7 +99,7 @@ class Source:
 
     def attributes(self) -> SFTPAttributes:
         """Its attributes. Raises FileProblem."""
-        with _as_problems():
+        with as_problems():
             return self._storage.fstat(self._handle)
 
     def _size(self) -> int | None:
@@ -107,16 +108,12 @@ class Source:
         except (OSError, SFTPException):
             return None
 
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """All of it. size: bytes of a piece. Raises FileProblem."""
-        with _as_problems(), contextlib.suppress(SFTPEndOfFile):
-            while piece := self._storage.read(self._handle, self.moved, size):
-                self.moved += len(piece)
-                yield bytes(piece)
+    def pieces(self, size: int, start: int = 0, stop: int = sys.maxsize) -> Iterator[bytes]:
+        """The bytes from one offset up to another, by default all. size: bytes of a piece.
 
-    def part(self, start: int, stop: int, size: int) -> Iterator[bytes]:
-        """The bytes from one offset up to another. size: bytes of a piece. Raises FileProblem."""
-        with _as_problems(), contextlib.suppress(SFTPEndOfFile):
+        Raises FileProblem.
+        """
+        with as_problems(), contextlib.suppress(SFTPEndOfFile):
             while start < stop and (
                 piece := self._storage.read(self._handle, start, min(size, stop - start))
             ):
@@ -126,7 +123,7 @@ class Source:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to size bytes from an offset on; none at the end. Raises FileProblem."""
-        with _as_problems():
+        with as_problems():
             try:
                 return bytes(self._storage.read(self._handle, offset, size))
             except SFTPEndOfFile:
@@ -154,7 +151,7 @@ class Target:
         if type(storage).rename is SFTPAbstractServerStorage.rename:
             # A temporary file could not be renamed into its place, nor, perhaps, be removed.
             raise problem(SFTPUnsupported())
-        with _as_problems():
+        with as_problems():
             # A link's own target is replaced, and not the link.
             path = storage.realpath(path)
             replaced = _attributes(storage, path)
@@ -174,7 +171,7 @@ class Target:
 
         step: bytes at once. Raises FileProblem.
         """
-        with _as_problems():
+        with as_problems():
             while count := self._incoming.copy_from(source._handle, self.moved, step):
                 self.moved += count
         while piece := source.read_at(self.moved, step):
@@ -182,7 +179,7 @@ class Target:
 
     def write(self, piece: bytes | memoryview) -> None:
         """The next piece. Raises FileProblem."""
-        with _as_problems():
+        with as_problems():
             self._incoming.write(memoryview(piece))
         self.moved += len(piece)
 
@@ -192,7 +189,7 @@ class Target:
         Raises FileProblem.
         """
         self._incoming.check = check
-        with _as_problems():
+        with as_problems():
             self._incoming.commit()
 
     def give_up(self) -> None:
@@ -207,7 +204,7 @@ class Listing:
         self.count = 0
         self._is_stopped = False
         self._formatter = LongnameFormatter(storage.username, storage.groupname)
-        with _as_problems():
+        with as_problems():
             self._entries = storage.opendir(path_of(storage, name))
 
     def pieces(self, size: int) -> Iterator[bytes]:
@@ -217,7 +214,7 @@ class Listing:
         """
         lines: list[str] = []
         length = 0
-        with _as_problems():
+        with as_problems():
             for name, attrs in self._entries:
                 if name in (b".", b".."):
                     continue

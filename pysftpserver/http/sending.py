@@ -51,9 +51,8 @@ class FileBody:
         send, send_file = self._environ.get(SEND), self._environ.get(SEND_FILE)
         if descriptor is None or send is None:
             try:
-                while at < end and (piece := self._source.read_at(at, min(BUFFER, end - at))):
+                for piece in self._source.pieces(BUFFER, at, end):
                     at += len(piece)
-                    self._source.moved += len(piece)
                     yield piece
             except FileProblem as error:
                 raise ReplyBroken(str(error)) from None

@@ -68,12 +68,12 @@ HEADERS = {
 #: Over HTTPS, browsers use nothing else for this host from then on.
 STRICT = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
 CLOSE = (("Connection", "close"),)
-#: Of what a storage says, by the words of the audit log.
+#: Of what a storage has refused, by the words of the audit log.
 STATUSES = {
     "NO_SUCH_FILE": 404,
     "PERMISSION_DENIED": 403,
     "BAD_MESSAGE": 400,
-    "OP_UNSUPPORTED": 501,
+    "OP_UNSUPPORTED": 403,
     "NO_CONNECTION": 503,
 }
 BROKEN = "Something went wrong here; the log of the server says what."
@@ -131,8 +131,7 @@ class Application:
         except TooMany:
             return self.show(request, Refusal(503, "There are too many sessions; try again later.")), request
         except FileProblem as error:
-            refusal = Refusal(STATUSES.get(error.result, 500), f"{error}.")
-            return self.show(request, refusal), request
+            return self.show(request, refusal_of(error)), request
         except Refusal as refusal:
             return self.show(request, refusal), request
         except ProtocolError as error:
@@ -254,6 +253,11 @@ class _Body:
                     close()
             finally:
                 ended()
+
+
+def refusal_of(problem: FileProblem) -> Refusal:
+    """The refusal of a request that a storage has refused."""
+    return Refusal(STATUSES.get(problem.result, 409), f"{problem}.")
 
 
 def as_text(request: Request, refusal: Refusal) -> Reply:

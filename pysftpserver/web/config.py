@@ -49,6 +49,10 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
     login_grace = None  # type: ignore[assignment]  # who has not logged in is asked for nothing
     proxied = None  # type: ignore[assignment]  # see proxies
     port = Setting(PORT, 8088, "Listen on this port; 0 is any free one, which the log names.", "-p")
+    login_share = Setting(
+        whole(1, 100, "PERCENT"), 50, "Maximum share of one processor for checking passwords (percent).",
+        reloads=True,
+    )
     certificate = Setting(
         optional(FILE), None, "Serve HTTPS with the certificate chain in this PEM file.", reloads=True
     )
@@ -114,8 +118,8 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
 
     @property
     def mounted_at(self) -> str:
-        """The path of url; "" for the root of a host."""
-        return urllib.parse.urlsplit(self.url).path if self.url else ""
+        """The path of url as WSGI has paths, without escapes; "" for the root of a host."""
+        return urllib.parse.unquote(urllib.parse.urlsplit(self.url or "").path, "latin-1")
 
     def check(self) -> None:
         """Raises BadInput for settings that do not go together."""

@@ -7,9 +7,9 @@ path is asked about before it is used. What may not enter: HTTP, who sees the pa
 from __future__ import annotations
 
 from pysftpserver.abstractstorage import check_no_links
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.uploads.temporary import is_temporary
-from pysftpserver.web.files import Tree, as_problems
+from pysftpserver.web.files import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from pysftpserver.web.files import SETTLED
 from pysftpserver.web.wire import Refusal
 
 TYPE_CHECKING = False
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Look = Callable[[str], tuple[str | None, set[str]]]
 
 MOST_CONDITIONS = 200
-SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 _TOKENS = re.compile(r'[ \t]*(?:<([^<>]*)>|\[((?:W/)?"[^"\]]*")\]|([()])|([Nn][Oo][Tt])(?=[ \t<\[]))')
 FAILED = "The file is not the one that the request is about."

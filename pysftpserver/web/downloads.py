@@ -13,6 +13,7 @@ import time
 import urllib.parse
 
 from pysftpserver.http.sending import FileBody
+from pysftpserver.web.files import SETTLED
 from pysftpserver.web.wire import Reply
 
 TYPE_CHECKING = False
@@ -29,7 +30,6 @@ SANDBOX = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
     "frame-ancestors 'self'; sandbox"
 )
-SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
 

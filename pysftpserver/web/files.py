@@ -6,7 +6,6 @@ the storage's: bytes that begin with a slash, without `.` and `..`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 from stat import S_ISDIR, S_ISLNK, S_ISREG
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from pysftpserver.abstractstorage import overrides
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.http.files import FileProblem, Source, Target, problem
+from pysftpserver.http.files import FileProblem, Source, Target, as_problems, problem
 from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
 from pysftpserver.uploads.files import attributes
 from pysftpserver.uploads.leftovers import remove_leftovers
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.web.incoming import Incoming
 
+SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
@@ -267,15 +267,6 @@ class Tree:
         except (OSError, SFTPException):
             return None
         return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_bavail * found.f_frsize
-
-
-@contextlib.contextmanager
-def as_problems() -> Iterator[None]:
-    """What a storage raises in the block becomes a FileProblem."""
-    try:
-        yield
-    except (OSError, SFTPException) as error:
-        raise problem(error) from None
 
 
 def joined(directory: bytes, name: str) -> bytes:

@@ -10,11 +10,10 @@ import posixpath
 import time
 
 from pysftpserver.http import ProtocolError
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web import downloads, guestpages, zipping
-from pysftpserver.web.files import as_problems
 from pysftpserver.web.html import count_text, message, plain
 from pysftpserver.web.multipart import Malformed, boundary_of, form_parts
 from pysftpserver.web.wire import TEXT, Refusal, Reply, quoted
@@ -67,16 +66,11 @@ class Guest:
         except SFTPSessionEnd:
             raise Refusal(503, "This cannot be recorded now, and is not done; try again later.") from None
 
-    def _allow(self, *methods: str) -> None:
-        if self.request.method not in methods:
-            words = f"Use {' or '.join(methods)}."
-            raise Refusal(405, words, [("Allow", ", ".join(methods))])
-
     # --- to read --------------------------------------------------------------------------------------
 
     def read(self, below: bytes) -> Reply:
         """A page or a download. below: the path after the link. Raises Refusal, FileProblem."""
-        self._allow("GET", "HEAD")
+        self.request.allow("GET", "HEAD")
         root = self._entry(self.share.path)
         if root.is_directory:
             found = root if not below else self._entry(self.tree.within(below))
@@ -168,7 +162,7 @@ class Guest:
 
     def drop(self, below: bytes) -> Reply:
         """The page to drop files, or what became of some. Raises Refusal, FileProblem."""
-        self._allow("GET", "HEAD", "POST", "PUT")
+        self.request.allow("GET", "HEAD", "POST", "PUT")
         if (below != b"") != (self.request.method == "PUT") or self.share.is_spent:
             raise Refusal(404, NOT_THERE)
         root = self.tree.find(self.share.path)

@@ -10,8 +10,9 @@ import html
 import time
 import weakref
 
+from pysftpserver.http.files import FileProblem
 from pysftpserver.web import static
-from pysftpserver.web.application import CSRF, as_text
+from pysftpserver.web.application import CSRF, as_text, refusal_of
 from pysftpserver.web.wire import HTML, Reply, quoted
 
 TYPE_CHECKING = False
@@ -151,6 +152,31 @@ def icon(name: str) -> Markup:
     return Markup(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
+def field(name: str, label: str, **attributes: object) -> Markup:
+    """A line of a form: a field and what it is for."""
+    box = element("input", id=name, name=name, **attributes)
+    return element("p", element("label", label, for_=name), " ", box)
+
+
+def document(
+    request: Request, title: str, style: str, script: str | None, body: Markup, status: int = 200
+) -> Reply:
+    """A whole page. style, script: names in static/."""
+    root = quoted(request.place)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("title", title),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("link", rel="icon", href=root + static.address("icon.svg"), type="image/svg+xml"),
+        element("link", rel="stylesheet", href=root + static.address(style)),
+        element("script", src=root + static.address(script), defer=True) if script else "",
+    )
+    text = f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return Reply(text.encode("utf-8", "replace"), status, kind=HTML)
+
+
 def page(
     request: Request, title: str, *content: object, status: int = 200, place: object = "", kind: str = ""
 ) -> Reply:
@@ -159,16 +185,6 @@ def page(
     """
     root = quoted(request.place)
     session = request.session
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("title", title),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href=root + static.address("icon.svg"), type="image/svg+xml"),
-        element("link", rel="stylesheet", href=root + static.address("style.css")),
-        element("script", src=root + static.address("pages.js"), defer=True),
-    )
     body = element(
         "body",
         Markup(static.text("icons.svg")),
@@ -185,11 +201,7 @@ def page(
         data_root=root,
         data_csrf=session.csrf if session is not None else None,
     )
-    return Reply(
-        f"<!doctype html>\n{element('html', head, body, lang='en')}\n".encode("utf-8", "replace"),
-        status,
-        kind=HTML,
-    )
+    return document(request, title, "style.css", "pages.js", body, status)
 
 
 def _account(root: str, session: Session) -> Markup:
@@ -218,6 +230,12 @@ def show_refusal(request: Request, refusal: Refusal) -> Reply:
     """The reply to a request that is refused: a page for a browser, words for a program."""
     if "text/html" not in request.header("Accept"):
         return as_text(request, refusal)
+    return refusal_page(request, refusal)
+
+
+def refusal_page(request: Request, error: Refusal | FileProblem) -> Reply:
+    """The page of a request that is refused, by the door or by the storage."""
+    refusal = refusal_of(error) if isinstance(error, FileProblem) else error
     reply = error_page(request, refusal.status, refusal.words)
     reply.headers += refusal.headers
     return reply

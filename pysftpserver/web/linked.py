@@ -80,5 +80,4 @@ class LinkedLogins:
             log.info("%s: the link of %s was refused", request.address, user.name)
             raise Refusal(403, "This user may not log in any more, or not from this network.")
         session = self._welcome.begin(user, request.address, request.port)
-        log.info("%s: %s has logged in by a link", request.address, user.name)
         return redirect(request, b"/", headers=[self._welcome.cookie(request, session)])

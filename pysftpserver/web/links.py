@@ -13,7 +13,7 @@ import time
 from typing import Generic, TypeVar
 
 from pysftpserver.web.html import element, page
-from pysftpserver.web.wire import Refusal, quoted
+from pysftpserver.web.wire import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class LinkPage(Generic[T]):
     def answer(self, request: Request, rest: bytes) -> Reply:
         """Show the page, or log in."""
         token = rest.removeprefix(b"/").decode("ascii", "replace")
+        request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
             who = self._links.look(token)
             if who is None:
@@ -112,8 +113,6 @@ class LinkPage(Generic[T]):
                 action=f"{quoted(request.place)}{self._path}/{token}",
             )
             return page(request, "Log in", element("h1", "Log in"), form, kind="narrow")
-        if request.method != "POST":
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         who = self._links.use(token)  # the body is not read: a stranger's may come slowly
         if who is None:
             return self._gone(request)

@@ -29,7 +29,7 @@ from pysftpserver.web.managing import Managing
 from pysftpserver.web.session import Session, Sessions
 from pysftpserver.web.streaming import Stream
 from pysftpserver.web.trail import Trail
-from pysftpserver.web.wire import Refusal, Reply, Request, redirect
+from pysftpserver.web.wire import Refusal, Reply, Request, redirect, set_cookie
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,11 +149,9 @@ class Operators:
                 return self._to(request, b"/login")
             raise Refusal(403, "Log in first.")
         if name in self._pages:
-            if request.method not in ("GET", "HEAD"):
-                raise Refusal(405, "Use GET.", [("Allow", "GET, HEAD")])
+            request.allow("GET", "HEAD")
             return self._pages[name](request, session)
-        if request.method != "POST":
-            raise Refusal(405, "Use POST.", [("Allow", "POST")])
+        request.allow("POST")
         form = request.form(MOST_FORM)
         check_csrf(session, form.get(CSRF, ""))
         if name == b"logout":
@@ -166,22 +164,16 @@ class Operators:
         return self.sessions.find(ident) if ident is not None else None
 
     def _cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
-        path = request.place.decode("latin-1") + PATH
-        value = (
-            f"{_cookie_name(request)}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Strict"
-        )
-        return "Set-Cookie", value + ("; Secure" if request.is_secure else "") + (
-            "" if session else "; Max-Age=0"
-        )
+        value = session.id if session else ""
+        return set_cookie(request, _cookie_name(request), value, request.place + PATH.encode(), "Strict")
 
     def _to(self, request: Request, rest: bytes, headers: list[tuple[str, str]] | None = None) -> Reply:
         return redirect(request, PATH.encode() + rest, headers=headers or [])
 
     def _log_in(self, request: Request) -> Reply:
+        request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
             return pages.login(request, PATH, self._reception is not None, "")
-        if request.method != "POST":
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         form = request.form(MOST_FORM)
         if self._reception is None:
             raise Refusal(403, "There are no passwords for operators; use `pysftpctl web`.")
@@ -247,8 +239,7 @@ class Operators:
         return pages.figures(self.watch.now(), self.watch.ring)
 
     def _stream(self, request: Request, session: Session) -> Reply:
-        if request.method != "GET":
-            raise Refusal(405, "Use GET.", [("Allow", "GET")])
+        request.allow("GET")
         root = self._root(request)
         is_gone = request.environ.get(IS_GONE, lambda: False)
 

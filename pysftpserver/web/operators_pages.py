@@ -13,10 +13,9 @@ import urllib.parse
 from pysftpserver.failures import Unavailable, one_line
 from pysftpserver.people.keys import entry_line, fingerprint, key_type
 from pysftpserver.service.transfers import amount, duration
-from pysftpserver.web import static
-from pysftpserver.web.html import Markup, element, hidden, joined, message, token
+from pysftpserver.web.html import Markup, count_text, document, element, field, hidden, joined, message, token
 from pysftpserver.web.plots import plot
-from pysftpserver.web.wire import HTML, Reply
+from pysftpserver.web.wire import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,18 +47,7 @@ NO_LATENCY = "(pysftpd counts requests with the setting metrics or web only)"
 def _page(
     request: Request, title: str, *content: object, session: Session | None = None, live: bool = False
 ) -> Reply:
-    place = request.place.decode("utf-8", "replace")
-    root = f"{place}/operators"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("title", f"{title} – operators"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href=place + static.address("icon.svg"), type="image/svg+xml"),
-        element("link", rel="stylesheet", href=place + static.address("operators.css")),
-        element("script", src=place + static.address("operators.js"), defer=True) if live else "",
-    )
+    root = request.place.decode("utf-8", "replace") + "/operators"
     tabs = [
         element(
             "a",
@@ -79,9 +67,8 @@ def _page(
         element("main", element("h1", title), *content),
         data_stream=f"{root}/stream" if live else None,
     )
-    return Reply(
-        f"<!doctype html>\n{element('html', head, body, lang='en')}\n".encode("utf-8", "replace"), kind=HTML
-    )
+    script = "operators.js" if live else None
+    return document(request, f"{title} – operators", "operators.css", script, body)
 
 
 def _form(session: Session, action: str, *content: object, **fields: object) -> Markup:
@@ -92,11 +79,6 @@ def _form(session: Session, action: str, *content: object, **fields: object) -> 
 
 def _button(words: str, **attributes: object) -> Markup:
     return element("button", words, **attributes)
-
-
-def _field(name: str, label: str, value: str = "", **attributes: object) -> Markup:
-    box = element("input", id=name, name=name, value=value, **attributes)
-    return element("p", element("label", label, for_=name), " ", box)
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> Markup:
@@ -125,9 +107,9 @@ def login(request: Request, path: str, has_passwords: bool, words: str) -> Reply
         return _page(request, "Log in", how)
     form = element(
         "form",
-        _field("name", "Name", autocomplete="username", required=True),
-        _field("password", "Password", type="password", autocomplete="current-password", required=True),
-        _field("code", "One-time code", inputmode="numeric", autocomplete="one-time-code"),
+        field("name", "Name", autocomplete="username", required=True),
+        field("password", "Password", type="password", autocomplete="current-password", required=True),
+        field("code", "One-time code", inputmode="numeric", autocomplete="one-time-code"),
         element("p", _button("Log in")),
         method="post",
         action=f"{request.place.decode('utf-8', 'replace')}{path}/login",
@@ -357,7 +339,7 @@ def users(
     root = request.place.decode("utf-8", "replace") + path
     search = element(
         "form",
-        _field("q", "Name, folder or storage", asked, type="search"),
+        field("q", "Name, folder or storage", value=asked, type="search"),
         _button("Search"),
         method="get",
         action=f"{root}/users",
@@ -376,15 +358,15 @@ def users(
         rows.append(
             (link, active, len(user.keys) + len(user.authorities), where, _bar(found.space.get(record.name)))
         )
-    count = f"{found.total} users" + (
+    count = count_text(found.total, "user", "users") + (
         f", the first {len(found.records)} are shown" if len(rows) < found.total else ""
     )
     new = _form(
         session,
         f"{root}/add",
         element("h2", "Add a user"),
-        _field("name", "Name", required=True),
-        _field("folder", "Folder (empty: the server's choice)"),
+        field("name", "Name", required=True),
+        field("folder", "Folder (empty: the server's choice)"),
         _keys_field(),
         _button("Add"),
     )
@@ -435,7 +417,7 @@ def user(
     content: list[object] = [*told, _problems(*record.problems)]
     if found is not None:
         count = len(found.keys) + len(found.authorities)
-        ways = [f"{count} keys" if count != 1 else "1 key"]
+        ways = [count_text(count, "key", "keys")]
         ways += ["a password"] * bool(found.password) + ["one-time codes"] * bool(found.totp)
         values = (
             ("Active", "yes" if found.is_active else "no"),
@@ -494,7 +476,7 @@ def audit(
     root = request.place.decode("utf-8", "replace") + path
     search = element(
         "form",
-        _field("path", "Path of a file, as its users see it", asked, type="search"),
+        field("path", "Path of a file, as its users see it", value=asked, type="search"),
         _button("Search"),
         method="get",
         action=f"{root}/audit",

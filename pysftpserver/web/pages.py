@@ -24,7 +24,6 @@ from pysftpserver.web.html import (
     Messages,
     count_text,
     element,
-    error_page,
     hidden,
     icon,
     joined,
@@ -32,6 +31,7 @@ from pysftpserver.web.html import (
     name_value,
     page,
     plain,
+    refusal_page,
     shown,
     size_text,
     time_element,
@@ -53,14 +53,6 @@ if TYPE_CHECKING:
     from pysftpserver.web.wire import Request
 
 COLUMNS = ((NAME, "Name"), (SIZE, "Size"), (DATE, "Changed"))
-#: Statuses for what a storage has refused.
-STATUSES = {
-    "NO_SUCH_FILE": 404,
-    "PERMISSION_DENIED": 403,
-    "BAD_MESSAGE": 400,
-    "OP_UNSUPPORTED": 403,
-    "NO_CONNECTION": 503,
-}
 
 
 class Files:
@@ -79,12 +71,8 @@ class Files:
         assert request.session is not None
         try:
             return self._answer(request, request.session, rest)
-        except Refusal as refusal:
-            reply = error_page(request, refusal.status, refusal.words)
-            reply.headers += refusal.headers
-            return reply
-        except FileProblem as error:
-            return error_page(request, STATUSES.get(error.result, 409), str(error))
+        except (Refusal, FileProblem) as error:
+            return refusal_page(request, error)
 
     def _answer(self, request: Request, session: Session, rest: bytes) -> Reply:
         path = path_in(rest)
@@ -101,10 +89,9 @@ class Files:
 
     def _reply(self, visit: Visit, is_directory: bool) -> Reply:
         request = visit.request
+        request.allow("GET", "HEAD", "POST")
         if request.method == "POST":
             return self._post(visit)
-        if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         if visit.hides(visit.path):
             raise FileProblem("this was deleted", "NO_SUCH_FILE")
         found = visit.tree.find(visit.path)
@@ -140,7 +127,7 @@ class Files:
 
     def _removed(self, session: Session, path: bytes, error: FileProblem | None) -> None:
         """What was deleted is removed now, or cannot be."""
-        note(session, "remove", path, error)
+        session.note("remove", path, error=error)
         if error is not None:
             self.messages.add(
                 session, shown(posixpath.basename(path)), f" was not deleted: {error}.", is_problem=True
@@ -249,20 +236,13 @@ class Visit:
 
     def note(self, request: str, path: bytes, error: FileProblem | None = None, **details: Any) -> None:
         """Write a record into the audit log."""
-        note(self.session, request, path, error, **details)
+        self.session.note(request, path, error=error, **details)
 
     def said(self) -> list[Markup]:
         """What the person is told on this page: deletes that can be undone, and what happened."""
         pending = [undo_form(self, one) for one in self.files.deletions.of(self.session)]
         undos = [element("div", *pending, class_="undos")] if pending else []
         return [*self.files.messages.take(self.session), *undos]
-
-
-def note(
-    session: Session, request: str, path: bytes, error: FileProblem | None = None, **details: Any
-) -> None:
-    """Write a record into the audit log of a session."""
-    session.note(request, path, error=error, **details)
 
 
 def path_in(rest: bytes) -> bytes:

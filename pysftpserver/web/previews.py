@@ -99,7 +99,7 @@ def preview(tree: Tree, entry: Entry) -> Markup:
 def _text(tree: Tree, entry: Entry) -> tuple[str | None, bool]:
     """The beginning of a text and whether there is more; None: it is no text."""
     with contextlib.closing(tree.source(entry.path)) as source:
-        data = b"".join(source.part(0, MOST_TEXT + 1, MOST_TEXT + 1))
+        data = b"".join(source.pieces(MOST_TEXT + 1, stop=MOST_TEXT + 1))
     is_cut = len(data) > MOST_TEXT
     data = data[:MOST_TEXT]
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

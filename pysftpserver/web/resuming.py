@@ -27,13 +27,12 @@ from typing import Any
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.http import ProtocolError
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.uploads.temporary import is_temporary, lasting_name, new_name
-from pysftpserver.web.application import check_csrf
-from pysftpserver.web.files import Tree, as_problems
+from pysftpserver.web.application import check_csrf, refusal_of
+from pysftpserver.web.files import Tree
 from pysftpserver.web.html import plain
-from pysftpserver.web.pages import STATUSES, note
 from pysftpserver.web.upload import KEEP, REPLACE, SKIP
 from pysftpserver.web.wire import Refusal, Reply
 
@@ -262,18 +261,16 @@ class Uploads:
                 raise Refusal(403, "These files can be read, and not changed.")
             ident = rest[1:].decode("latin-1")
             if not ident:
-                if request.method != "POST":
-                    raise Refusal(405, "Use POST.", [("Allow", "POST")])
+                request.allow("POST")
                 return self._begin(request, request.session)
             upload = self._uploads.get(ident)
             if upload is None or upload.session.user != request.session.user:
                 raise Refusal(404, "There is no such upload; begin it again.")
             upload.session = request.session
-            if request.method not in METHODS:
-                raise Refusal(405, "Use HEAD, PATCH or DELETE.", [("Allow", ", ".join(METHODS))])
+            request.allow(*METHODS)
             return METHODS[request.method](self, request, upload)
         except FileProblem as error:
-            return told({"words": f"{error}."}, STATUSES.get(error.result, 409))
+            return told({"words": f"{error}."}, refusal_of(error).status)
         except Refusal as refusal:
             reply = told({"words": refusal.words}, refusal.status)
             reply.headers += refusal.headers
@@ -340,7 +337,7 @@ class Uploads:
         except BaseException as error:
             self._forget(upload)
             if isinstance(error, FileProblem):
-                note(upload.session, "put", upload.wish.path, error)
+                upload.session.note("put", upload.wish.path, error=error)
             raise
         if upload.placed is not None:
             self._placed(upload)
@@ -357,7 +354,7 @@ class Uploads:
             while piece := read(PIECE):
                 upload.write(turn, piece)
         except FileProblem as error:
-            note(upload.session, "put", upload.wish.path, error)
+            upload.session.note("put", upload.wish.path, error=error)
             self._forget(upload)
             upload.give_up()
             raise
@@ -371,7 +368,7 @@ class Uploads:
 
     def _placed(self, upload: Upload) -> Reply:
         assert upload.placed is not None
-        note(upload.session, "put", upload.placed, size=upload.wish.size)
+        upload.session.note("put", upload.placed, size=upload.wish.size)
         self._trim()
         name = posixpath.basename(upload.placed)
         return self._state(upload, 200, {"offset": upload.offset, "name": plain(name)})

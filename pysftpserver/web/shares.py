@@ -8,26 +8,26 @@ from __future__ import annotations
 import contextlib
 import posixpath
 
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.people import passwords
 from pysftpserver.web.application import CSRF, check_csrf
-from pysftpserver.web.files import Tree, as_problems
+from pysftpserver.web.files import Tree
 from pysftpserver.web.html import (
     count_text,
     element,
-    error_page,
     hidden,
     joined,
     message,
     name_value,
     page,
+    refusal_page,
     shown,
     time_element,
     token,
 )
-from pysftpserver.web.pages import STATUSES, note, path_in
+from pysftpserver.web.pages import path_in
 from pysftpserver.web.sharing import DROP, READ, TooManyShares
-from pysftpserver.web.wire import Refusal, Reply, quoted, unquoted
+from pysftpserver.web.wire import Refusal, Reply, quoted, redirect, unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.html import Markup
     from pysftpserver.web.session import Session
     from pysftpserver.web.sharing import Share, Shares
-    from pysftpserver.web.wire import Request
+    from pysftpserver.web.wire import Reply, Request
 
 DAY = 86400
 CHOICES = {1: "one day", 7: "one week", 30: "one month", 90: "three months", 365: "one year"}
@@ -63,20 +63,14 @@ class Sharing:
         assert request.session is not None
         try:
             return self._answer(request, request.session, rest)
-        except Refusal as refusal:
-            reply = error_page(request, refusal.status, refusal.words)
-            reply.headers += refusal.headers
-            return reply
-        except FileProblem as error:
-            return error_page(request, STATUSES.get(error.result, 409), str(error))
+        except (Refusal, FileProblem) as error:
+            return refusal_page(request, error)
 
     def _answer(self, request: Request, session: Session, rest: bytes) -> Reply:
         is_post = request.method == "POST"
         if rest not in (b"", b"/", b"/new", b"/revoke"):
             raise Refusal(404, "There is no such page.")
-        allowed = {b"/new": ("GET", "HEAD", "POST"), b"/revoke": ("POST",)}.get(rest, ("GET", "HEAD"))
-        if request.method not in allowed:
-            raise Refusal(405, f"Use {' or '.join(allowed)}.", [("Allow", ", ".join(allowed))])
+        request.allow(*{b"/new": ("GET", "HEAD", "POST"), b"/revoke": ("POST",)}.get(rest, ("GET", "HEAD")))
         fields = request.form() if is_post else request.query()
         if is_post:
             check_csrf(session, fields.get(CSRF, ""))
@@ -170,7 +164,7 @@ class Sharing:
             share, secret = self.shares.add(session.user, path, kind, days * DAY, hash, most)
         except TooManyShares:
             raise Refusal(409, "You have too many shared links; revoke some first.") from None
-        note(session, "share", path, share=share.id, kind=kind, expires=share.expires)
+        session.note("share", path, share=share.id, kind=kind, expires=share.expires)
         address = self._root(request) + f"/s/{secret}/"
         link = element("a", "Open the link", href=address)
         field = element("input", id="link", value=address, readonly=True, size=60)
@@ -257,8 +251,8 @@ class Sharing:
     def _revoke(self, request: Request, session: Session, fields: Mapping[str, str]) -> Reply:
         share = self.shares.revoke(session.user, fields.get("id", ""))
         if share is not None:
-            note(session, "unshare", share.path, share=share.id)
-        return Reply(b"", 303, [("Location", quoted(request.place) + "/shares")])
+            session.note("unshare", share.path, share=share.id)
+        return redirect(request, b"/shares")
 
 
 def _number(text: str) -> int | None:

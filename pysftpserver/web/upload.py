@@ -8,9 +8,9 @@ from __future__ import annotations
 import posixpath
 
 from pysftpserver.http import ProtocolError
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.web.application import CSRF, check_csrf
-from pysftpserver.web.files import as_problems, joined
+from pysftpserver.web.files import joined
 from pysftpserver.web.html import count_text, plain, shown
 from pysftpserver.web.multipart import Malformed, boundary_of, form_parts
 from pysftpserver.web.wire import Refusal

@@ -7,8 +7,6 @@ link by its id. What may not enter: concrete storages, how links are kept. Facts
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -27,10 +25,9 @@ from pysftpserver.web.confined import ConfinedTree
 from pysftpserver.web.crowding import Crowd, Guesses
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
-from pysftpserver.web.html import element, error_page, message, page
-from pysftpserver.web.pages import STATUSES
+from pysftpserver.web.html import element, message, page, refusal_page
 from pysftpserver.web.sharing import DROP
-from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
+from pysftpserver.web.wire import Refusal, Reply, basic_credentials, quoted, redirect, set_cookie
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,14 +88,10 @@ class Visitors:
         """The same with a page for what is refused."""
         try:
             return self._answer(request, rest)
-        except Refusal as refusal:
-            reply = error_page(request, refusal.status, refusal.words)
-            reply.headers += refusal.headers
-            return reply
-        except FileProblem as error:
-            if error.result == "NO_SUCH_FILE":
-                return error_page(request, 404, NOT_THERE)
-            return error_page(request, STATUSES.get(error.result, 409), str(error))
+        except (Refusal, FileProblem) as error:
+            if isinstance(error, FileProblem) and error.result == "NO_SUCH_FILE":
+                error = Refusal(404, NOT_THERE)
+            return refusal_page(request, error)
 
     def _answer(self, request: Request, rest: bytes) -> Reply:
         token, slash, below = rest[1:].partition(b"/")
@@ -153,14 +146,8 @@ class Visitors:
     def _is_unlocked(self, request: Request, share: Share) -> bool:
         if hmac.compare_digest((request.cookie(COOKIE) or "").encode(), self._key(share).encode()):
             return True
-        scheme, _, token = request.header("Authorization").partition(" ")
-        if scheme.lower() != "basic":
-            return False
-        with contextlib.suppress(binascii.Error, ValueError):
-            return self._opens(
-                request, share, base64.b64decode(token, validate=True).decode().partition(":")[2]
-            )
-        return False
+        given = basic_credentials(request.header("Authorization"))
+        return given is not None and self._opens(request, share, given[1])
 
     def _opens(self, request: Request, share: Share, password: str) -> bool:
         """Whether a password is right. Raises Refusal where too many were wrong."""
@@ -180,13 +167,12 @@ class Visitors:
         return is_right
 
     def _ask_password(self, request: Request, share: Share, token: bytes) -> Reply:
-        place = request.place + b"/s/" + token + b"/"
+        place = b"/s/" + token + b"/"
         said: list[Markup] = []
         if request.method == "POST":
             if self._opens(request, share, request.form(MOST_FORM).get("password", "")):
-                value = f"{COOKIE}={self._key(share)}; Path={quoted(place)}; HttpOnly; SameSite=Lax"
-                cookie = ("Set-Cookie", value + ("; Secure" if request.is_secure else ""))
-                return Reply(b"", 303, [("Location", quoted(place)), cookie])
+                cookie = set_cookie(request, COOKIE, self._key(share), request.place + place)
+                return redirect(request, place, headers=[cookie])
             said.append(message("That is not the password.", is_problem=True))
         form = element(
             "form",
@@ -202,7 +188,7 @@ class Visitors:
             ),
             element("p", element("button", "Open", class_="primary")),
             method="post",
-            action=quoted(place),
+            action=quoted(request.place + place),
         )
         return page(
             request,

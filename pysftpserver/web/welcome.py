@@ -5,23 +5,21 @@ What may not enter: storages, what the other parts show.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import dataclasses
 import hashlib
-import html
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from pysftpserver.http import CLAIM
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
 from pysftpserver.web.application import CSRF, bind, check_csrf
+from pysftpserver.web.html import element, field, hidden, message, page
 from pysftpserver.web.session import Session, TooMany, cookie_name
-from pysftpserver.web.wire import HTML, Refusal, Reply, redirect
+from pysftpserver.web.wire import Refusal, basic_credentials, quoted, redirect, set_cookie
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.logins import Reception
     from pysftpserver.web.session import Sessions
-    from pysftpserver.web.wire import Request
+    from pysftpserver.web.wire import Reply, Request
 
     OpenStorage = Callable[[User, str], SFTPAbstractServerStorage]
 
@@ -42,21 +40,6 @@ KEPT_FOR = 300.0  # seconds that a right password is not compared again, for cli
 MOST_PROGRAMS = 10_000  # right passwords of such clients
 MOST_NETWORKS = 16  # of one of them
 RETRY = (("Retry-After", "60"),)
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Log in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="{place}/static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="{place}/static/style.css"></head>
-<body class="narrow"><main><h1>Log in</h1>{problem}
-<form method="post" action="{place}/login">
-<input type="hidden" name="to" value="{to}">
-<p><label for="name">Name</label><input id="name" name="name" autocomplete="username" required autofocus></p>
-<p><label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required></p>
-<p><label for="code">One-time code, if you have one</label>
-<input id="code" name="code" inputmode="numeric" autocomplete="one-time-code"></p>
-<p><button>Log in</button></p></form></main></body></html>
-"""
 
 
 class Welcome:
@@ -119,7 +102,7 @@ class Welcome:
         return request.session
 
     def _of_program(self, request: Request) -> Session:
-        given = _basic(request.header("Authorization"))
+        given = basic_credentials(request.header("Authorization"))
         if given is None:
             raise _unknown()
         sent, network = self._digest(given), network_of(request.address)
@@ -150,7 +133,7 @@ class Welcome:
 
     def user_of_program(self, authorization: str) -> str | None:
         """The name of the user whose name and password these are, if they were right lately. Never waits."""
-        given = _basic(authorization) if authorization else None
+        given = basic_credentials(authorization) if authorization else None
         program = self._program(self._digest(given)) if given is not None else None
         return program.user.name if program is not None else None
 
@@ -170,31 +153,16 @@ class Welcome:
 
     def cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
         """The header that gives a browser its session, or takes it away."""
-        path = request.place.decode("latin-1") or "/"
-        value = f"{cookie_name(request)}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Lax"
-        secure = "; Secure" if request.is_secure else ""
-        return "Set-Cookie", value + secure + ("" if session else "; Max-Age=0")
+        return set_cookie(request, cookie_name(request), session.id if session else "", request.place)
 
 
-@dataclass
+@dataclasses.dataclass
 class _Program:
     """A client without cookies. since: when its password was compared. sessions: ids by networks."""
 
     user: User
     since: float = 0.0
-    sessions: dict[str, str] = field(default_factory=dict)
-
-
-def _basic(header: str) -> tuple[str, str] | None:
-    """The name and the password in a header; None: there are none."""
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "basic" or len(token) > MOST_FORM:
-        return None
-    try:
-        name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    return (name, password) if colon else None
+    sessions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _unknown() -> Refusal:
@@ -219,10 +187,9 @@ class Login:
         """Show the page, or log in."""
         if rest:  # its form would be read while it arrives: see http.arriving.is_login()
             raise Refusal(404, "There is no such page.")
+        request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
             return self._page(request, request.query().get("to", "/"))
-        if request.method != "POST":
-            raise Refusal(405, "Use GET or POST.", [("Allow", "GET, HEAD, POST")])
         form = request.form(MOST_FORM)
         try:
             session = self._welcome.log_in(
@@ -240,9 +207,20 @@ class Login:
         return redirect(request, to, headers=[self._welcome.cookie(request, session)])
 
     def _page(self, request: Request, to: str, words: str = "") -> Reply:
-        said = f'<p class="problem" role="alert">{html.escape(words)}</p>' if words else ""
-        place = html.escape(request.place.decode("utf-8", "replace"))
-        return Reply(PAGE.format(place=place, to=html.escape(to), problem=said).encode(), kind=HTML)
+        form = element(
+            "form",
+            hidden("to", to),
+            field("name", "Name", autocomplete="username", required=True, autofocus=True),
+            field("password", "Password", type="password", autocomplete="current-password", required=True),
+            field(
+                "code", "One-time code, if you have one", inputmode="numeric", autocomplete="one-time-code"
+            ),
+            element("p", element("button", "Log in")),
+            method="post",
+            action=quoted(request.place) + "/login",
+        )
+        said = message(words, is_problem=True) if words else ""
+        return page(request, "Log in", element("h1", "Log in"), said, form, kind="narrow")
 
 
 class Logout:
@@ -257,8 +235,8 @@ class Logout:
 
     def answer(self, request: Request, rest: bytes) -> Reply:
         """End it."""
-        if request.method != "POST" or request.session is None:
-            raise Refusal(405, "Use POST.", [("Allow", "POST")])
+        request.allow("POST")
+        assert request.session is not None
         check_csrf(request.session, request.form(MOST_FORM).get(CSRF, ""))
         self._sessions.end(request.session)
         headers = [self._welcome.cookie(request, None), ("Clear-Site-Data", '"cache", "storage"')]

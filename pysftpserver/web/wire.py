@@ -1,10 +1,11 @@
 """Requests and replies of the browser door, over WSGI.
 
-What may not enter: sessions, storages, pages. Facts: RFC 9110, PEP 3333, RFC 6265.
+What may not enter: sessions, storages, pages. Facts: RFC 9110, PEP 3333, RFC 6265, RFC 7617.
 """
 
 from __future__ import annotations
 
+import base64
 import http
 import urllib.parse
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_FORM = 1 << 20  # bytes of a form without files
 MOST_FIELDS = 10_000  # of one
+MOST_CREDENTIALS = 16384  # characters
 MOST_SHOWN = 64  # bytes of a path in the log
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -56,6 +58,11 @@ class Request:
     def shown(self) -> str:
         """The path for a log: its first name alone, because the rest may let others in."""
         return show(b"/" + self.path[1:].partition(b"/")[0][:MOST_SHOWN])
+
+    def allow(self, *methods: str) -> None:
+        """Refuse the request if its method is another one. Raises Refusal."""
+        if self.method not in methods:
+            raise Refusal(405, f"Use {' or '.join(methods)}.", [("Allow", ", ".join(methods))])
 
     def header(self, name: str) -> str:
         """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""
@@ -124,6 +131,26 @@ class Reply:
             headers.append(("Content-Length", str(self.length)))
         start_response(f"{self.status} {http.HTTPStatus(self.status).phrase}", headers)
         return self.body
+
+
+def set_cookie(
+    request: Request, name: str, value: str, path: bytes, same_site: str = "Lax"
+) -> tuple[str, str]:
+    """The header that gives a browser a cookie for all below a path of the host; "" takes it away."""
+    said = f"{name}={value}; Path={quoted(path) or '/'}; HttpOnly; SameSite={same_site}"
+    return "Set-Cookie", said + ("; Secure" if request.is_secure else "") + ("" if value else "; Max-Age=0")
+
+
+def basic_credentials(header: str) -> tuple[str, str] | None:
+    """The name and the password in an Authorization header; None: there are none."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "basic" or len(token) > MOST_CREDENTIALS:
+        return None
+    try:
+        name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (name, password) if colon else None
 
 
 def redirect(

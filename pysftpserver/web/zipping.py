@@ -21,8 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from pysftpserver.http import ReplyBroken
-from pysftpserver.http.files import FileProblem
-from pysftpserver.web.files import as_problems
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.web.wire import Refusal, Reply
 
 TYPE_CHECKING = False

@@ -6,7 +6,6 @@ Everything that is started here is ended by the class or the test that started i
 from __future__ import annotations
 
 import functools
-import logging
 import shutil
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from pysftpserver.remo.server import log
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.remo import oldstyle
-from tests.support.lines import Lines
+from tests.support.lines import Lines, logged
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
@@ -100,15 +99,7 @@ class RemoCase(unittest.TestCase):
         super().setUpClass()
         cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-"))
         cls.addClassCleanup(shutil.rmtree, cls.place)
-        cls.log = Lines()
-        logger = logging.getLogger("pysftpserver.remo")
-        level, propagates = logger.level, logger.propagate
-        logger.addHandler(cls.log)
-        logger.setLevel(logging.DEBUG)
-        logger.propagate = False
-        cls.addClassCleanup(setattr, logger, "propagate", propagates)
-        cls.addClassCleanup(logger.setLevel, level)
-        cls.addClassCleanup(logger.removeHandler, cls.log)
+        cls.log = cls.enterClassContext(logged("pysftpserver.remo"))
         cls.served = Served(cls.place, **cls.settings)
         cls.addClassCleanup(cls.served.stop)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 
 from pysftpserver.engine.log import DEBUG1, SFTPLog
 from tests.support.waiting import PATIENCE
@@ -46,3 +48,19 @@ class Lines(logging.Handler):
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
+
+
+@contextlib.contextmanager
+def logged(name: str) -> Iterator[Lines]:
+    """The lines that a logger gets in the block, and no other one."""
+    lines, logger = Lines(), logging.getLogger(name)
+    level, propagates = logger.level, logger.propagate
+    logger.addHandler(lines)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield lines
+    finally:
+        logger.propagate = propagates
+        logger.setLevel(level)
+        logger.removeHandler(lines)

@@ -30,7 +30,7 @@ from pysftpserver.http.server import Server
 from pysftpserver.people import passwords
 from pysftpserver.web.config import WebSettings
 from pysftpserver.web.server import Door, context_of
-from tests.support.lines import Lines
+from tests.support.lines import Lines, logged
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
@@ -237,7 +237,7 @@ class WebCase(unittest.TestCase):
         super().setUpClass()
         cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-web-"))
         cls.addClassCleanup(shutil.rmtree, cls.place)
-        cls.log = cls.enterClassContext(logged())
+        cls.log = cls.enterClassContext(logged(LOGGER))
         cls.enterClassContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         cls.served = cls.make(cls.place)
         cls.addClassCleanup(cls.served.stop)
@@ -246,19 +246,3 @@ class WebCase(unittest.TestCase):
     def make(cls, place: Path) -> Served:
         """Start the server of the class."""
         return Served(place, **cls.settings)
-
-
-@contextlib.contextmanager
-def logged() -> Iterator[Lines]:
-    """The lines that the door logs in the block."""
-    lines, logger = Lines(), logging.getLogger(LOGGER)
-    level, propagates = logger.level, logger.propagate
-    logger.addHandler(lines)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield lines
-    finally:
-        logger.propagate = propagates
-        logger.setLevel(level)
-        logger.removeHandler(lines)

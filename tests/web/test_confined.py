@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.http.files import FileProblem
+from pysftpserver.http.files import FileProblem, as_problems
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
 from pysftpserver.site import file, opening
 from pysftpserver.site.who import Who
@@ -14,7 +14,6 @@ from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from pysftpserver.web import zipping
 from pysftpserver.web.confined import ConfinedTree
-from pysftpserver.web.files import as_problems
 from tests.support.cases import InADirectory
 from tests.support.memory import SFTPServerMemoryStorage
 

@@ -85,6 +85,20 @@ class TestLogins(WebCase):
             self.assertIsNone(self.served.door.sessions.find(first))
             self.assertIsNotNone(self.served.door.sessions.find(second))
 
+    def test_cookies_of_other_programs_on_the_host_do_not_hide_the_session(self) -> None:
+        with self.served.logged_in() as browser:
+            ours = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+            for other in ('prefs={"a": "b"}', "two words=1", "theme", "path=/", "x=\xe4", "="):
+                for cookies in (f"{other}; {ours}", f"{ours}; {other}"):
+                    with self.subTest(cookies):
+                        self.assertEqual(browser.get("/files/", Cookie=cookies).status, 200)
+
+    def test_a_form_with_too_many_fields_is_refused(self) -> None:
+        with self.served.logged_in() as browser:
+            for page in ("/files/", "/shares/new"):
+                answer = browser.post(page, {str(number): "" for number in range(10_001)})
+                self.assertEqual((page, answer.status), (page, 413))
+
     def test_logging_out_needs_the_token_of_the_session_and_ends_it(self) -> None:
         with self.served.logged_in() as browser:
             ident = browser.cookies["pysftpweb"]

@@ -31,10 +31,10 @@ from pysftpserver.web.trail import MOST, Trail
 from tests.sshd.running import children, make_key
 from tests.sshd.serving import SIZE, Daemon
 from tests.support.auditing import records_of
-from tests.support.lines import Lines
+from tests.support.lines import Lines, logged
 from tests.support.processes import program, require
 from tests.support.waiting import PATIENCE, until
-from tests.web.serving import Answer, Browser, Served, logged, quick
+from tests.web.serving import LOGGER, Answer, Browser, Served, quick
 
 STRANGE = "<img src=x onerror=alert(1)>&\"'"
 
@@ -94,7 +94,7 @@ class OverPysftpd(unittest.TestCase):
             f'[users.olga]\npassword = "{quick("sun over hills")}"\ntotp = "{secret}"\n'
             f'[users.oscar]\npassword = "{quick("sun over hills")}"\n'
         )
-        cls.log = cls.enterClassContext(logged())
+        cls.log = cls.enterClassContext(logged(LOGGER))
         cls.enterClassContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         own = {"users": str(cls.daemon.users), "sftp_path": str(cls.daemon.files)}
         more = {"operators": str(cls.daemon.socket), "operators_users": str(accounts)}
@@ -328,7 +328,7 @@ class OverPysftpd(unittest.TestCase):
 class WithoutPysftpd(unittest.TestCase):
     def test_a_pysftpd_that_is_away_or_restarted_is_shown_so_and_the_page_goes_on(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-operators-")))
-        self.enterContext(logged())
+        self.enterContext(logged(LOGGER))
         self.enterContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         daemon = Daemon()
         self.addCleanup(daemon.stop)
@@ -419,7 +419,7 @@ class UnderASite(unittest.TestCase):
 
     def test_a_refusal_names_its_rule_and_a_quota_has_a_bar(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-operators-")))
-        self.enterContext(logged())
+        self.enterContext(logged(LOGGER))
         self.enterContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
         (place / "state").mkdir()
         site, audit = place / "site.toml", place / "audit"

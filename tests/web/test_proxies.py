@@ -8,7 +8,7 @@ from typing import Any
 from pysftpserver.failures import BadInput
 from pysftpserver.web.config import WebSettings
 from pysftpserver.web.proxies import Front
-from pysftpserver.web.wire import Refusal
+from pysftpserver.web.wire import Refusal, Request, set_cookie
 from tests.web.serving import PASSWORDS, WebCase
 
 PROXY = ("127.0.0.1", "192.0.2.0/24")
@@ -79,6 +79,14 @@ class TestFront(unittest.TestCase):
             found = environ("192.0.2.1", path=path)
             front.apply(found)
             self.assertEqual((found["SCRIPT_NAME"], found["PATH_INFO"]), ("/our/files", rest))
+
+    def test_the_path_of_url_may_have_escapes(self) -> None:
+        front = Front(WebSettings(proxies=PROXY, url="https://example.org/our%20files"))
+        found = environ("192.0.2.1", path="/our files/login")
+        front.apply(found)
+        self.assertEqual((found["SCRIPT_NAME"], found["PATH_INFO"]), ("/our files", "/login"))
+        request = Request({**found, "REQUEST_METHOD": "GET"})
+        self.assertIn("; Path=/our%20files;", set_cookie(request, "name", "value", request.place)[1])
 
 
 class TestSettings(unittest.TestCase):

@@ -16,8 +16,9 @@ from unittest import mock
 from pysftpserver.web.server import context_of
 from pysftpserver.web.wire import Reply, Request
 from tests.sksync.certificates import Pair
+from tests.support.lines import logged
 from tests.support.waiting import PATIENCE, until
-from tests.web.serving import HOST, Browser, Served, WebCase, logged
+from tests.web.serving import HOST, LOGGER, Browser, Served, WebCase
 
 BODY = 3_000_000  # bytes: many records of TLS
 
@@ -158,7 +159,7 @@ class TestTLS(WebCase):
             place = Path(self.enterContext(tempfile.TemporaryDirectory()))
             new, old = Pair(place, "new", (HOST,)), place / "old"
             shutil.copy(self.pair.certfile, old)
-            with logged() as log:
+            with logged(LOGGER) as log:
                 values = type(self.served.values)(certificate=new.certfile, private_key=new.keyfile)
                 tls, self.served.server.tls = self.served.server.tls, context_of(values)
                 self.assertEqual(log.count("can be read by others"), 1)
