@@ -48,7 +48,7 @@ fi
 
 install_missing() {
     # env, because sudo drops the environment.
-    root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing \
+    root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends install $missing \
         < /dev/null > "$log" 2>&1
 }
 

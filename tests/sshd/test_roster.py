@@ -51,7 +51,7 @@ class RosterOfUsers(unittest.TestCase):
 
     def test_no_step_among_very_many_users_takes_long_and_none_shows_half_of_them(self) -> None:
         # The processor's time is that of everything in this process, and of what else the machine does.
-        self.assertLess(min(self.longest_step() for _ in range(3)), MOST_PAUSE)
+        self.assertTrue(any(self.longest_step() < MOST_PAUSE for _ in range(3)))
 
     def longest_step(self) -> float:
         """Seconds of processor time that a step takes while 20,000 users are replaced, at most."""

@@ -55,6 +55,7 @@ class TestPeople(BrowserCase):
         self.open("/files/")
         self.browser.see("Password")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_a_link_from_ssh_logs_in_once(self) -> None:
         self.expect("status of 410")
         link = self.served.door.links.url({"user": "alice", "address": LOOPBACK})
@@ -167,6 +168,7 @@ class TestPeople(BrowserCase):
         self.browser.go("paper.pdf")
         self.browser.wait_for("return document.querySelector('main iframe, main embed, main object')")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_the_keyboard_alone_is_enough(self) -> None:
         browser = self.browser
         self.open("/login")
@@ -202,6 +204,7 @@ class TestPeople(BrowserCase):
         browser.type(Keys.ENTER)
         browser.see("Password")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_no_page_keeps_anybody_out(self) -> None:
         browser = self.browser
         self.log_in()
