@@ -41,6 +41,7 @@ class Watching(BrowserCase):
         self.browser.press("Log in as olga")
         self.browser.see("Log out")
 
+    @unittest.skipUnless(IS_HARD, "only make test-hard")
     def test_what_happens_is_seen_without_loading_the_page_again(self) -> None:
         self.enter()
         self.browser.see("Live.", "Nothing moves.", "There are no sessions.")
