@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds of one round that a user may take; the piece of work that is begun then is ended. With 0.005, a put is a
-# fifth slower; requests of others wait for all users' shares at most.
+# Seconds of one round that a user may take; the piece of work that is begun then is ended. With 0.005, a put
+# is a fifth slower.
 MOST = 0.02
 AT_ONCE = 0.5  # seconds of processor time that strangers may take before their share counts
 
