@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Ask = Callable[[dict[str, str]], str]
 
 BACKLOG = 64
+NOT_ACCEPTED = 1.0  # seconds until connections are accepted again, where that has failed
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 PATIENCE = 5.0  # seconds for a question and its answer
 THREADS = 8
@@ -51,7 +52,7 @@ class LinkSocket:
         self._ask = ask
         self._log = log
         self._threads = ThreadPoolExecutor(THREADS, "links")
-        self._is_closing = False
+        self._closing = threading.Event()
         try:
             with turn(self._path):
                 self._socket = listen(self._path, socket.SOCK_STREAM, BACKLOG)
@@ -65,7 +66,7 @@ class LinkSocket:
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
-        self._is_closing = True
+        self._closing.set()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         with contextlib.suppress(OSError):
@@ -79,10 +80,10 @@ class LinkSocket:
             try:
                 one, _ = self._socket.accept()
             except OSError as error:
-                if self._is_closing:
+                if self._closing.is_set():
                     return
                 self._log.error("link socket: %s", own_reason(error))
-                time.sleep(1.0)  # no descriptor is left
+                self._closing.wait(NOT_ACCEPTED)  # no descriptor is left
                 continue
             self._threads.submit(self._talk, one)
 
