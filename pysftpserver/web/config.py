@@ -95,8 +95,8 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
     )
     share_days = Setting(
         whole(0, 3650, "DAYS"), 90,
-        "Maximum number of days that a shared link works; with 0, links cannot be made, and existing ones stop "
-        "working.",
+        "Maximum number of days that a shared link works; with 0, links cannot be made, and existing ones "
+        "stop working.",
         reloads=True,
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.")
