@@ -50,11 +50,12 @@ ARROWS: dict[str, set[str]] = {
     **{door: ROOMS_OF_DOORS | SHARED.get(door, set()) for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
+    "probe": FLOOR | API | {"contract", "engine", "host", "service"},
     "cli": FLOOR
     | API
     | STORAGES
     | DOORS
-    | {"engine", "host", "http", "people", "server", "service", "site", "storages", "uploads"},
+    | {"engine", "host", "http", "people", "probe", "server", "service", "site", "storages", "uploads"},
 }
 #: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
 ON_CALL = {

@@ -9,6 +9,8 @@ import functools
 import os
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.contract.client import Client
+from pysftpserver.contract.in_process import ServerLine, StorageSubject
 from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
 from pysftpserver.engine import wire
 from pysftpserver.engine.log import ERROR, SFTPLog
@@ -39,6 +41,18 @@ FIELDS = {
     "owner": SFTPAttributes(uid=1000, gid=1000),
     "permissions": SFTPAttributes(permissions=0o640),
     "times": SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_000),
+}
+
+#: Extensions, and the methods of storages without which they are not announced.
+EXTENSIONS = {
+    b"posix-rename@openssh.com": ("rename",),
+    b"statvfs@openssh.com": ("statvfs",),
+    b"fstatvfs@openssh.com": ("fstatvfs",),
+    b"hardlink@openssh.com": ("link",),
+    b"fsync@openssh.com": ("fsync",),
+    b"lsetstat@openssh.com": ("lsetstat",),
+    b"copy-data": ("read", "write"),
+    b"check-file": ("open", "read"),
 }
 
 #: Arguments to try an unsupported method with; a and b stand for paths that nothing has.
@@ -125,6 +139,24 @@ class ContractBase(Base):
         self.addCleanup(lambda: self.assertEqual(faults, [], "the session logged faults"))
         self.addCleanup(client.close)
         return client
+
+    def line(self) -> ServerLine:
+        """A line to a new session of the storage. A fault (an exception that is no answer) fails the test."""
+        faults: list[str] = []
+        log = SFTPLog(lambda level, text: faults.append(text), ERROR)
+        line = ServerLine(self.storage, log=log)
+        self.addCleanup(lambda: self.assertEqual(faults, [], "the session logged faults"))
+        self.addCleanup(line.close)
+        return line
+
+    @functools.cached_property
+    def subject(self) -> StorageSubject:
+        """What a rule of the table is tried on."""
+        client = Client(self.line())
+        client.hello()
+        subject = StorageSubject(self, client)
+        self.addCleanup(subject.end)
+        return subject
 
     def path(self, name: bytes) -> bytes:
         """A path of the storage: a name below its home; without a home, the name as a client sends it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.contract.base import FIELDS, METHODS, ContractBase, needs
+from pysftpserver.contract.base import EXTENSIONS, FIELDS, METHODS, ContractBase, needs
 from pysftpserver.contract.packets import (
     get_sftpextended,
     get_sftphandle,
@@ -19,17 +19,6 @@ from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK, S
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-EXTENSIONS = {
-    b"posix-rename@openssh.com": ("rename",),
-    b"statvfs@openssh.com": ("statvfs",),
-    b"fstatvfs@openssh.com": ("fstatvfs",),
-    b"hardlink@openssh.com": ("link",),
-    b"fsync@openssh.com": ("fsync",),
-    b"lsetstat@openssh.com": ("lsetstat",),
-    b"copy-data": ("read", "write"),
-    b"check-file": ("open", "read"),
-}
 
 
 class SessionRules(ContractBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver.contract.base import DENIED, FAILED, NOT_FOUND, SENSELESS, ContractBase, needs
-from pysftpserver.contract.packets import get_sftpname, get_sftpstatus
+from pysftpserver.contract.packets import get_sftpstatus
 
 
 class TreeRules(ContractBase):
@@ -150,22 +150,6 @@ class TreeRules(ContractBase):
         self.assertTrue(self.exists(self.path(b"f")))
 
     # --- symlink and readlink ---------------------------------------------------------------------
-
-    @needs("symlink", "readlink")
-    def test_a_link_holds_its_text_byte_for_byte(self) -> None:
-        texts = (b"f", b"/absolute/path", b"../..//up/./", b"missing \xff\n'\"", b"x" * 1000, b"%s")
-        for number, text in enumerate(texts):
-            path = self.path(b"link-%d" % number)
-            self.storage.symlink(path, text)
-            self.assertEqual(self.storage.readlink(path), text)
-            self.assertEqual(get_sftpname(self.client.call("readlink", path)), text)
-
-    @needs("symlink", "readlink", "open", "read", "close")
-    def test_a_client_makes_a_link_from_target_to_name(self) -> None:
-        self.put(self.path(b"f"), b"content")
-        self.assert_ok(self.client.call("symlink", self.path(b"link"), b"f"))
-        self.assertEqual(self.storage.readlink(self.path(b"link")), b"f")
-        self.assertEqual(self.content(self.path(b"link")), b"content")
 
     @needs("symlink", "mkdir", "open", "read", "close")
     def test_links_lead_from_where_they_are_or_from_the_top(self) -> None:

@@ -1,0 +1,14 @@
+"""The rules, a module a subject; importing this fills the table, in the order of the modules here.
+
+What may not enter: how a rule is run, and what a server is (subject.py has both).
+"""
+
+from __future__ import annotations
+
+from pysftpserver.contract.rules import links
+from pysftpserver.contract.table import RULES, Rule
+
+__all__ = ["MODULES", "RULES", "Rule"]
+
+#: In the order in which reports show them.
+MODULES = (links,)
