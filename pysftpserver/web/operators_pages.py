@@ -266,13 +266,12 @@ def _bans(state: State, session: Session, root: str) -> Markup:
     rows = []
     for ban in state.bans:
         address = one_line(ban["address"])
-        lift = _button(
-            "Lift" if ban["seconds"] else "Forget", id=f"lift-{address}", aria_label=f"Lift {address}"
-        )
+        door, verb = ban["door"], "Lift" if ban["seconds"] else "Forget"
+        lift = _button(verb, id=f"lift-{door}-{address}", aria_label=f"{verb} {address} at {door}")
         left = duration(ban["seconds"]) if ban["seconds"] else "not banned"
         form = _form(session, f"{root}/lift", lift, address=address)
-        rows.append((address, left, f"{ban['points']:g}", ban["cause"], ban["bans"], form))
-    heads = ("Network", "Banned for", "Points", "Why", "Bans", "Action")
+        rows.append((door, address, left, f"{ban['points']:g}", ban["cause"], ban["bans"], form))
+    heads = ("Door", "Network", "Banned for", "Points", "Why", "Bans", "Action")
     return _table("Bans", heads, rows, "No network is banned or has points.")
 
 

@@ -118,7 +118,7 @@ class Door:
 
         managing = Managing(values, self._open)
         codes = UsedCodes(self.state, "operators")
-        return Operators(values, values.operators, people, managing, decide, self.trail, codes)
+        return Operators(values, values.operators, people, self.guard, managing, decide, self.trail, codes)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})
