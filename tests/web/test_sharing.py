@@ -11,7 +11,7 @@ from unittest import mock
 from pysftpserver.failures import Unavailable
 from pysftpserver.people.users import User
 from pysftpserver.web import sharing
-from pysftpserver.web.sharing import DROP, KEPT, READ, Share, Shares, TooManyShares
+from pysftpserver.web.shares import DROP, KEPT, READ, Share, Shares, TooManyShares
 from pysftpserver.web.state import State
 from tests.support.cases import InADirectory
 
