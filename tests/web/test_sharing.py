@@ -10,7 +10,7 @@ from unittest import mock
 
 from pysftpserver.failures import Unavailable
 from pysftpserver.people.users import User
-from pysftpserver.web import sharing
+from pysftpserver.web import shares
 from pysftpserver.web.shares import DROP, KEPT, READ, Share, Shares, TooManyShares
 from pysftpserver.web.state import State
 from tests.support.cases import InADirectory
@@ -77,7 +77,7 @@ class Links(SharingCase):
         self.assertFalse(self.shares.begin_upload(share))
 
     def test_a_user_has_no_more_than_so_many(self):
-        with mock.patch.object(sharing, "MOST_SHARES", 2):
+        with mock.patch.object(shares, "MOST_SHARES", 2):
             self.share()
             self.share()
             with self.assertRaises(TooManyShares):
