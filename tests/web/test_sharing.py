@@ -48,8 +48,8 @@ class Links(SharingCase):
     def test_a_link_is_found_by_its_token_also_after_a_restart_until_it_expires(self):
         share, token = self.shares.add(ALICE, b"/\xff/f", READ, DAY, "hash", 3)
         self.assertGreaterEqual(len(token), 22)  # characters, for 128 bits
-        for shares in (self.shares, self.opened()):
-            self.assertEqual(shares.find(token), share)
+        for links in (self.shares, self.opened()):
+            self.assertEqual(links.find(token), share)
         self.now += DAY - 1
         self.assertEqual(self.shares.find(token), share)
         self.now += 1
