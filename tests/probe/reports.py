@@ -57,10 +57,8 @@ def report_of(make: type[SFTPAbstractServerStorage] = SFTPServerMemoryStorage) -
         Outcome("stat-size", "files", "should", "STAT tells the size of a file.", f"{draft}, 6.8", PASSED),
     ]
     report.tasks = [
-        Task(
-            "rclone", "sync", "observed", True, "works", ["re-copies every file, because times are not kept"]
-        ),
-        Task("sshfs", "edit in place", "documented", False, "a file of 0 bytes is left"),
+        Task("rclone", "sync", "observed", True, "works, but re-copies every file", ["times are not kept"]),
+        Task("sshfs", "edit in place", "documented", False, "fails, because RENAME was refused"),
     ]
     report.figures = [
         Figure("STAT, one at a time", 0.21834, "ms"),

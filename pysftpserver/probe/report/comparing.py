@@ -113,7 +113,9 @@ def text(found: Comparison, width: int = WIDTH) -> str:
     for title, tasks in (("clients that fail now", found.worse), ("clients that work now", found.better)):
         if tasks:
             lines += _section(
-                title, [(one_line(t.client), one_line(t.task), one_line(t.verdict)) for t in tasks], width
+                title,
+                [(one_line(t.client), one_line(t.task), one_line(summing.says(t))) for t in tasks],
+                width,
             )
     lines += _announced(found)
     if found.figures:

@@ -51,6 +51,7 @@ dd { margin: 0; }
   font-weight: 600; }
 .verdict.good { border-color: var(--good); }
 .good b, b.good { color: var(--good); } b.bad { color: var(--bad); } b.warn { color: var(--warn); }
+summary { color: var(--soft); font-size: .875rem; cursor: pointer; }
 .soft { color: var(--soft); font-size: .875rem; }
 article { border: 1px solid var(--line); border-left: .3rem solid var(--warn); border-radius: .3rem;
   padding: .8rem 1rem; margin: 1rem 0; }
@@ -202,16 +203,23 @@ def _step(step: Step) -> str:
     return f"<li><code><b>{who}</b>{_safe(step.words)}</code><pre>{lines}</pre></li>"
 
 
+def _packets(steps: list[Step]) -> str:
+    if not steps:
+        return ""
+    return f"<details><summary>packets</summary><ol>{''.join(map(_step, steps))}</ol></details>"
+
+
 def _tasks(report: Report) -> list[str]:
     rows = []
     for task in report.tasks:
-        verdict = '<b class="good">works</b>' if task.works else '<b class="bad">fails</b>'
-        notes = "".join(_tag("p", note, class_="soft") for note in task.notes)
+        kind = "good" if task.works and not task.notes else "warn" if task.works else "bad"
+        notes = "".join(_tag("p", note, class_="soft") for note in task.notes if note not in task.verdict)
         rows.append(
-            f'<tr><th scope="row">{_safe(task.client)}</th>{_tag("td", task.task)}<td>{verdict}</td>'
-            f"<td>{_safe(task.verdict)}{notes}</td>{_tag('td', task.basis, class_='soft')}</tr>"
+            f'<tr><th scope="row">{_safe(task.client)}</th>{_tag("td", task.task)}'
+            f'<td><b class="{kind}">{_safe(task.verdict)}</b>{notes}{_packets(task.steps)}</td>'
+            f"{_tag('td', task.basis, class_='soft')}</tr>"
         )
-    head = ("client", "task", "", "what users get", "basis")
+    head = ("client", "task", "what users get", "basis")
     return [_tag("h2", "What clients meet"), _table(head, rows, kind="list")] if rows else []
 
 

@@ -24,8 +24,8 @@ def reproduction(outcome: Outcome, target: str = "") -> str:
 
     target: what pysftp-probe is to be called with, such as "-- /usr/lib/openssh/sftp-server".
     """
-    packets = outcome.steps[-STEPS:]
-    left_out = len(outcome.steps) - len(packets)
+    steps = summing.telling(outcome.steps)
+    packets = steps[-STEPS:]
     rule = re.sub(r"[^\w-]", "", outcome.rule)
     command = one_line(f"pysftp-probe --only {rule} {target or 'SERVER'}").replace("`", "'")
     parts = [
@@ -35,7 +35,7 @@ def reproduction(outcome: Outcome, target: str = "") -> str:
         _block([one_line(outcome.why) or "nothing is said of it"]),
     ]
     if packets:
-        before = f", without {left_out} earlier ones" if left_out else ""
+        before = f", the last {len(packets)} of {len(steps)}" if len(packets) < len(steps) else ""
         parts += [
             f"The packets, `C` from the client and `S` from the server{before}:",
             _block([line for step in packets for line in _packet(step)]),

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pysftpserver.probe.results import Figure, Outcome, Report, Step
+    from pysftpserver.probe.results import Figure, Outcome, Report, Step, Task
 
 #: What rules of a level are called, one and many.
 NAMES = {MUST: ("must", "musts"), SHOULD: ("should", "shoulds"), CLIENT: ("client rule", "client rules")}
@@ -96,6 +96,17 @@ def server_lines(report: Report) -> list[tuple[str, str]]:
         ("left behind", ", ".join(report.left)),
     ]
     return [(name, one_line(text)) for name, text in lines if text]
+
+
+def telling(steps: list[Step]) -> list[Step]:
+    """The steps without the beginning of the session, unless there are no others."""
+    rest = [step for step in steps if not step.words.startswith(("INIT ", "VERSION "))]
+    return rest or steps
+
+
+def says(task: Task) -> str:
+    """What users get, in one line."""
+    return "; ".join([task.verdict, *(note for note in task.notes if note not in task.verdict)])
 
 
 def number(value: float) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80  # characters
 LEAST_WIDTH, MOST_WIDTH = 40, 110
+NAMES = 14  # characters of a name before what it has
 LEAST_CELL, LEAST_LAST = 8, 16  # characters of a column in a table
 STEPS = 6  # packets of a broken rule that are shown
 ROWS = 3  # lines of a packet's bytes that are shown
@@ -84,7 +85,8 @@ class _Page:
         self._lines: list[str] = []
 
     def whole(self, report: Report) -> str:
-        self._lines += table([("pysftp-probe", ""), *summing.server_lines(report)][1:], self._width)
+        for name, words in summing.server_lines(report):
+            self._lines += self._wrapped(words, " " * NAMES, f"{name:{NAMES}}")
         self._groups(report)
         for outcome in summing.broken(report):
             self._broken(outcome)
@@ -139,9 +141,10 @@ class _Page:
         self._lines += self._wrapped(outcome.sentence, "  ")
         self._lines += [self._in(line, DIM) for line in self._wrapped(outcome.source, "  ")]
         self._lines += self._wrapped(outcome.why, "       ", "  why: ")
-        if len(outcome.steps) > STEPS:
-            self._lines.append(self._in(f"  the last {STEPS} of {len(outcome.steps)} packets:", DIM))
-        for step in outcome.steps[-STEPS:]:
+        steps = summing.telling(outcome.steps)
+        if len(steps) > STEPS:
+            self._lines.append(self._in(f"  the last {STEPS} of {len(steps)} packets:", DIM))
+        for step in steps[-STEPS:]:
             self._step(step)
 
     def _step(self, step: Step) -> None:
@@ -159,16 +162,11 @@ class _Page:
     def _tasks(self, report: Report) -> None:
         if not report.tasks:
             return
-        rows = [("client", "task", "", "what users get")]
+        rows = [("client", "task", "basis", "what users get")]
         for task in report.tasks:
-            says = "; ".join([task.verdict, *task.notes])
-            verdict = "works" if task.works else "fails"
-            rows.append((one_line(task.client), one_line(task.task), verdict, one_line(says)))
-        self._lines.append("")
-        self._lines += [
-            self._in(line, BOLD) if not number else line
-            for number, line in enumerate(table(rows, self._width))
-        ]
+            says = summing.says(task)
+            rows.append((one_line(task.client), one_line(task.task), one_line(task.basis), one_line(says)))
+        self._table(rows)
 
     def _figures(self, report: Report) -> None:
         if not report.figures:
@@ -179,8 +177,8 @@ class _Page:
             rows.append(
                 (one_line(figure.name), summing.number(figure.value), one_line(figure.unit), one_line(said))
             )
-        self._lines.append("")
-        self._lines += [
-            self._in(line, BOLD) if not number else line
-            for number, line in enumerate(table(rows, self._width))
-        ]
+        self._table(rows)
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> None:
+        heading, *lines = table(rows, self._width)
+        self._lines += ["", self._in(heading, BOLD), *lines]
