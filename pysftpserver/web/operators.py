@@ -20,6 +20,7 @@ from pysftpserver.people.users import User
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.web import operators_pages as pages
+from pysftpserver.web import operators_records as records
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.guarding import Guard
 from pysftpserver.web.history import Watch
@@ -27,6 +28,7 @@ from pysftpserver.web.html import Messages
 from pysftpserver.web.links import LinkPage, Links
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.managing import Managing
+from pysftpserver.web.operators_frame import login
 from pysftpserver.web.session import Session, Sessions
 from pysftpserver.web.streaming import Stream
 from pysftpserver.web.trail import Trail
@@ -177,7 +179,7 @@ class Operators:
     def _log_in(self, request: Request) -> Reply:
         request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
-            return pages.login(request, PATH, self._reception is not None, "")
+            return login(request, PATH, self._reception is not None, "")
         form = request.form(MOST_FORM)
         if self._reception is None:
             raise Refusal(403, "There are no passwords for operators; use `pysftpctl web`.")
@@ -186,7 +188,7 @@ class Operators:
                 form.get("name", ""), form.get("password", ""), form.get("code", ""), request.address
             )
         except Refusal as refusal:
-            reply = pages.login(request, PATH, True, refusal.words)
+            reply = login(request, PATH, True, refusal.words)
             reply.status, reply.headers = refusal.status, [*reply.headers, *refusal.headers]
             return reply
         return self._begin(request, user, "a password")
@@ -225,14 +227,14 @@ class Operators:
     def _users(self, request: Request, session: Session) -> Reply:
         asked = request.query().get("q", "")
         found, problem = self._managing.found(asked)
-        return pages.users(request, PATH, session, self._messages.take(session), asked, found, problem)
+        return records.users(request, PATH, session, self._messages.take(session), asked, found, problem)
 
     def _user(self, request: Request, session: Session) -> Reply:
         name = request.query().get("name", "")
         record = self._managing.record(name)
         if record is None:
             raise Refusal(404, "There is no such user.")
-        return pages.user(
+        return records.user(
             request, PATH, session, self._messages.take(session), record, self._managing.space(record.user)
         )
 
@@ -246,7 +248,7 @@ class Operators:
                 lines, is_all = self._trail.search(audit, asked)
             except (Unavailable, BadInput) as error:
                 problem = error.message
-        return pages.audit(request, PATH, session, asked, lines, is_all, problem)
+        return records.audit(request, PATH, session, asked, lines, is_all, problem)
 
     def _figures(self, request: Request, session: Session) -> Reply:
         return pages.figures(self._state(), self.watch.ring)
