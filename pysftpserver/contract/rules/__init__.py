@@ -5,15 +5,17 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 
 from __future__ import annotations
 
-from pysftpserver.contract.rules import links as links
-from pysftpserver.contract.rules import listings as listings
-from pysftpserver.contract.rules import longnames as longnames
-from pysftpserver.contract.rules import names as names
-from pysftpserver.contract.rules import paths as paths
-from pysftpserver.contract.rules import protocol as protocol
-from pysftpserver.contract.rules import renames as renames
-from pysftpserver.contract.rules import statvfs as statvfs
-from pysftpserver.contract.rules import tree as tree
+from pysftpserver.contract.rules import (
+    links,
+    listings,
+    longnames,
+    names,
+    paths,
+    protocol,
+    renames,
+    statvfs,
+    tree,
+)
 from pysftpserver.contract.table import RULES, Rule
 
 __all__ = ["MODULES", "RULES", "Rule"]
