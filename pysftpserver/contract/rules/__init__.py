@@ -5,10 +5,19 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 
 from __future__ import annotations
 
-from pysftpserver.contract.rules import extensions, links, malformed, order, protocol
+from pysftpserver.contract.rules import (
+    checksums,
+    copying,
+    ending,
+    extensions,
+    links,
+    malformed,
+    order,
+    protocol,
+)
 from pysftpserver.contract.table import RULES, Rule
 
 __all__ = ["MODULES", "RULES", "Rule"]
 
 #: In the order in which reports show them.
-MODULES = (links, protocol, order, malformed, extensions)
+MODULES = (links, protocol, order, malformed, extensions, copying, checksums, ending)

@@ -544,7 +544,6 @@ def unknown_extended_requests(subject: Subject) -> None:
         b"unknown@example.com",
         b"unknown",
         b"LIMITS@OPENSSH.COM",
-        b"limits@openssh.com\0",
         b"x" * 300,
     ):
         for more in (b"", sftpstring(subject.path()), b"\xff\xff\xff\xff\0"):
