@@ -6,10 +6,16 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 from __future__ import annotations
 
 from pysftpserver.contract.rules import (
+    checksums,
+    copying,
+    ending,
+    extensions,
     links,
     listings,
     longnames,
+    malformed,
     names,
+    order,
     paths,
     protocol,
     renames,
@@ -31,4 +37,10 @@ MODULES = (
     tree,
     renames,
     statvfs,
+    order,
+    malformed,
+    extensions,
+    copying,
+    checksums,
+    ending,
 )
