@@ -29,7 +29,8 @@ STYLE = """
   --line: #343b44; --wash: #1f252c; --good: #56d364; --bad: #ff8079; --warn: #e3b341; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1, h3, p, dd, code, .says { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .5rem; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
 h3 { font-size: 1rem; margin: 0; }
@@ -42,7 +43,9 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;
 thead th { color: var(--soft); font-weight: 500; font-size: .875rem; }
 tbody th { font-weight: inherit; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
-th.n, td.n { text-align: right; white-space: nowrap; }
+th.n, td.n { text-align: right; }
+td.n, .counts th { white-space: nowrap; }
+.counts th.n { white-space: normal; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem; margin: 1rem 0; }
 dt { color: var(--soft); }
@@ -66,14 +69,17 @@ pre { margin: .15rem 0 0; padding-left: 4.75rem; overflow-x: auto; color: var(--
 @media (max-width: 40rem) { body { padding: 1.25rem .9rem 3rem; } th, td { padding-right: .5rem; }
   .list thead { display: none; }
   .list tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; }
-  .list th, .list td { display: block; border: 0; padding: 0; }
-  li > code, pre { padding-left: 0; text-indent: 0; } li b { width: auto; margin-right: .5rem; } }
+  .list th, .list td { display: inline; border: 0; padding: 0 .4rem 0 0; }
+  .list th.says, .list td.says { display: block; }
+  .counts { font-size: .8125rem; } .counts thead th { font-size: .75rem; }
+  li > code, pre { padding-left: 0; text-indent: 0; } li b { width: auto; margin-right: .5rem; }
+  pre { font-size: .6875rem; padding-bottom: .5rem; } }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb;
   --wash: #fff; --good: #000; --bad: #000; --warn: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } article, tr { break-inside: avoid; }
   h2 { break-after: avoid; } pre { white-space: pre-wrap; } a { text-decoration: none; } }
 """
-ROWS = 16  # lines of a packet's bytes
+ROWS = 8  # lines of a packet's bytes
 
 
 def text(report: Report) -> str:
@@ -159,7 +165,7 @@ def _groups(report: Report) -> list[str]:
     ]
     head = ("group", *(summing.NAMES[level][1] for level in LEVELS), UNSUPPORTED)
     total = _counts("all", report.outcomes)
-    return [_tag("h2", "Groups"), _table(head, rows, total, numbers=len(head) - 1)]
+    return [_tag("h2", "Groups"), _table(head, rows, total, "counts", len(head) - 1)]
 
 
 def _group(name: str) -> str:
@@ -193,7 +199,7 @@ def _article(outcome: Outcome) -> str:
         _tag("p", outcome.why),
     ]
     if outcome.steps:
-        parts += ["<ol>", *map(_step, outcome.steps), "</ol>"]
+        parts += ["<ol>", *map(_step, summing.telling(outcome.steps)), "</ol>"]
     return "\n".join([*parts, "</article>"])
 
 
@@ -206,7 +212,9 @@ def _step(step: Step) -> str:
 def _packets(steps: list[Step]) -> str:
     if not steps:
         return ""
-    return f"<details><summary>packets</summary><ol>{''.join(map(_step, steps))}</ol></details>"
+    return (
+        f"<details><summary>packets</summary><ol>{''.join(map(_step, summing.telling(steps)))}</ol></details>"
+    )
 
 
 def _tasks(report: Report) -> list[str]:
@@ -216,7 +224,7 @@ def _tasks(report: Report) -> list[str]:
         notes = "".join(_tag("p", note, class_="soft") for note in task.notes if note not in task.verdict)
         rows.append(
             f'<tr><th scope="row">{_safe(task.client)}</th>{_tag("td", task.task)}'
-            f'<td><b class="{kind}">{_safe(task.verdict)}</b>{notes}{_packets(task.steps)}</td>'
+            f'<td class="says"><b class="{kind}">{_safe(task.verdict)}</b>{notes}{_packets(task.steps)}</td>'
             f"{_tag('td', task.basis, class_='soft')}</tr>"
         )
     head = ("client", "task", "what users get", "basis")
@@ -248,7 +256,7 @@ def _row(outcome: Outcome) -> str:
     anchor = _safe(_anchor(outcome))
     place = "" if is_broken else f' id="{anchor}"'
     return (
-        f'<tr{place}><th scope="row">{_safe(outcome.sentence)}<br><a class="soft" href="#{anchor}">'
-        f'<code>{_safe(outcome.rule)}</code></a></th><td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
+        f'<tr{place}><th scope="row" class="says">{_safe(outcome.sentence)}<br>'
+        f'<a class="soft" href="#{anchor}"><code>{_safe(outcome.rule)}</code></a></th><td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
         f"{_tag('td', outcome.level)}{_tag('td', outcome.source, class_='soft')}</tr>"
     )
