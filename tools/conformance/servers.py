@@ -9,24 +9,30 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pysftpserver
+from pysftpserver.contract.client import Closed
+from pysftpserver.contract.in_process import ServerLine
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 from tests.integration.sshd import TARGET, Sshd, Way, write_ssh_config
 from tests.objects import stores
+from tests.support.memory import SFTPServerMemoryStorage
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.processes import Program, command, program, rclone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.contract.client import Line
 
 PEERS = Path(__file__).with_name("peers")
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
@@ -40,11 +46,11 @@ class Absent(Exception):
 @dataclass
 class Running:
     """A server that can be probed. argv: of the command. directory: where the probe works, b"" for where
-    sessions begin. environment: of the command, on top of this process's."""
+    sessions begin. connect: opens a line to it, where it is in this process and argv is empty."""
 
     argv: list[str]
     directory: bytes = b""
-    environment: dict[str, str] = field(default_factory=dict)
+    connect: Callable[[], Line] | None = None
 
 
 @dataclass
@@ -201,6 +207,32 @@ def internal_sftp(place: Path) -> Iterator[Running]:
         sshd.stop()
 
 
+class MemoryLine(ServerLine):
+    """A line to a session in this process. left: as lines to commands have it; there is nothing."""
+
+    left = ""
+    is_closed = False
+
+    def send(self, data: bytes) -> None:
+        """Have the session serve it."""
+        if self.is_closed or self.server.ended is not None:
+            raise Closed(f"the server ended the session: {self.server.ended}")
+        super().send(data)
+
+    def close(self) -> None:
+        """The session is over. May be called again."""
+        if not self.is_closed:
+            self.is_closed = True
+            super().close()
+
+
+@contextlib.contextmanager
+def memory(place: Path) -> Iterator[Running]:
+    """The example storage in memory, in this process: its sessions share one storage."""
+    storage = SFTPServerMemoryStorage()
+    yield Running([], connect=lambda: MemoryLine(storage))
+
+
 @contextlib.contextmanager
 def pysftpd(place: Path) -> Iterator[Running]:
     """Our standalone server over a jail."""
@@ -243,7 +275,8 @@ def objects(place: Path) -> Iterator[Running]:
             [sys.executable, "-c", _BUCKET, url], check=True, env={**os.environ, **environment}, cwd=ROOT
         )
         name = f"s3://probe/?endpoint={url}&path_style=true"
-        yield Running(command("pysftpsite", "--logfile", place / "log", name), environment=environment)
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        yield Running(["env", *settings, *command("pysftpsite", "--logfile", place / "log", name)])
 
 
 _BUCKET = """
@@ -416,6 +449,8 @@ SERVERS = (
         "plain", "pysftpserver", "pysftpserver, by pipe", ours,
         pipe(*command("pysftpserver", "-l", "QUIET"), inside=False), is_ours=True,
     ),
+    Server("memory", "example storage in memory", "examples/memory_storage, in the probe's process", ours, memory,
+           is_ours=True),
     Server("objects", "pysftpsite, object store", "pysftpsite s3://BUCKET/, with moto, by pipe", ours, objects,
            is_ours=True),
     Server("gridfs", "pysftpmongo, GridFS", "pysftpmongo URI, with SecantusDB, by pipe", ours, gridfs,
@@ -476,8 +511,3 @@ LEFT_OUT: Sequence[tuple[str, str]] = (
     ("libssh", "the version that Debian has comes without a server that can be started"),
     ("vsftpd", "it does not speak SFTP"),
 )
-
-
-def words(running: Running) -> str:
-    """The command, for a shell."""
-    return shlex.join(running.argv)
