@@ -5,10 +5,10 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 
 from __future__ import annotations
 
-from pysftpserver.contract.rules import links
+from pysftpserver.contract.rules import links, protocol
 from pysftpserver.contract.table import RULES, Rule
 
 __all__ = ["MODULES", "RULES", "Rule"]
 
 #: In the order in which reports show them.
-MODULES = (links,)
+MODULES = (links, protocol)
