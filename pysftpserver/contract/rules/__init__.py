@@ -9,6 +9,7 @@ from pysftpserver.contract.rules import links as links
 from pysftpserver.contract.rules import listings as listings
 from pysftpserver.contract.rules import longnames as longnames
 from pysftpserver.contract.rules import names as names
+from pysftpserver.contract.rules import order as order
 from pysftpserver.contract.rules import paths as paths
 from pysftpserver.contract.rules import protocol as protocol
 from pysftpserver.contract.rules import renames as renames
@@ -21,6 +22,7 @@ __all__ = ["MODULES", "RULES", "Rule"]
 #: In the order in which reports show them.
 MODULES = (
     protocol,
+    order,
     names,
     paths,
     links,
