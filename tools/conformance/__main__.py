@@ -13,13 +13,26 @@ from tests.support.paths import ROOT
 from tools.conformance import page, probing
 from tools.conformance.servers import SERVERS
 
-PAGE = ROOT / "docs" / "conformance.md"
+DOCS = ROOT / "docs"
+
+
+def write(texts: dict[str, str]) -> None:
+    """Write the pages, and remove those of servers that break nothing any more."""
+    directory = DOCS / "conformance"
+    directory.mkdir(exist_ok=True)
+    for path in directory.glob("*.md"):
+        if f"conformance/{path.name}" not in texts:
+            path.unlink()
+    for name, text in texts.items():
+        (DOCS / name).write_text(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.conformance", description=__doc__.splitlines()[0])
     parser.add_argument("--page", action="store_true", help="write the page from what was found last")
-    parser.add_argument("servers", nargs="*", metavar="SERVER", help="one of " + " ".join(s.word for s in SERVERS))
+    parser.add_argument(
+        "servers", nargs="*", metavar="SERVER", help="one of " + " ".join(s.word for s in SERVERS)
+    )
     given = parser.parse_args()
     unknown = set(given.servers) - {server.word for server in SERVERS}
     if unknown:
@@ -31,7 +44,7 @@ def main() -> int:
     missing = [server.word for server, document in found if document is None]
     if missing:
         print(f"not tried yet, and not on the page: {' '.join(missing)}", file=sys.stderr)
-    PAGE.write_text(page.page([(server, document) for server, document in found if document is not None]))
+    write(page.pages([(server, document) for server, document in found if document is not None]))
     return 0
 
 

@@ -20,17 +20,14 @@ from pysftpserver.probe.results import Report
 from pysftpserver.probe.running import Plan, Probe
 from pysftpserver.probe.target import Target
 from tests.support.paths import ROOT
-from tools.conformance.servers import Absent, Running, Server
+from tools.conformance.servers import Server
+from tools.conformance.starting import Absent, Running
 
 KEPT = ROOT / "build" / "conformance"  # what was found last, a JSON document a server
 PREFIX = "conformance-"
 DEADLINE = 1200.0  # seconds a server
-#: What is another one in each run, in words and in packets, and what stands in its place: as long, so that
-#: packets keep their lengths.
-RANDOM = (
-    (re.compile(rf"{PREFIX}[a-z0-9_]{{8}}"), f"{PREFIX}xxxxxxxx"),
-    (re.compile(r"pysftp-probe-[0-9a-f]{16}(/[0-9a-f]{8})?"), None),
-)
+#: What is another one in each run, whole or cut off: the directories of a run, of a probe and of a rule.
+RANDOM = re.compile(rf"({PREFIX})[a-z0-9_]{{1,8}}|(pysftp-probe-)([0-9a-f]{{1,16}}(?:/[0-9a-f]{{1,8}})?)")
 
 
 class Here(Target):
@@ -84,22 +81,24 @@ def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
 def _settled(document: dict[str, Any]) -> dict[str, Any]:
     """A report without what is another one in each run."""
     for outcome in document["outcomes"]:
-        outcome["why"] = _constant(outcome["why"])
+        outcome["why"] = constant(outcome["why"])
         outcome["seconds"] = 0.0
         for step in outcome["steps"]:
-            step["words"] = _constant(step["words"])
-            step["octets"] = _constant(bytes.fromhex(step["octets"]).decode("latin-1")).encode("latin-1").hex()
+            step["words"] = constant(step["words"])
+            step["octets"] = constant(bytes.fromhex(step["octets"]).decode("latin-1")).encode("latin-1").hex()
     return document
 
 
-def _constant(text: str) -> str:
-    for pattern, constant in RANDOM:
-        text = pattern.sub(lambda found, constant=constant: constant or _zeros(found[0]), text)  # type: ignore[misc]
-    return text
+def constant(text: str) -> str:
+    """A text without what is another one in each run; it keeps its length, as packets have to."""
+    return RANDOM.sub(_constant, text)
 
 
-def _zeros(text: str) -> str:
-    return "pysftp-probe-" + re.sub("[0-9a-f]", "0", text.removeprefix("pysftp-probe-"))
+def _constant(found: re.Match[str]) -> str:
+    prefix, other, digits = found.groups()
+    if prefix:
+        return prefix + "x" * (len(found[0]) - len(prefix))
+    return other + re.sub("[0-9a-f]", "0", digits)
 
 
 def keep(document: dict[str, Any]) -> None:
