@@ -237,7 +237,7 @@ class Probe:
 
     def _subject(self, directory: bytes) -> ProbeSubject:
         client = self._sessions.client()
-        client.exchanges.clear()
+        client.forget()
         return ProbeSubject(client, directory, self._sessions.line, self._lacks, many=self._many)
 
     def _judge(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
