@@ -45,7 +45,8 @@ CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can s
 class Plan:
     """What is to be done. directory: below which the probe's own is made, b"" for where sessions begin.
     seconds: for a reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what is done
-    after the rules, each with its name. progress: is told what is done next, number and count.
+    after the rules, each with its name. progress: is told what is done next, number and count. many: entries of
+    the largest directory, which are fewer on a slow path.
     """
 
     rules: Sequence[Rule]
@@ -55,6 +56,7 @@ class Plan:
     deadline: float = 600.0
     extras: Sequence[tuple[str, Extra]] = ()
     progress: Callable[[str, int, int], None] = field(default=lambda name, number, count: None)
+    many: int = MANY
 
 
 class ProbeSubject(Subject):
@@ -90,7 +92,7 @@ class Probe:
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
         self._top = b""  # the probe's own directory, once it is there
-        self._many = MANY
+        self._many = plan.many
 
     def run(self) -> Report:
         """Run the rules and what else is planned; remove everything; return the report."""
@@ -156,7 +158,7 @@ class Probe:
         self.report.lacks = sorted(lacks)
         if self.report.trip:
             fitting = int(self._plan.rule_seconds / 4 / self.report.trip * AT_ONCE / 4)
-            self._many = max(FEW, min(MANY, fitting))
+            self._many = max(FEW, min(self._plan.many, fitting))
 
     def _real(self, directory: bytes) -> bytes:
         try:
@@ -232,7 +234,7 @@ class Probe:
 
     def _subject(self, directory: bytes) -> ProbeSubject:
         client = self._sessions.client()
-        client.exchanges.clear()
+        client.forget()
         return ProbeSubject(client, directory, self._sessions.line, self._lacks, many=self._many)
 
     def _judge(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
