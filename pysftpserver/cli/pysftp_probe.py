@@ -26,6 +26,7 @@ PROG = "pysftp-probe"
 BROKEN = 1  # exit status: a must does not hold, or the probe had to stop
 LEVELS = ("must", "should", "client")  # contract.table has them; it is not loaded for --help
 MOST_SECONDS = 86400
+MOST_LEFT = 10  # lines about what could not be removed
 
 
 def seconds(text: str) -> float:
@@ -204,8 +205,10 @@ def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs
         write(path, rendered(kind, report))
     if "-" not in outputs.values():
         print(rendered("terminal", report))
-    for what in report.left:
+    for what in report.left[:MOST_LEFT]:
         common.tell(f"{PROG}: left behind: {one_line(what)}")
+    if len(report.left) > MOST_LEFT:
+        common.tell(f"{PROG}: left behind: {len(report.left) - MOST_LEFT} more")
     if report.stopped:
         common.tell(f"{PROG}: stopped: {one_line(report.stopped)}")
     if run.interrupted:
@@ -217,13 +220,8 @@ def until_told(run: Probe) -> Report:
     """Run the probe; a signal ends it, and everything is still removed. A second one ends that as well."""
     import signal
 
-    from pysftpserver.probe.running import Interrupted
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted(number)
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        signal.signal(number, lambda number, frame: run.interrupt(number))
     return run.run()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract.base import EXTENSIONS, METHODS
-from pysftpserver.contract.client import DENIED, READ, UNSUPPORTED, WRITE, Refused, refusal_of
+from pysftpserver.contract.client import DENIED, READ, UNSUPPORTED, WRITE, Broken, Refused, refusal_of
 from pysftpserver.contract.rules import RULES
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.contract.client import Client
+    from pysftpserver.probe.sessions import Sessions
 
 #: Extensions that give one method each.
 GIVES = {
@@ -39,24 +40,34 @@ def announced(client: Client) -> set[str]:
     return lacks | {"nlink"}  # version 3 has no field for it
 
 
-def tried(client: Client, directory: bytes) -> set[str]:
-    """What a server lacks when it is tried in an empty directory. Sets client.target_first as it takes it."""
-    return _Trial(client, directory).lacks
+def tried(sessions: Sessions, directory: bytes, allow: Callable[[], None]) -> set[str]:
+    """What a server lacks when it is tried in an empty directory. Sets the client's target_first.
+
+    allow: gives more time, before each part. A session that is lost is replaced: what it was lost by is for
+    the rules to judge.
+    """
+    trial = _Trial(sessions, directory)
+    for part in (trial.written, trial.opened, trial.changed, trial.named, trial.linked, trial.linked_hard):
+        allow()
+        try:
+            part()
+        except Broken:
+            sessions.replace()
+    return trial.lacks
 
 
 class _Trial:
     """One look at each request. lacks: what was refused."""
 
-    def __init__(self, client: Client, directory: bytes) -> None:
+    def __init__(self, sessions: Sessions, directory: bytes) -> None:
         self.lacks: set[str] = set()
-        self._client = client
+        self._sessions = sessions
         self._directory = directory
         self._file = self._path(b"file")
-        if self._try("write", client.put, self._file, b"content") is None:
-            self._opened()
-            self._changed()
-        self._named()
-        self._linked()
+
+    @property
+    def _client(self) -> Client:
+        return self._sessions.client()
 
     def _path(self, name: bytes) -> bytes:
         return self._directory.rstrip(b"/") + b"/" + name
@@ -68,7 +79,12 @@ class _Trial:
             self.lacks.add(what)
         return refusal
 
-    def _opened(self) -> None:
+    def written(self) -> None:
+        """Files can be made."""
+        self._try("write", self._client.put, self._file, b"content")
+
+    def opened(self) -> None:
+        """A file can be read, and its attributes changed through a handle."""
         client = self._client
         try:
             handle = client.open(self._file, READ)
@@ -89,7 +105,7 @@ class _Trial:
             self.lacks.add("fsetstat")
         refusal_of(client.close_handle, handle)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
         """What of a file can be changed: fields that the server does not tell are lacking as well."""
         client, path = self._client, self._file
         self._try("stat", client.stat, path)
@@ -116,12 +132,13 @@ class _Trial:
             self.lacks.add("times")
         if fields.keys() <= self.lacks:
             self.lacks.add("setstat")
-        if "lsetstat" not in announced(client):
+        if b"lsetstat@openssh.com" in client.extensions:
             self._try("lsetstat", client.lsetstat, path, fields["permissions"])
 
-    def _named(self) -> None:
+    def named(self) -> None:
+        """Names can be listed, changed and removed."""
         client = self._client
-        self._try("opendir", client.listing, self._directory)
+        self._try("opendir", self._list)
         self._try("rename", client.rename, self._file, self._path(b"renamed"))
         self._try("rm", client.remove, self._path(b"renamed"))
         self._try("mkdir", client.mkdir, self._path(b"directory"))
@@ -129,7 +146,12 @@ class _Trial:
         if b"statvfs@openssh.com" in client.extensions:
             self._try("statvfs", client.statvfs, self._directory)
 
-    def _linked(self) -> None:
+    def _list(self) -> None:
+        handle = self._client.opendir(self._directory)
+        self._client.readdir(handle)
+        self._client.close_handle(handle)
+
+    def linked(self) -> None:
         """SYMLINK in OpenSSH's order: which of two paths became the link tells the server's."""
         client, first, second = self._client, self._path(b"first"), self._path(b"second")
         client.target_first = True
@@ -138,6 +160,10 @@ class _Trial:
             return
         if self._try("readlink", client.readlink, second) is not None:
             client.target_first = refusal_of(client.readlink, first) is not None
+
+    def linked_hard(self) -> None:
+        """A file can have another name."""
+        client = self._client
         if b"hardlink@openssh.com" in client.extensions:
             refusal_of(client.put, self._file, b"")
             self._try("link", client.link, self._file, self._path(b"other"))

@@ -10,7 +10,7 @@ import stat
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import NOT_FOUND, Refused, refusal_of
+from pysftpserver.contract.client import EOF, NOT_FOUND, Refused, refusal_of
 from pysftpserver.engine import wire
 from pysftpserver.failures import show
 
@@ -40,43 +40,65 @@ def _remove(client: Client, directory: bytes, left: list[str], depth: int) -> No
     refusal = refusal_of(client.rmdir, directory)
     if refusal is None or refusal.status == NOT_FOUND:
         return
-    if not _is_directory(client, directory):
+    if depth > DEEPEST or not _is_directory(client, directory):
         left.append(f"{show(directory)}: {refusal}")
-        return
-    if depth > DEEPEST:
-        left.append(f"{show(directory)}: too deep")
         return
     if (mode := _mode(client, directory)) is None or mode & ALL != ALL:
         # A server that cannot do this, or need not, may refuse.
         refusal_of(client.setstat, directory, SFTPAttributes(permissions=ALL))
     try:
-        names = [name for name, _, _ in client.listing(directory) if _is_plain(name)]
+        names = _names(client, directory)
     except Refused as refused:
         left.append(f"{show(directory)}: {refused}")
         return
-    paths = [directory.rstrip(b"/") + b"/" + name for name in names]
-    for path in _not_removed(client, paths):
+    before = len(left)
+    for path, why in _not_removed(client, [directory.rstrip(b"/") + b"/" + name for name in names]):
         if _is_directory(client, path):
             _remove(client, path, left, depth + 1)
+        else:
+            left.append(f"{show(path)}: {why}")
     refusal = refusal_of(client.rmdir, directory)
-    if refusal is not None and refusal.status != NOT_FOUND:
+    if refusal is not None and refusal.status != NOT_FOUND and len(left) == before:
         left.append(f"{show(directory)}: {refusal}")
 
 
+def _names(client: Client, directory: bytes) -> list[bytes]:
+    """The names in a directory, each of which is one entry there and leads nowhere else.
+
+    A listing that repeats itself is taken to be at its end.
+    """
+    handle = client.opendir(directory)
+    names: dict[bytes, None] = {}
+    try:
+        while True:
+            before = len(names)
+            names |= dict.fromkeys(name for name, _, _ in client.readdir(handle))
+            if len(names) == before:
+                break
+    except Refused as refusal:
+        if refusal.status != EOF:
+            raise
+    finally:
+        refusal_of(client.close_handle, handle)
+    return [name for name in names if _is_plain(name)]
+
+
 def _is_plain(name: bytes) -> bool:
-    """Whether a name from a listing is one entry of that directory, and leads nowhere else."""
     return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
 
 
-def _not_removed(client: Client, paths: list[bytes]) -> list[bytes]:
-    """Send REMOVE for each path; return those for which it was refused."""
+def _not_removed(client: Client, paths: list[bytes]) -> list[tuple[bytes, Refused]]:
+    """Send REMOVE for each path; return those for which it was refused, with the refusals."""
     refused = []
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start : start + AT_ONCE]
         requests = [(path, client.send(wire.SSH2_FXP_REMOVE, packets.sftpstring(path))) for path in some]
         for path, request in requests:
-            if client.status_in(client.reply(request))[0] != 0:
-                refused.append(path)
+            try:
+                client.expect("REMOVE", client.reply(request), packets.get_sftpstatus)
+            except Refused as refusal:
+                if refusal.status != NOT_FOUND:
+                    refused.append((path, refusal))
     return refused
 
 

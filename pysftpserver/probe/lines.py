@@ -24,8 +24,9 @@ PIECE = 1 << 18  # bytes that are read at once
 MOST_BYTES = 1 << 27  # a server may send to one rule; no rule asks for a tenth of this
 MOST_WORDS = 4096  # bytes of standard error that are kept
 LAST_LINES = 3
-FAREWELL = 0.5  # seconds for the exit status and the last words of a child that has closed its output
-ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM and after SIGKILL
+FAREWELL = 2.0  # seconds for the exit status and the last words of a child that has closed its output
+ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM
+DYING = 10.0  # seconds for the kernel to end a child that was killed
 
 
 class OutOfTime(Silent):
@@ -35,8 +36,8 @@ class OutOfTime(Silent):
 class Patience:
     """What is waited for and taken, by all lines of a probe together.
 
-    seconds: without a byte, after which a server is Silent. until: the moment, by time.monotonic(), after
-    which nothing is waited for; why: what to say then. bytes: that may still arrive.
+    seconds: without a byte, after which a server is Silent. until: the moment, by now(), after which nothing
+    is waited for; why: what to say then. bytes: that may still arrive.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -51,7 +52,15 @@ class Patience:
 
     def is_over(self) -> bool:
         """Whether the time is over."""
-        return time.monotonic() >= self.until
+        return self.now() >= self.until
+
+    def now(self) -> float:
+        """Seconds, by a clock that is never put back."""
+        return time.monotonic()
+
+    def wait(self, poll: select.poll, seconds: float) -> list[tuple[int, int]]:
+        """The events of a poll; [] if there are none for so many seconds."""
+        return poll.poll(seconds * 1000)
 
     def received(self, count: int) -> None:
         """Some more bytes have arrived. Raises Broken when they are too many."""
@@ -110,19 +119,19 @@ class PipeLine:
 
     def receive(self, seconds: float) -> bytes:
         """At least one byte. Raises Closed at the end, Silent when nothing came for so many seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = self._patience.now() + seconds
         while not self._kept:
             if self._is_over:
                 raise Closed(self._farewell())
-            self._wait(max(0.0, deadline - time.monotonic()), "answer", seconds)
+            self._wait(max(0.0, deadline - self._patience.now()), "answer", seconds)
         received = bytes(self._kept)
         self._kept.clear()
         return received
 
     def _wait(self, seconds: float, what: str, limit: float | None = None) -> None:
         """Wait until there is something to do, and take what has arrived. Raises Silent."""
-        left = self._patience.until - time.monotonic()
-        events = self._poll.poll(max(0.0, min(seconds, left)) * 1000)
+        left = self._patience.until - self._patience.now()
+        events = self._patience.wait(self._poll, min(seconds, left)) if left > 0 else []
         if not events:
             self._is_stuck = True
             if left <= seconds:
@@ -160,7 +169,7 @@ class PipeLine:
 
     def _farewell(self) -> str:
         """Why there is nothing more to read or write, for a sentence."""
-        status = self._exit_status(time.monotonic() + min(FAREWELL, self._patience.seconds))
+        status = self._exit_status(time.monotonic() + FAREWELL)
         return f"the server ended the session{status}{self._after_words()}"
 
     def _exit_status(self, deadline: float) -> str:
@@ -203,21 +212,25 @@ class PipeLine:
         """End the session, the child and all of its process group. May be called again."""
         if self.is_closed:
             return
-        self.is_closed = True
         self._files[0].close()
+        if self._child.returncode is None:
+            self._end_child()
+        for file in self._files:
+            file.close()
+        self.is_closed = True
+        os.close(self._ended)
+
+    def _end_child(self) -> None:
         has_ended = not self._is_stuck and self._await_end(time.monotonic() + ENDING)
         if not has_ended:
             self._signal(signal.SIGTERM)
             has_ended = self._await_end(time.monotonic() + ENDING)
         # The child has not been waited for: until then no other process can have its number.
         self._signal(signal.SIGKILL)
-        if has_ended or self._await_end(time.monotonic() + ENDING):
+        if has_ended or self._await_end(time.monotonic() + DYING):
             self._child.wait()
         else:
             self.left = f"process {self._child.pid} of the server, which cannot be ended"
-        for file in self._files[1:]:
-            file.close()
-        os.close(self._ended)
 
     def _signal(self, number: signal.Signals) -> None:
         try:

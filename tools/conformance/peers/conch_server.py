@@ -23,10 +23,10 @@ from twisted.python.filepath import FilePath
 class User(UnixConchUser):
     """The account that this process runs as: nothing is to be done for another one."""
 
-    def getHomeDir(self):  # noqa: N802 (Twisted's name)
+    def getHomeDir(self):
         return FilePath(super().getHomeDir())
 
-    def _runAsUser(self, what, *arguments, **keywords):  # noqa: N802 (Twisted's name)
+    def _runAsUser(self, what, *arguments, **keywords):
         calls = what if hasattr(what, "__iter__") else [(what, arguments, keywords)]
         result = None
         for function, *rest in calls:
@@ -38,7 +38,7 @@ class User(UnixConchUser):
 class Realm:
     """Gives each login the same user."""
 
-    def requestAvatar(self, name, mind, *interfaces):  # noqa: N802 (Twisted's name)
+    def requestAvatar(self, name, mind, *interfaces):
         return interfaces[0], User(name.decode()), lambda: None
 
 

@@ -1,7 +1,7 @@
 """A server on paramiko's SFTPServer: paramiko_server.py HOST_KEY AUTHORIZED_KEYS DIRECTORY
 
-Written from the documentation of ServerInterface, SFTPServerInterface and SFTPHandle, with each method done by
-the call of os that does it: what is tried is paramiko's part, and what its documentation leads to.
+Written from the documentation of ServerInterface, SFTPServerInterface and SFTPHandle, with each method done
+by the call of os that does it: what is tried is paramiko's part, and what its documentation leads to.
 """
 
 from __future__ import annotations
