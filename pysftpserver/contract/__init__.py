@@ -50,8 +50,8 @@ def _test_of(rule: Rule) -> Callable[[ContractBase], None]:
 PARTS: dict[str, type[ContractBase]] = {
     **dict.fromkeys(("opens", "files", "data", "handles"), FileRules),
     "attributes": AttributeRules,
-    "listings": DirectoryRules,
-    **dict.fromkeys(("tree", "links"), TreeRules),
+    **dict.fromkeys(("listings", "longnames"), DirectoryRules),
+    **dict.fromkeys(("tree", "links", "renames", "statvfs"), TreeRules),
     **dict.fromkeys(("names", "paths"), NameRules),
 }
 for _rule in RULES.values():

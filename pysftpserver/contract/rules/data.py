@@ -13,7 +13,7 @@ from pysftpserver.contract.client import (
     Refused,
     refusal_of,
 )
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH, OPENSSH_SERVER, POSIX, SHOULD, rule
+from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH_SERVER, POSIX, SHOULD, rule
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -124,23 +124,6 @@ def read_too_long(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{OPENSSH}, 4.8",
-    "READ of the length that limits@openssh.com announces is answered in full.",
-    *"open read close limits@openssh.com".split(),
-)
-def read_limit(subject: Subject) -> None:
-    longest = min(subject.client.limits()[1], 1 << 22)
-    if not longest:  # the server does not say
-        return
-    content = subject.random.randbytes(longest + 1)
-    handle = subject.client.open(subject.file(b"f", content))
-    found = subject.client.read(handle, 0, longest)
-    subject.equal(len(found), longest, f"the length of the answer to READ of {longest} bytes")
-    subject.check(content.startswith(found), "READ answered other bytes")
-
-
-@rule(
-    MUST,
     TRANSFER,
     "READ across the end of a file answers what is there up to the end.",
     *"open read close".split(),
@@ -247,28 +230,6 @@ def read_out_of_order(subject: Subject) -> None:
     subject.random.shuffle(offsets)
     found = {offset: subject.client.read(handle, offset, 1_000) for offset in offsets}
     subject.check(b"".join(found[offset] for offset in sorted(found)) == content, "the bytes are others")
-
-
-@rule(
-    MUST,
-    ORDER,
-    "READs that are sent without waiting are each answered with the bytes at their offset.",
-    *"open read close".split(),
-    of_server=True,
-)
-def read_unwaited(subject: Subject) -> None:
-    content = subject.random.randbytes(64 * 512)
-    client = subject.client
-    handle = packets.sftpstring(client.open(subject.file(b"f", content)))
-    offsets = [number * 512 for number in range(64)]
-    subject.random.shuffle(offsets)
-    asked = {
-        offset: client.send(wire.SSH2_FXP_READ, handle, packets.sftpint64(offset), packets.sftpint(512))
-        for offset in offsets
-    }
-    for offset, request_id in asked.items():
-        found = client.expect("READ", client.reply(request_id), packets.get_sftpdata)
-        subject.check(found == content[offset : offset + 512], f"READ at {offset} answered other bytes")
 
 
 @rule(
@@ -388,21 +349,6 @@ def write_full(subject: Subject) -> None:
 def write_64k(subject: Subject) -> None:
     content = subject.random.randbytes(3 << 16)
     subject.client.put(subject.path(b"f"), content, 1 << 16)
-    subject.check(subject.content(subject.path(b"f")) == content, "the content is not what was written")
-
-
-@rule(
-    MUST,
-    f"{OPENSSH}, 4.8",
-    "WRITE takes as many bytes as limits@openssh.com announces, and stores all of them.",
-    *"open read close write limits@openssh.com".split(),
-)
-def write_limit(subject: Subject) -> None:
-    longest = min(subject.client.limits()[2], 1 << 22)
-    if not longest:  # the server does not say
-        return
-    content = subject.random.randbytes(longest)
-    subject.client.put(subject.path(b"f"), content, longest)
     subject.check(subject.content(subject.path(b"f")) == content, "the content is not what was written")
 
 
@@ -574,19 +520,3 @@ def handles_see_writes(subject: Subject) -> None:
     subject.client.write(writer, 5, b" second")
     subject.equal(subject.client.read(reader, 0, 100), b"first second", "the answer to READ")
     subject.equal(subject.client.read(reader, 6, 3), b"sec", "the answer to READ")
-
-
-@rule(
-    SHOULD,
-    f"{POSIX}, write",
-    "Sessions of one server see each other's writes to a file that both have open.",
-    *"open read close write".split(),
-    of_server=True,
-)
-def sessions_see_writes(subject: Subject) -> None:
-    path = subject.file(b"f", b"old")
-    other = subject.another()
-    reader = other.open(path, READ)
-    writer = subject.client.open(path, WRITE)
-    subject.client.write(writer, 0, b"new content")
-    subject.equal(other.read(reader, 0, 100), b"new content", "the answer to READ in another session")

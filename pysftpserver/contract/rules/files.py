@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysftpserver.contract.client import APPEND, CREAT, EXCL, NEW, READ, WRITE
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH, SHOULD, rule
+from pysftpserver.contract.table import CLIENT, DRAFT, MUST, SHOULD, rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,21 +165,6 @@ def download_resumed(subject: Subject) -> None:
 
 
 @rule(
-    MUST,
-    f"{DRAFT}, 6.3",
-    "A closed file is there for another session, with its content.",
-    *"open read write close stat".split(),
-    of_server=True,
-)
-def content_for_others(subject: Subject) -> None:
-    path = subject.path(b"f")
-    subject.client.put(path, b"content")
-    other = subject.another()
-    subject.equal(other.stat(path).size, 7, "the size that another session sees")
-    subject.equal(other.content(path), b"content", "the content that another session reads")
-
-
-@rule(
     SHOULD,
     f"{DRAFT}, 6.3 (EXCL)",
     "Of two sessions that make the same file with CREAT and EXCL, one is refused.",
@@ -192,20 +177,3 @@ def exclusive_once(subject: Subject) -> None:
     subject.refuses(None, other.open, path, WRITE | CREAT | EXCL)
     subject.client.close_handle(handle)
     subject.refuses(None, other.open, path, WRITE | CREAT | EXCL)
-
-
-@rule(
-    MUST,
-    f"{OPENSSH}, 4.6",
-    "fsync@openssh.com of an open file succeeds and changes nothing.",
-    *"open read write close fsync@openssh.com".split(),
-)
-def fsync_of_a_file(subject: Subject) -> None:
-    client, path = subject.client, subject.file(b"f", b"old")
-    handle = client.open(path, READ | WRITE)
-    client.write(handle, 0, b"safe")
-    client.fsync(handle)
-    subject.equal(client.read(handle, 0, 100), b"safe", "what READ answers behind it")
-    client.write(handle, 4, b" too")
-    client.close_handle(handle)
-    subject.equal(subject.content(path), b"safe too", "the content")

@@ -213,22 +213,6 @@ def handle_changed(subject: Subject) -> None:
         subject.equal(client.read(handle, 0, 100), b"content", "the answer to READ with the right handle")
 
 
-@rule(
-    SHOULD,
-    f"{REPLIES} (a handle identifies a file that the session has opened)",
-    "A session cannot use the handles of another.",
-    *OF_FILES,
-    of_server=True,
-)
-def handle_of_another_session(subject: Subject) -> None:
-    handle = subject.client.open(subject.file(b"f", b"content"), READ | WRITE)
-    other = subject.another()
-    for name, request in (*requests_of(other), ("CLOSE", other.close_handle)):
-        refusal = subject.refuses(None, request, handle)
-        subject.check(refusal.status != EOF, f"{name} with another session's handle was answered with EOF")
-    subject.equal(subject.client.read(handle, 0, 100), b"content", "the answer to READ in the first session")
-
-
 # --- the wrong kind -----------------------------------------------------------------------------------
 
 

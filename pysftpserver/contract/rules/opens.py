@@ -22,7 +22,7 @@ from pysftpserver.contract.client import (
     refusal_of,
 )
 from pysftpserver.contract.subject import ANY_FAILURE
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH_SERVER, POSIX, SHOULD, rule
+from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH_SERVER, SHOULD, rule
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -250,19 +250,6 @@ def open_exclusive_existing(subject: Subject) -> None:
 )
 def open_exclusive_status(subject: Subject) -> None:
     subject.refuses(FAILED, subject.client.open, subject.file(b"f"), WRITE | CREAT | EXCL)
-
-
-@rule(
-    SHOULD,
-    f"{POSIX}, open",
-    "OPEN with CREAT and EXCL fails where a symbolic link has the name, even one that leads nowhere.",
-    *"open write symlink lstat".split(),
-)
-def open_exclusive_link(subject: Subject) -> None:
-    link = subject.path(b"link")
-    subject.client.symlink(b"missing", link)
-    subject.refuses(None, subject.client.open, link, WRITE | CREAT | EXCL)
-    subject.check(not subject.exists(subject.path(b"missing")), "OPEN has made the file that the link names")
 
 
 @rule(
