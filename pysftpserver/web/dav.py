@@ -213,7 +213,7 @@ def path_of(decoded: bytes) -> bytes:
 
 
 class Dav:
-    """The part. It checks who asks, and that a page of somebody else's did not make the request."""
+    """The part. It checks who asks, and that a page of another site did not make the request."""
 
     needs_login = False
     is_for_programs = True

@@ -100,7 +100,7 @@ def put(work: Work) -> Reply:
     mtime = _mtime(request)
 
     def check() -> None:
-        """Once more when all has come: meanwhile somebody else may have stored or locked it."""
+        """Once more when all has come: another client may have stored or locked it meanwhile."""
         entry = work.tree.find(work.path)
         work.check_conditions(entry)
         work.check_locks(work.path, with_parent=entry is None)

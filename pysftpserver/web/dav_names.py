@@ -248,7 +248,7 @@ def lock(work: Work) -> Reply:
         work.parent()
         work.check_locks(work.path, with_parent=True)
     elif entry.is_file or entry.is_directory:
-        work.tree.check_writable(entry)  # somebody who may only read must not lock the others out
+        work.tree.check_writable(entry)  # a reader must not lock writers out
     try:
         made = work.locks.add(
             work.scope,

@@ -31,7 +31,7 @@ def dav(name: str) -> str:
 
 
 def parse(body: bytes) -> ElementTree.Element:
-    """The root of a document. One with a document type is refused: nobody needs it, and it can grow.
+    """The root of a document. One with a document type is refused: no client needs one, and it can grow.
 
     Raises BadXML.
     """

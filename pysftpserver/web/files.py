@@ -148,7 +148,7 @@ class Tree:
             try:
                 self.make_directory(path)
             except FileProblem:
-                if self.find(path) is None:  # somebody else was not faster
+                if self.find(path) is None:  # another client was not faster
                     raise
 
     def is_read_only(self, path: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""One request of somebody who has a shared link: what it reads, or what it stores.
+"""One request of a visitor with a shared link: what it reads, or what it stores.
 
 What may not enter: who has a link, what pages look like.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.crowding import Crowd
     from pysftpserver.web.files import Entry
     from pysftpserver.web.html import Markup
-    from pysftpserver.web.sharing import Share, Shares
+    from pysftpserver.web.shares import Share, Shares
     from pysftpserver.web.wire import Request
 
 NOT_THERE = "There is nothing here, or no longer. Ask the person who sent you the link for another one."
@@ -39,7 +39,7 @@ PIECE = 131072  # bytes of an upload that are received at once
 
 
 class Guest:
-    """A request of somebody who has a link.
+    """A request of a visitor with a link.
 
     tree: of this request alone. audit: of who made the link. closing: what ends with the reply.
     """

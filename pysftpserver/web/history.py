@@ -88,7 +88,7 @@ class State:
 
     trouble: why it is out of date; "": it is not. at, began: of time.time() and time.monotonic(). number:
     grows with each look.
-    has_sessions: whether sessions were asked for, which is so while somebody wants to see them. rows: what
+    has_sessions: whether sessions were asked for, which is so while a page shows them. rows: what
     moves. about: what the first process is; empty where it does not say. notes: what was said of connections
     that were refused, or ended by a limit, the newest first.
     """

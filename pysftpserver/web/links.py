@@ -1,4 +1,4 @@
-"""Links that work once: they open a session of somebody who has shown elsewhere who that is.
+"""Links that work once: they open a session of a user who has logged in elsewhere.
 
 To load the page of a link changes nothing, because chat programs and mail scanners do that; its button logs
 in. What may not enter: how a link is asked for, storages. Times are seconds of time.monotonic().
@@ -42,7 +42,7 @@ class Links(Generic[T]):
         return len(self._waiting)
 
     def add(self, name: str, who: T) -> str:
-        """A token for somebody. name: whose links are counted together."""
+        """A token. name: whose links are counted together."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._lock:
             self._forget_old()
@@ -78,7 +78,7 @@ def _key(token: str) -> bytes:
 class LinkPage(Generic[T]):
     """The page of each link. path: below the door, such as /link. name_of: whom the button names.
 
-    begin: begins the session of somebody, and replies with where to go; it raises Refusal for somebody who
+    begin: begins the session of a user, and replies with where to go; it raises Refusal for one who
     may not log in any more.
     """
 

@@ -1,7 +1,7 @@
 """Logging in with a name, a password and, where the user has one, a one-time code.
 
-Every refusal has the same words, and one password is compared for each attempt, whoever it is for. What may
-not enter: SSH, storages.
+Every refusal has the same words, and one password is compared for each attempt, with a known name or
+without. What may not enter: SSH, storages.
 """
 
 from __future__ import annotations

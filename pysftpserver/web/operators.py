@@ -7,6 +7,7 @@ pysftpd is looked at.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -19,6 +20,7 @@ from pysftpserver.people.users import User
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.web import operators_pages as pages
+from pysftpserver.web import operators_records as records
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.guarding import Guard
 from pysftpserver.web.history import Watch
@@ -26,6 +28,7 @@ from pysftpserver.web.html import Messages
 from pysftpserver.web.links import LinkPage, Links
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.managing import Managing
+from pysftpserver.web.operators_frame import login
 from pysftpserver.web.session import Session, Sessions
 from pysftpserver.web.streaming import Stream
 from pysftpserver.web.trail import Trail
@@ -62,9 +65,10 @@ class OperatorSettings:
 class Operators:
     """The part of the door at PATH.
 
-    path: of the admin socket. people: the operators who may log in, if a file names some. managing: changes
-    users. decide: the rule that has refused a record of the audit log. audit: has a record of all that
-    operators change. codes: those that operators have used. is_stopping: whether the server is.
+    path: of the admin socket. people: the operators who may log in, if a file names some. guard: has the bans
+    of the door's users. managing: changes users. decide: the rule that has refused a record of the audit log.
+    audit: has a record of all that operators change. codes: those that operators have used. is_stopping:
+    whether the server is.
     """
 
     needs_login = False  # of the door's users, which operators are not
@@ -75,6 +79,7 @@ class Operators:
         values: WebSettings,
         path: str,
         people: People | None,
+        guard: Guard,
         managing: Managing,
         decide: Decide,
         audit: AuditTrail,
@@ -84,6 +89,7 @@ class Operators:
         self.sessions = Sessions(values)
         self._values = values
         self._people = people
+        self._guard = guard
         self._managing = managing
         self._trail = Trail(decide)
         self._audit_trail = audit
@@ -173,7 +179,7 @@ class Operators:
     def _log_in(self, request: Request) -> Reply:
         request.allow("GET", "HEAD", "POST")
         if request.method in ("GET", "HEAD"):
-            return pages.login(request, PATH, self._reception is not None, "")
+            return login(request, PATH, self._reception is not None, "")
         form = request.form(MOST_FORM)
         if self._reception is None:
             raise Refusal(403, "There are no passwords for operators; use `pysftpctl web`.")
@@ -182,7 +188,7 @@ class Operators:
                 form.get("name", ""), form.get("password", ""), form.get("code", ""), request.address
             )
         except Refusal as refusal:
-            reply = pages.login(request, PATH, True, refusal.words)
+            reply = login(request, PATH, True, refusal.words)
             reply.status, reply.headers = refusal.status, [*reply.headers, *refusal.headers]
             return reply
         return self._begin(request, user, "a password")
@@ -202,9 +208,18 @@ class Operators:
     # --- pages --------------------------------------------------------------------------------------------
 
     def _now(self, request: Request, session: Session) -> Reply:
-        state = self.watch.now()
-        sections = pages.sections(state, self.watch.ring, session, self._trail, self._root(request))
+        sections = pages.sections(self._state(), self.watch.ring, session, self._trail, self._root(request))
         return pages.now(request, PATH, session, self._messages.take(session), sections)
+
+    def _state(self, state: State | None = None) -> State:
+        """What is known of pysftpd now, or was then, with the bans of both doors."""
+        state, now = state or self.watch.now(), time.monotonic()
+        bans = [{"door": "pysftpd", **ban} for ban in state.bans]
+        for ban in self._guard.listed():
+            left = max(0, round(ban.until - now))
+            told = {"address": ban.network, "seconds": left, "points": ban.points}
+            bans.append({"door": "pysftpweb", **told, "cause": ban.cause, "bans": ban.bans})
+        return dataclasses.replace(state, bans=bans)
 
     def _root(self, request: Request) -> str:
         return request.place.decode("utf-8", "replace") + PATH
@@ -212,14 +227,14 @@ class Operators:
     def _users(self, request: Request, session: Session) -> Reply:
         asked = request.query().get("q", "")
         found, problem = self._managing.found(asked)
-        return pages.users(request, PATH, session, self._messages.take(session), asked, found, problem)
+        return records.users(request, PATH, session, self._messages.take(session), asked, found, problem)
 
     def _user(self, request: Request, session: Session) -> Reply:
         name = request.query().get("name", "")
         record = self._managing.record(name)
         if record is None:
             raise Refusal(404, "There is no such user.")
-        return pages.user(
+        return records.user(
             request, PATH, session, self._messages.take(session), record, self._managing.space(record.user)
         )
 
@@ -233,10 +248,10 @@ class Operators:
                 lines, is_all = self._trail.search(audit, asked)
             except (Unavailable, BadInput) as error:
                 problem = error.message
-        return pages.audit(request, PATH, session, asked, lines, is_all, problem)
+        return records.audit(request, PATH, session, asked, lines, is_all, problem)
 
     def _figures(self, request: Request, session: Session) -> Reply:
-        return pages.figures(self.watch.now(), self.watch.ring)
+        return pages.figures(self._state(), self.watch.ring)
 
     def _stream(self, request: Request, session: Session) -> Reply:
         request.allow("GET")
@@ -248,7 +263,7 @@ class Operators:
             return has_ended or self.is_stopping() or is_gone()
 
         def sections(state: State) -> dict[str, str]:
-            return pages.sections(state, self.watch.ring, session, self._trail, root)
+            return pages.sections(self._state(state), self.watch.ring, session, self._trail, root)
 
         if not self._room.acquire(timeout=ROOM):  # a page that is loaded again has just left some
             raise Refusal(503, "Too many pages follow what happens.", [("Retry-After", "10")])
@@ -261,6 +276,8 @@ class Operators:
     def _act(self, request: Request, session: Session, name: bytes, form: dict[str, str]) -> Reply:
         is_problem = False
         try:
+            if name == b"ban" and form.get("address", "").strip() == request.address:
+                raise BadInput(f"{request.address} is your own address: a ban would end what you do here")
             words = self._acts[name](form)
         except (Unavailable, BadInput) as error:
             words, is_problem = error.message, True
@@ -292,14 +309,22 @@ class Operators:
         return f"ended session {number}" if ended else f"session {number} was over"
 
     def _ban(self, form: dict[str, str]) -> str:
+        address = form.get("address", "").strip()
         seconds = _whole(form.get("seconds", str(BAN_SECONDS)), "a time in seconds")
-        question = {"ask": "ban", "address": form.get("address", "").strip(), "seconds": seconds}
-        return f"banned {self._ask(question, 1)[0]['banned']} for {seconds} seconds"
+        try:
+            self._guard.ban(address, seconds)
+        except ValueError as error:
+            raise BadInput(one_line(str(error))) from None
+        self._ask({"ask": "ban", "address": address, "seconds": seconds}, 1)
+        return f"banned {address} for {seconds} seconds"
 
     def _lift(self, form: dict[str, str]) -> str:
         address = form.get("address", "")
-        lifted = any(answer["lifted"] for answer in self._ask({"ask": "lift", "address": address}))
-        return f"lifted the ban of {address}" if lifted else f"nothing was known of {address}"
+        was_known = self._guard.lift(address)
+        lifted = [answer["lifted"] for answer in self._ask({"ask": "lift", "address": address})]
+        return (
+            f"lifted the ban of {address}" if was_known or any(lifted) else f"nothing was known of {address}"
+        )
 
 
 def _cookie_name(request: Request) -> str:

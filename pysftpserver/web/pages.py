@@ -1,6 +1,6 @@
 """The pages of files: a directory with its tools, one file, and what forms on them ask for.
 
-What may not enter: concrete storages, how somebody logs in, the content of files. Facts: HTML Living
+What may not enter: concrete storages, how users log in, the content of files. Facts: HTML Living
 Standard; ARIA in HTML; Web Content Accessibility Guidelines 2.2.
 """
 

@@ -59,7 +59,7 @@ OFFSET, LENGTH, COMPLETE = "Upload-Offset", "Upload-Length", "Upload-Complete"
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody wants to upload. modified: Unix time."""
+    """An upload as it was announced. modified: Unix time."""
 
     path: bytes
     size: int
@@ -83,7 +83,7 @@ class Upload:
         self._requests = 0  # that send
         self._file: Incoming | None = None
         self._opened = contextlib.ExitStack()
-        self._can_reopen: bool | None = None  # None: nobody has tried
+        self._can_reopen: bool | None = None  # None: not tried yet
 
     @property
     def is_open(self) -> bool:

@@ -27,8 +27,8 @@ from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
 from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
-from pysftpserver.web.shares import Sharing
-from pysftpserver.web.sharing import Shares
+from pysftpserver.web.shares import Shares
+from pysftpserver.web.sharing import Sharing
 from pysftpserver.web.state import State
 from pysftpserver.web.static import Static
 from pysftpserver.web.used_codes import UsedCodes
@@ -118,7 +118,7 @@ class Door:
 
         managing = Managing(values, self._open)
         codes = UsedCodes(self.state, "operators")
-        return Operators(values, values.operators, people, managing, decide, self.trail, codes)
+        return Operators(values, values.operators, people, self.guard, managing, decide, self.trail, codes)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})

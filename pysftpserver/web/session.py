@@ -1,6 +1,6 @@
 """Sessions of people who have logged in, and their trees of files.
 
-What may not enter: how somebody logs in, what parts answer. Times are seconds of time.monotonic().
+What may not enter: how users log in, what parts answer. Times are seconds of time.monotonic().
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TooMany(Exception):
 
 class Session:
     """One person, logged in. id: what is in the cookie. csrf: what forms have to send back. label: what the
-    logs call it, which nobody can log in with.
+    logs call it, which cannot be used to log in.
 
     open_storage: opens the storage of this person anew; a request has one for itself, because storages are
     made for one session's requests, one after the other. audit: its records; None: there are none.
@@ -189,7 +189,7 @@ class Shelf:
 
 
 def _release_later(storages: Iterable[SFTPAbstractServerStorage]) -> None:
-    """Release storages in a thread: one that hangs must hold nobody up."""
+    """Release storages in a thread: one that hangs must not delay others."""
 
     def release() -> None:
         for storage in storages:

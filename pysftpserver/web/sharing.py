@@ -1,248 +1,273 @@
-"""Shared links: what each is for, how long it lives, and how often it was used.
+"""The page of a user's shared links: to make one, to see how often each was used, and to revoke one.
 
-Of a link's token, only the hash is kept: who reads the database cannot use the links in it. A download counts
-when its content begins to be sent, in one transaction with the check of the maximum, so that the count is
-exact. What asks for a range is the same download, as long as the same client has not been sent the file's
-size twice by it; then it is another one. What may not enter: HTTP, storages. Times are Unix times.
+What may not enter: concrete storages, what those see who come with a link (visiting.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import time
-from dataclasses import dataclass, field
+import contextlib
+import posixpath
+
+from pysftpserver.http.files import FileProblem, as_problems
+from pysftpserver.people import passwords
+from pysftpserver.web.application import CSRF, check_csrf
+from pysftpserver.web.files import Tree
+from pysftpserver.web.html import (
+    count_text,
+    element,
+    hidden,
+    joined,
+    message,
+    name_value,
+    page,
+    refusal_page,
+    shown,
+    time_element,
+    token,
+)
+from pysftpserver.web.pages import path_in
+from pysftpserver.web.shares import DROP, READ, TooManyShares
+from pysftpserver.web.wire import Refusal, Reply, quoted, redirect, unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pysftpserver.people.users import User
-    from pysftpserver.web.state import State
+    from pysftpserver.web.config import WebSettings
+    from pysftpserver.web.files import Entry
+    from pysftpserver.web.html import Markup
+    from pysftpserver.web.session import Session
+    from pysftpserver.web.shares import Share, Shares
+    from pysftpserver.web.wire import Reply, Request
 
-READ, DROP = "read", "drop"  # kinds
-TOKEN_BYTES = 18  # 144 bits
-ID_BYTES = 6
-MOST_TOKEN = 64  # characters that can be a token
-MOST_SHARES = 1000  # of one user
-MOST_REVOKED = 10_000  # that are remembered, for those that are being used
-KEPT = 86400  # seconds that a download may be gone on with
-SWEEP = 60.0  # seconds between two sweeps
-_FIELDS = "id, user, user_id, path, kind, created, expires, password, most, downloads, uploads, used"
-
-
-@dataclass(frozen=True)
-class Share:
-    """A shared link. id: what logs call it. user, user_id: of who made it. path: in that user's storage,
-    without links in it. password: its hash. most: maximum number of downloads, or of uploads for a DROP.
-    used: when it was, last.
-    """
-
-    id: str
-    user: str
-    user_id: str
-    path: bytes
-    kind: str
-    created: int
-    expires: int
-    password: str | None = field(default=None, repr=False)
-    most: int | None = None
-    downloads: int = 0
-    uploads: int = 0
-    used: int | None = None
-
-    @property
-    def name(self) -> bytes:
-        """The last name of its path; b"" for the root."""
-        return self.path.rpartition(b"/")[2]
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it has been used as often as it may."""
-        return self.most is not None and (self.uploads if self.kind == DROP else self.downloads) >= self.most
+DAY = 86400
+CHOICES = {1: "one day", 7: "one week", 30: "one month", 90: "three months", 365: "one year"}
+USUAL = 7  # days
+MOST_USES = 1_000_000
 
 
-@dataclass(frozen=True)
-class Download:
-    """A download that was counted, or goes on. client, file: of whom and what, as hashes."""
+class Sharing:
+    """The part of the door for users who share. may_share: whether a user is found when a link is used."""
 
-    share: str
-    client: bytes
-    file: bytes
-    size: int
+    needs_login = True
+    is_for_programs = False
 
+    def __init__(self, values: WebSettings, shares: Shares, may_share: Callable[[User], bool]) -> None:
+        self.values = values
+        self.shares = shares
+        self._may_share = may_share
 
-class TooManyShares(Exception):
-    """A user has as many as a user may have."""
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        """Show the links, make one, or revoke one."""
+        assert request.session is not None
+        try:
+            return self._answer(request, request.session, rest)
+        except (Refusal, FileProblem) as error:
+            return refusal_page(request, error)
 
+    def _answer(self, request: Request, session: Session, rest: bytes) -> Reply:
+        is_post = request.method == "POST"
+        if rest not in (b"", b"/", b"/new", b"/revoke"):
+            raise Refusal(404, "There is no such page.")
+        request.allow(*{b"/new": ("GET", "HEAD", "POST"), b"/revoke": ("POST",)}.get(rest, ("GET", "HEAD")))
+        fields = request.form() if is_post else request.query()
+        if is_post:
+            check_csrf(session, fields.get(CSRF, ""))
+        if rest == b"/revoke":
+            return self._revoke(request, session, fields)
+        if rest != b"/new":
+            return self._list(request, session)
+        if not self.values.share_days:
+            raise Refusal(403, "Sharing by links is switched off on this server.")
+        if not self._may_share(session.user):
+            raise Refusal(403, "Only users whose records are kept on this server can share by links.")
+        path, entry = self._shared(session, fields.get("path", ""))
+        if is_post and "days" in fields:
+            return self._make(request, session, path, entry, fields)
+        return self._form(request, session, path, entry)
 
-class Shares:
-    """All shared links. clock: the time, as time.time()."""
+    def _shared(self, session: Session, text: str) -> tuple[bytes, Entry]:
+        """What is to be shared. text: its path, as forms have it. Raises Refusal, FileProblem."""
+        path = path_in(unquoted(text))
+        with contextlib.ExitStack() as opened:
+            tree = Tree(opened.enter_context(session.storage()))
+            with as_problems():
+                path = tree.storage.realpath(path)
+            found = tree.find(path)
+        if found is None or not (found.is_file or found.is_directory):
+            raise FileProblem("there is no such file or folder", "NO_SUCH_FILE")
+        return path, found
 
-    def __init__(self, state: State, clock: Callable[[], float] = time.time) -> None:
-        self._state = state
-        self._clock = clock
-        self._swept = 0.0
-        self._revoked: dict[str, None] = {}  # ids of the last ones
-        self.secret = state.secret("shares")  # what visitors' cookies are signed with
+    # --- to make one ------------------------------------------------------------------------------------
 
-    # --- those of a user --------------------------------------------------------------------------------
-
-    def add(
-        self,
-        user: User,
-        path: bytes,
-        kind: str,
-        seconds: float,
-        password: str | None = None,
-        most: int | None = None,
-    ) -> tuple[Share, str]:
-        """Make one; return its token as well, which cannot be had again. seconds: until it expires.
-
-        Raises TooManyShares, sqlite3.Error.
-        """
-        self.sweep()
-        token, now = secrets.token_urlsafe(TOKEN_BYTES), int(self._clock())
-        share = Share(
-            secrets.token_hex(ID_BYTES),
-            user.name,
-            user.id,
-            path,
-            kind,
-            now,
-            now + int(seconds),
-            password,
-            most,
-        )
-        values = {**vars(share), "token": _hash(token)}
-        with self._state.change() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM shares WHERE user_id = ?", (user.id,)
-            ).fetchone()
-            if count >= MOST_SHARES:
-                raise TooManyShares
-            names = ", ".join(values)
-            marks = ", ".join(f":{name}" for name in values)
-            connection.execute(f"INSERT INTO shares ({names}) VALUES ({marks})", values)
-        return share, token
-
-    def of(self, user: User) -> list[Share]:
-        """Those that a user has made, newest first."""
-        self.sweep()
-        with self._state.look() as connection:
-            rows = connection.execute(
-                f"SELECT {_FIELDS} FROM shares WHERE user_id = ? ORDER BY created DESC, id", (user.id,)
-            ).fetchall()
-        return [Share(*row) for row in rows]
-
-    def revoke(self, user: User, ident: str) -> Share | None:
-        """End one that a user has made. None: there is none."""
-        with self._state.change() as connection:
-            row = connection.execute(
-                f"SELECT {_FIELDS} FROM shares WHERE user_id = ? AND id = ?", (user.id, ident)
-            ).fetchone()
-            connection.execute("DELETE FROM shares WHERE user_id = ? AND id = ?", (user.id, ident))
-        if row is None:
-            return None
-        self._revoked[ident] = None
-        if len(self._revoked) > MOST_REVOKED:
-            del self._revoked[next(iter(self._revoked))]
-        return Share(*row)
-
-    def is_revoked(self, share: Share) -> bool:
-        """Whether one was revoked not long ago. Never waits."""
-        return share.id in self._revoked
-
-    # --- those who come with a link ---------------------------------------------------------------------
-
-    def find(self, token: str) -> Share | None:
-        """The one with that token. None: there is none, or no more; the work is the same."""
-        self.sweep()
-        with self._state.look() as connection:
-            row = connection.execute(
-                f"SELECT {_FIELDS} FROM shares WHERE token = ? AND expires > ?",
-                (_hash(token[:MOST_TOKEN]), self._clock()),
-            ).fetchone()
-        return None if row is None else Share(*row)
-
-    def begin_download(
-        self, share: Share, client: str, file: bytes, size: int, length: int, is_range: bool
-    ) -> Download | None:
-        """Count a download, or let one go on. None: there may be no more.
-
-        client: what tells clients apart. file: what it is, which changes with its content. size: of all of
-        it; length: of what is asked for, in bytes. Raises sqlite3.Error.
-        """
-        key = f"{share.id}|{client}".encode("utf-8", "surrogateescape")
-        download = Download(share.id, hashlib.sha256(key).digest(), hashlib.sha256(file).digest(), size)
-        place = (download.share, download.client, download.file)
-        now = int(self._clock())
-        if is_range:
-            with self._state.change(is_durable=False) as connection:
-                if self._goes_on(connection, place, length, now):
-                    return download
-        with self._state.change() as connection:
-            if is_range and self._goes_on(connection, place, length, now):
-                return download
-            if not self._count(connection, share, "downloads", now):
-                return None
-            connection.execute(
-                "INSERT OR REPLACE INTO downloads (share, client, file, room, used) VALUES (?, ?, ?, ?, ?)",
-                (*place, max(0, 2 * size - length), now),
+    def _form(self, request: Request, session: Session, path: bytes, entry: Entry, *said: Markup) -> Reply:
+        kinds: list[Markup] = []
+        if entry.is_directory and not self.values.read_only:
+            choices = (
+                (READ, "People can see and download what is in it"),
+                (DROP, "People can send files into it, and see nothing"),
             )
-        return download
-
-    def _goes_on(
-        self, connection: sqlite3.Connection, place: tuple[str, bytes, bytes], length: int, now: int
-    ) -> bool:
-        done = connection.execute(
-            "UPDATE downloads SET room = room - ?, used = ? WHERE share = ? AND client = ? AND file = ? "
-            "AND room >= ? AND EXISTS (SELECT 1 FROM shares WHERE id = share AND expires > ?)",
-            (length, now, *place, length, now),
-        )
-        return done.rowcount == 1
-
-    def end_download(self, download: Download, unsent: int) -> None:
-        """Let what was not sent be asked for again without being counted. unsent: bytes."""
-        if unsent <= 0:
-            return
-        with self._state.change(is_durable=False) as connection:
-            connection.execute(
-                "UPDATE downloads SET room = min(?, room + ?) WHERE share = ? AND client = ? AND file = ?",
-                (2 * download.size, unsent, download.share, download.client, download.file),
+            radios = (
+                element(
+                    "label",
+                    element("input", type="radio", name="kind", id=kind, value=kind, checked=kind == READ),
+                    words,
+                )
+                for kind, words in choices
             )
-
-    def begin_upload(self, share: Share) -> bool:
-        """Count an upload. False: there may be no more. Raises sqlite3.Error."""
-        with self._state.change() as connection:
-            return self._count(connection, share, "uploads", int(self._clock()))
-
-    def undo_upload(self, share: Share) -> None:
-        """Nothing came of an upload that was counted."""
-        with self._state.change() as connection:
-            connection.execute("UPDATE shares SET uploads = uploads - 1 WHERE id = ?", (share.id,))
-
-    def _count(self, connection: sqlite3.Connection, share: Share, what: str, now: int) -> bool:
-        done = connection.execute(
-            f"UPDATE shares SET {what} = {what} + 1, used = ? "
-            f"WHERE id = ? AND expires > ? AND (most IS NULL OR {what} < most)",
-            (now, share.id, now),
+            kinds.append(element("fieldset", element("legend", "What the link is for"), *radios))
+        days = [days for days in CHOICES if days <= self.values.share_days] or [self.values.share_days]
+        chosen = max(day for day in days if day <= max(USUAL, days[0]))
+        options = (
+            element("option", CHOICES.get(day, f"{day} days"), value=day, selected=day == chosen)
+            for day in days
         )
-        return done.rowcount == 1
+        form = element(
+            "form",
+            token(session),
+            hidden("path", name_value(path)),
+            *kinds,
+            element("p", element("label", "The link works for", for_="days")),
+            element("p", element("select", *options, id="days", name="days")),
+            element("p", element("label", "Password, if one is to be asked for", for_="password")),
+            element(
+                "p",
+                element(
+                    "input", type="password", id="password", name="password", autocomplete="new-password"
+                ),
+            ),
+            element(
+                "p", element("label", "Maximum number of downloads or uploads, if there is one", for_="most")
+            ),
+            element("p", element("input", id="most", name="most", inputmode="numeric", pattern="[0-9]*")),
+            element("p", element("button", "Make the link", class_="primary")),
+            method="post",
+            action=quoted(request.place) + "/shares/new",
+        )
+        what = "folder" if entry.is_directory else "file"
+        title = element("h1", f"Share the {what} ", _name_of(path))
+        return page(request, f"Share a {what}", title, *said, form, kind="narrow share")
 
-    # --- all --------------------------------------------------------------------------------------------
+    def _make(
+        self, request: Request, session: Session, path: bytes, entry: Entry, fields: Mapping[str, str]
+    ) -> Reply:
+        kind = DROP if fields.get("kind") == DROP else READ
+        problem, days, most, hash = self._wanted(session, fields)
+        if kind == DROP and (not entry.is_directory or self.values.read_only):
+            problem = "Files can be sent into a folder only, where files may be stored."
+        if problem:
+            reply = self._form(request, session, path, entry, message(problem, is_problem=True))
+            reply.status = 400
+            return reply
+        try:
+            share, secret = self.shares.add(session.user, path, kind, days * DAY, hash, most)
+        except TooManyShares:
+            raise Refusal(409, "You have too many shared links; revoke some first.") from None
+        session.note("share", path, share=share.id, kind=kind, expires=share.expires)
+        address = self._root(request) + f"/s/{secret}/"
+        link = element("a", "Open the link", href=address)
+        field = element("input", id="link", value=address, readonly=True, size=60)
+        return page(
+            request,
+            "The link is ready",
+            element("h1", "The link is ready"),
+            message("Copy it now: only you see it, and it is not shown again."),
+            element("p", element("label", "Link", for_="link"), field),
+            element("p", link),
+            _facts(share),
+            element("p", element("a", "All shared links", href=quoted(request.place) + "/shares")),
+            kind="narrow share",
+        )
 
-    def sweep(self) -> None:
-        """Remove what has expired, now and then."""
-        now = self._clock()
-        if abs(now - self._swept) < SWEEP:
-            return
-        self._swept = now
-        with self._state.change() as connection:
-            connection.execute("DELETE FROM shares WHERE expires <= ?", (now,))
-            connection.execute("DELETE FROM downloads WHERE used < ?", (now - KEPT,))
+    def _wanted(self, session: Session, fields: Mapping[str, str]) -> tuple[str, int, int | None, str | None]:
+        """What is wrong with a form, or ""; its days, its maximum, and the hash of its password."""
+        days, most = _number(fields.get("days", "")), _number(fields.get("most", "").strip())
+        if not days or days > self.values.share_days:
+            return f"Choose at most {self.values.share_days} days.", 0, None, None
+        if fields.get("most", "").strip() and (not most or most > MOST_USES):
+            return f"Give a maximum from 1 to {MOST_USES:,}, or none.", 0, None, None
+        if not fields.get("password"):
+            return "", days, most, None
+        try:
+            password = passwords.prepared(fields["password"])
+        except ValueError as error:
+            return f"This cannot be the password: {error}.", 0, None, None
+        why = passwords.weakness(password, session.name)
+        if why is not None:
+            return f"This password is too easy to guess: {why}.", 0, None, None
+        return "", days, most, passwords.hashed(password)
+
+    def _root(self, request: Request) -> str:
+        """Where people reach the door."""
+        if self.values.url:
+            return self.values.url.rstrip("/")
+        scheme = "https" if request.is_secure else "http"
+        return f"{scheme}://{request.header('Host')}{quoted(request.place)}"
+
+    # --- those that are there ---------------------------------------------------------------------------
+
+    def _list(self, request: Request, session: Session, *said: Markup) -> Reply:
+        shares = self.shares.of(session.user)
+        heads = ("What", "For", "Used", "Until", "Revoke")
+        table = element(
+            "table",
+            element("caption", "Your shared links", class_="unseen"),
+            element("thead", element("tr", *(element("th", words, scope="col") for words in heads))),
+            element("tbody", *(self._row(request, session, share) for share in shares)),
+        )
+        none = element("p", "You have shared nothing. Open a folder and choose “Share”.", class_="none")
+        return page(
+            request,
+            "Shared links",
+            element("h1", "Shared links"),
+            *said,
+            table if shares else none,
+            kind="share",
+        )
+
+    def _row(self, request: Request, session: Session, share: Share) -> Markup:
+        name = _name_of(share.path)
+        place = quoted(request.place + b"/files" + (posixpath.dirname(share.path).rstrip(b"/")) + b"/")
+        used = share.uploads if share.kind == DROP else share.downloads
+        count = f"{used:,} of {share.most:,} times" if share.most else count_text(used, "time", "times")
+        form = element(
+            "form",
+            token(session),
+            hidden("id", share.id),
+            element("button", "Revoke", aria_label=f"Revoke link {share.id}"),
+            method="post",
+            action=quoted(request.place) + "/shares/revoke",
+        )
+        return element(
+            "tr",
+            element("th", element("a", name, href=place), scope="row", class_="name"),
+            element("td", _purpose(share)),
+            element("td", count),
+            element("td", "until ", time_element(share.expires)),
+            element("td", form),
+        )
+
+    def _revoke(self, request: Request, session: Session, fields: Mapping[str, str]) -> Reply:
+        share = self.shares.revoke(session.user, fields.get("id", ""))
+        if share is not None:
+            session.note("unshare", share.path, share=share.id)
+        return redirect(request, b"/shares")
 
 
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _name_of(path: bytes) -> Markup:
+    return shown(posixpath.basename(path)) if path != b"/" else joined(["all your files"])
+
+
+def _purpose(share: Share) -> str:
+    what = "sending files" if share.kind == DROP else "downloads"
+    return what + (", with a password" if share.password is not None else "")
+
+
+def _facts(share: Share) -> Markup:
+    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), ". ")
+    return element("p", *words, f"Its number in the logs is {share.id}.", class_="facts")

@@ -39,7 +39,7 @@ class UsedCodes:
                 connection.execute("INSERT INTO used_codes VALUES (?, ?)", (code, now))
         except sqlite3.IntegrityError:
             return False
-        except sqlite3.Error as error:  # a code that could be used again lets nobody in
+        except sqlite3.Error as error:  # a code that could be used again is refused
             log.error("a one-time code cannot be checked: %s", error)
             return False
         return True

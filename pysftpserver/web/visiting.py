@@ -26,7 +26,7 @@ from pysftpserver.web.crowding import Crowd, Guesses
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.guest import NOT_THERE, Guest
 from pysftpserver.web.html import element, message, page, refusal_page
-from pysftpserver.web.sharing import DROP
+from pysftpserver.web.shares import DROP
 from pysftpserver.web.wire import Refusal, Reply, basic_credentials, quoted, redirect, set_cookie
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.html import Markup
     from pysftpserver.web.people import People
-    from pysftpserver.web.sharing import Share, Shares
+    from pysftpserver.web.shares import Share, Shares
     from pysftpserver.web.wire import Request
 
 log = logging.getLogger("pysftpserver.web")
@@ -140,7 +140,7 @@ class Visitors:
     # --- passwords ------------------------------------------------------------------------------------
 
     def _key(self, share: Share) -> str:
-        """What shows that somebody knew the password; of no use for another link or password."""
+        """Proof that a visitor knew the password; of no use for another link or password."""
         return hmac.new(self._secret, f"{share.id}{share.password}".encode(), hashlib.sha256).hexdigest()
 
     def _is_unlocked(self, request: Request, share: Share) -> bool:

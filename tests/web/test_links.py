@@ -144,7 +144,11 @@ class OfPysftpd(WorkshopCase):
         left = list(lines)
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.question = json.loads(await reader.readline())
+            question = await reader.readline()
+            if not question:  # the client has left without one
+                writer.close()
+                return
+            self.question = json.loads(question)
             line = left.pop(0)
             if line is None:
                 await reader.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import os
@@ -232,6 +233,8 @@ class OverPysftpd(unittest.TestCase):
         self.assertIn("banned 192.0.2.7 for 600 seconds", text_of(shown.text))
         self.assertRegex(text_of(shown.text), r"192\.0\.2\.7 +(9m..s|10m00s)")
         self.assertEqual([ban["address"] for ban in self.daemon.json("bans")], ["192.0.2.7"])
+        doors = [(ban["door"], ban["address"]) for ban in browser.figures()["bans"]]
+        self.assertEqual(doors, [("pysftpd", "192.0.2.7"), ("pysftpweb", "192.0.2.7")])
         shown = browser.act("lift", address="192.0.2.7")
         self.assertIn("lifted the ban of 192.0.2.7", text_of(shown.text))
         record = records_of(self.audit.read_bytes())[-1]
@@ -240,7 +243,23 @@ class OverPysftpd(unittest.TestCase):
         )
         self.assertEqual(record["message"], "lifted the ban of 192.0.2.7")
         self.assertEqual(self.daemon.json("bans"), [])
-        self.assertIn("address has to be", text_of(browser.act("ban", address="x", seconds="5").text))
+        self.assertEqual(browser.figures()["bans"], [])
+        self.assertIn("'x' is not an address", text_of(browser.act("ban", address="x", seconds="5").text))
+        shown = browser.act("ban", address="127.0.0.1", seconds="5")
+        self.assertIn("127.0.0.1 is your own address", text_of(shown.text))
+
+    def test_points_of_failed_logins_in_browsers_are_shown_and_forgotten(self) -> None:
+        guard = self.served.door.guard
+        with mock.patch.object(guard._bans, "policy", dataclasses.replace(guard._bans.policy, points=30)):
+            guard.failed("alice", "192.0.2.9")
+        browser = self.browser.enter(self.operators)
+        found = browser.figures()["bans"]
+        self.assertEqual(
+            [(ban["door"], ban["address"], ban["seconds"]) for ban in found], [("pysftpweb", "192.0.2.9", 0)]
+        )
+        shown = browser.act("lift", address="192.0.2.9")
+        self.assertIn("lifted the ban of 192.0.2.9", text_of(shown.text))
+        self.assertEqual(browser.figures()["bans"], [])
 
     def test_users_are_found_added_deactivated_and_given_keys_as_by_pysftpctl(self) -> None:
         browser = self.browser.enter(self.operators)

@@ -10,8 +10,8 @@ from unittest import mock
 
 from pysftpserver.failures import Unavailable
 from pysftpserver.people.users import User
-from pysftpserver.web import sharing
-from pysftpserver.web.sharing import DROP, KEPT, READ, Share, Shares, TooManyShares
+from pysftpserver.web import shares
+from pysftpserver.web.shares import DROP, KEPT, READ, Share, Shares, TooManyShares
 from pysftpserver.web.state import State
 from tests.support.cases import InADirectory
 
@@ -48,8 +48,8 @@ class Links(SharingCase):
     def test_a_link_is_found_by_its_token_also_after_a_restart_until_it_expires(self):
         share, token = self.shares.add(ALICE, b"/\xff/f", READ, DAY, "hash", 3)
         self.assertGreaterEqual(len(token), 22)  # characters, for 128 bits
-        for shares in (self.shares, self.opened()):
-            self.assertEqual(shares.find(token), share)
+        for links in (self.shares, self.opened()):
+            self.assertEqual(links.find(token), share)
         self.now += DAY - 1
         self.assertEqual(self.shares.find(token), share)
         self.now += 1
@@ -77,7 +77,7 @@ class Links(SharingCase):
         self.assertFalse(self.shares.begin_upload(share))
 
     def test_a_user_has_no_more_than_so_many(self):
-        with mock.patch.object(sharing, "MOST_SHARES", 2):
+        with mock.patch.object(shares, "MOST_SHARES", 2):
             self.share()
             self.share()
             with self.assertRaises(TooManyShares):

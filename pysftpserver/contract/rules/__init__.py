@@ -11,13 +11,36 @@ from pysftpserver.contract.rules import (
     ending,
     extensions,
     links,
+    listings,
+    longnames,
     malformed,
+    names,
     order,
+    paths,
     protocol,
+    renames,
+    statvfs,
+    tree,
 )
 from pysftpserver.contract.table import RULES, Rule
 
 __all__ = ["MODULES", "RULES", "Rule"]
 
 #: In the order in which reports show them.
-MODULES = (links, protocol, order, malformed, extensions, copying, checksums, ending)
+MODULES = (
+    protocol,
+    names,
+    paths,
+    links,
+    listings,
+    longnames,
+    tree,
+    renames,
+    statvfs,
+    order,
+    malformed,
+    extensions,
+    copying,
+    checksums,
+    ending,
+)
