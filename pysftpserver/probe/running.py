@@ -286,7 +286,7 @@ class Probe:
     # --- after the rules ----------------------------------------------------------------------------
 
     def _do_more(self) -> None:
-        for name, extra in self._plan.extras:
+        for name, extra in () if {"write", "mkdir"} & self._lacks else self._plan.extras:
             self._plan.progress(name, 0, 0)
             why = f"the time for all rules ({self._plan.deadline:g} seconds) is over"
             self._patience.grant(self._end, why, ANY_BYTES)
@@ -299,6 +299,8 @@ class Probe:
                 self.report.stopped = f"{name}: {one_line(str(error))}"
             finally:
                 subject.end()
+            if self._patience.is_over():
+                raise GaveUp(f"{name}: {why}")
             self._empty(directory)
 
     def _doing(self, name: str) -> Callable[[str], None]:
