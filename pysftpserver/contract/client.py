@@ -130,8 +130,8 @@ class Client:
         self.line.close()
 
     def forget(self) -> None:
-        """Forget the exchanges so far. With none in flight, requests are numbered from 1 again, so that reports
-        of the same rule are the same."""
+        """Forget the exchanges so far. With none in flight, requests are numbered from 1 again, so that
+        reports of the same rule are the same."""
         self.exchanges.clear()
         if not self._waiting and not self._early:
             self._last = 0
