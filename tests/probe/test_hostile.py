@@ -142,10 +142,7 @@ class Hostile(unittest.TestCase):
         self.assertIn("no session can begin: the server did not answer within 10 seconds", report.stopped)
         self.assertEqual(len(self.servers()), 3)
 
-    def test_one_that_ends_is_quoted_with_its_last_words_and_its_status(self) -> None:
-        report = self.probe("close")
-        self.assertIn("with exit status 3 (it said: out of memory)", report.stopped)
-
+    @unittest.skipUnless(IS_HARD, "a kind of failure that other tests have as well")
     def test_one_that_talks_in_another_protocol_is_told_so(self) -> None:
         self.assertIn("says to be 1466264675 bytes long", self.probe("garbage").stopped)
 
@@ -157,17 +154,15 @@ class Hostile(unittest.TestCase):
         self.assertIn("the server ended the session, with exit status 3", outcome.why)
         self.assertEqual([step.asked for step in outcome.steps], [True, False, True])
 
-    def test_a_rule_that_is_not_answered_has_failed_and_the_next_goes_on(self) -> None:
-        report = self.probe("hang", READLINK)
-        self.assertEqual([outcome.verdict for outcome in report.outcomes], [PASSED, FAILED, PASSED])
-        self.assertIn("did not answer within", self.outcome(report, a_link_is_kept).why)
-
     def test_one_byte_at_a_time_does_not_outlast_the_time_of_a_rule(self) -> None:
         report = self.probe("drip", SYMLINK)
         self.assertIn("it took longer than 60 seconds", self.outcome(report, a_link_is_kept).why)
 
-    def test_one_that_ignores_signals_is_killed_with_what_it_has_started(self) -> None:
-        self.probe("stubborn", READLINK)
+    def test_a_rule_that_is_not_answered_has_failed_and_the_server_is_killed_with_its_children(self) -> None:
+        """One that ignores signals and the end of its input, and so does the process that it has started."""
+        report = self.probe("stubborn", READLINK)
+        self.assertEqual([outcome.verdict for outcome in report.outcomes], [PASSED, FAILED, PASSED])
+        self.assertIn("did not answer within", self.outcome(report, a_link_is_kept).why)
         self.assertGreater(len(self.servers()), 2)
 
     def test_names_that_lead_elsewhere_are_not_removed(self) -> None:
