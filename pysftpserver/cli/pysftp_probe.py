@@ -26,6 +26,7 @@ PROG = "pysftp-probe"
 BROKEN = 1  # exit status: a must does not hold, or the probe had to stop
 LEVELS = ("must", "should", "client")  # contract.table has them; it is not loaded for --help
 MOST_SECONDS = 86400
+EXTRAS = ("speed", "clients")  # functions of probe/extras.py
 MOST_LEFT = 10  # lines about what could not be removed
 
 
@@ -188,6 +189,7 @@ def outputs_of(values: dict[str, Any]) -> dict[str, str]:
 def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs: dict[str, str]) -> int:
     """Probe a server, show the report, and return the exit status. Raises BadInput."""
     from pysftpserver import __version__
+    from pysftpserver.probe import extras
     from pysftpserver.probe.running import Plan, Probe
 
     plan = Plan(
@@ -196,6 +198,7 @@ def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs
         values["timeout"],
         values["rule_timeout"],
         values["deadline"],
+        [(name, getattr(extras, name)) for name in EXTRAS if values[name]],
         progress=show_progress if os.isatty(2) else no_progress,
     )
     run = Probe(target, plan)

@@ -129,6 +129,13 @@ class Client:
         """End the session."""
         self.line.close()
 
+    def forget(self) -> None:
+        """Forget the exchanges so far. With none in flight, requests are numbered from 1 again, so that
+        reports of the same rule are the same."""
+        self.exchanges.clear()
+        if not self._waiting and not self._early:
+            self._last = 0
+
     # --- packets ------------------------------------------------------------------------------------
 
     def hello(self, version: int = wire.SFTP_VERSION, *more: bytes) -> bytes:

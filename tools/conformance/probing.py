@@ -25,7 +25,9 @@ from tools.conformance.starting import Absent, Running
 
 KEPT = ROOT / "build" / "conformance"  # what was found last, a JSON document a server
 PREFIX = "conformance-"
-DEADLINE = 1200.0  # seconds a server
+DEADLINE = 1800.0  # seconds a server
+SECONDS = 300.0  # a rule: stores that are played by other programs are slow
+MANY = 600  # entries of the largest directory: more than a reply holds
 #: What is another one in each run, whole or cut off: the directories of a run, of a probe and of a rule.
 RANDOM = re.compile(rf"({PREFIX})[a-z0-9_]{{1,8}}|(pysftp-probe-)([0-9a-f]{{1,16}}(?:/[0-9a-f]{{1,8}})?)")
 
@@ -71,7 +73,7 @@ def probe(server: Server, only: Sequence[str] = (), say: Callable[[str], None] =
 
 def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
     rules = [rule for name, rule in RULES.items() if not only or name in only]
-    plan = Plan(rules, running.directory, deadline=DEADLINE)
+    plan = Plan(rules, running.directory, rule_seconds=SECONDS, deadline=DEADLINE, many=MANY)
     target = Here(server.title, running) if running.connect else Target(server.title, running.argv, False)
     run = Probe(target, plan)
     run.report.probe = __version__
