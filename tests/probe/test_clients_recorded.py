@@ -4,7 +4,6 @@ with faults is what the scripts say.
 
 from __future__ import annotations
 
-import re
 import sys
 import unittest
 from pathlib import Path
@@ -13,14 +12,11 @@ from typing import ClassVar
 from pysftpserver.contract.in_process import ServerLine
 from pysftpserver.probe.clients import SCRIPTS, run
 from pysftpserver.probe.clients.playing import OBSERVED, Script
-from pysftpserver.probe.results import Task
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.integration.harness import ServedCase, empty
-from tests.probe.faulty import FAULTS, FaultyLine
 from tests.probe.real import REAL, check, prepare
 from tests.probe.traces import Packet, Trace, recorded
 from tests.support.hard import IS_HARD
-from tests.support.paths import ROOT
 from tests.support.processes import require
 
 SIZE = 3_000_000  # bytes: as many requests as a client lets wait
