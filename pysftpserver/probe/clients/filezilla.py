@@ -84,7 +84,7 @@ def fetch(play: Play, name: bytes, start: int = 0) -> bytes:
     path = canonical(play, name)
     size = play.stat(path).size
     handle = play.open(path, READ)
-    content = play.read_all(handle, READ_STEP, READS, start, size, short="fails")
+    content = play.read_all(handle, READ_STEP, READS, start, size, past_end=True, short="fails")
     play.close_handle(handle)
     return content
 

@@ -142,13 +142,13 @@ class Play(Session):
         wanted = self.bytes if content is None else content
         shown = name.decode()
         try:
-            found = self.keeper.content(self.path(name))
+            found = self.keeper.content(self.path(name), size=len(wanted))
         except Refused as refusal:
             if refusal.status != NOT_FOUND:
                 raise
             raise Failed(f"loses the file: {shown} is not there afterwards") from None
         if len(found) != len(wanted):
-            raise Failed(f"damages the file: it has {len(found)} bytes in place of {len(wanted)}")
+            raise Failed(f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}")
         if found != wanted:
             raise Failed("damages the file: it has other bytes than were sent")
 

@@ -21,7 +21,8 @@ from pysftpserver.probe.clients.playing import (
 )
 
 NAME = "sshfs"
-STEP, REQUESTS = 1 << 15, 64
+STEP = 1 << 15
+READS, WRITES = 16, 1 << 10
 
 
 def mount(play: Play) -> None:
@@ -44,7 +45,7 @@ def sshfs_upload(play: Play) -> None:
     play.there(play.lstat, path)
     handle = play.open(path, WRITE | CREAT | EXCL, SFTPAttributes(permissions=0o100600))
     play.lstat(path)
-    play.write_all(handle, play.bytes, STEP, REQUESTS)
+    play.write_all(handle, play.bytes, STEP, WRITES)
     play.setstat(path, SFTPAttributes(atime=MTIME, mtime=MTIME))
     play.setstat(path, SFTPAttributes(permissions=0o100000 | MODE))
     play.close_handle(handle)
@@ -60,7 +61,9 @@ def sshfs_download(play: Play) -> None:
     size = play.size_of(play.lstat(path))
     handle = play.open(path, READ, SFTPAttributes(permissions=0))
     play.lstat(path)
-    play.got(play.read_all(handle, STEP, 16, size=size))
+    content = play.read_all(handle, STEP, READS, size=size, short="ends")
+    play.close_handle(handle)
+    play.got(content)
 
 
 @script(NAME, RESUME, OBSERVED)
@@ -70,7 +73,7 @@ def sshfs_resume(play: Play) -> None:
     play.lstat(path)
     handle = play.open(path, WRITE | APPEND, SFTPAttributes(permissions=0))
     start = play.size_of(play.lstat(path))
-    play.write_all(handle, play.bytes, STEP, REQUESTS, start)
+    play.write_all(handle, play.bytes, STEP, WRITES, start)
     play.close_handle(handle)
     play.has(b"half")
 
@@ -82,7 +85,7 @@ def sshfs_edit(play: Play) -> None:
     play.there(play.lstat, new)
     handle = play.open(new, NEW, SFTPAttributes(permissions=0o100644))
     play.lstat(new)
-    play.write_all(handle, b"new", STEP, REQUESTS)
+    play.write_all(handle, b"new", STEP, WRITES)
     if b"fsync@openssh.com" in play.extensions:
         play.fsync(handle)
     else:
