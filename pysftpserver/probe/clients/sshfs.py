@@ -48,7 +48,7 @@ def sshfs_upload(play: Play) -> None:
     play.write_all(handle, play.bytes, STEP, WRITES)
     play.setstat(path, SFTPAttributes(atime=MTIME, mtime=MTIME))
     play.setstat(path, SFTPAttributes(permissions=0o100000 | MODE))
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.has(b"f")
     play.keeps_times(b"f", "`cp -p` does not keep times")
     play.keeps_mode(b"f", "`cp -p` does not keep permissions")
@@ -62,7 +62,7 @@ def sshfs_download(play: Play) -> None:
     handle = play.open(path, READ, SFTPAttributes(permissions=0))
     play.lstat(path)
     content = play.read_all(handle, STEP, READS, size=size, short="ends")
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.got(content)
 
 
@@ -74,7 +74,7 @@ def sshfs_resume(play: Play) -> None:
     handle = play.open(path, WRITE | APPEND, SFTPAttributes(permissions=0))
     start = play.size_of(play.lstat(path))
     play.write_all(handle, play.bytes, STEP, WRITES, start)
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.has(b"half")
 
 
@@ -90,7 +90,7 @@ def sshfs_edit(play: Play) -> None:
         play.fsync(handle)
     else:
         play.note("fsync does not reach the disk, because the server lacks fsync@openssh.com")
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.lstat(path)
     try:
         play.replace(new, path)

@@ -95,8 +95,8 @@ class Session(Client):
         size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests behind
         that, until EOF. ramps: the same, and it begins with one request at a time, allows itself one more for
         each answer, and one alone behind the size. short: what it does with a short answer before the end:
-        "again" asks for the rest, "ends" takes it for the end, "fails" too, and raises Short when more follows.
-        self.in_order says then where what came in order ends.
+        "again" asks for the rest, "ends" takes it for the end, "fails" too, and raises Short when more
+        follows. self.in_order says then where what came in order ends.
         """
         found: dict[int, bytes] = {}
         waiting: list[tuple[int, int, int]] = []
