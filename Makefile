@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -55,7 +55,8 @@ test-latest: debian-test venv-latest axe ## run them with the newest versions of
 test-pythons: debian-test axe ## run them with the distribution's own Python and with the newest one that is there
 	@tools/test-pythons.sh $(ARGS)
 
-constraints: venv-latest ## have "make test" use the versions that "make test-latest" does
+constraints: ## have "make test" use the versions that "make test-latest" does
+	@tools/venv.sh --latest conformance
 	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
 	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
 	@mv tools/constraints.new tools/constraints.txt
@@ -72,6 +73,9 @@ lint: venv-test ## check style (ruff) and types (mypy)
 	$(BIN)/ruff format --check . || status=1; \
 	$(BIN)/mypy || status=1; \
 	exit $$status
+
+conformance: debian-conformance venv-conformance ## probe SFTP servers and write docs/conformance.md (ten minutes; as root for all of them; ARGS=openssh for one, ARGS=--page for none)
+	@$(BIN)/python -m tools.conformance $(ARGS)
 
 docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
 	@$(BIN)/python tools/docs_tables.py
@@ -102,6 +106,9 @@ venv-laboratory:
 venv-test:
 	@tools/venv.sh test
 
+venv-conformance:
+	@tools/venv.sh conformance
+
 venv-latest:
 	@tools/venv.sh --latest test
 
@@ -116,6 +123,9 @@ debian-try:
 
 debian-hard:
 	@tools/debian.sh hard
+
+debian-conformance:
+	@tools/debian.sh conformance
 
 debian-bench:
 	@tools/debian.sh bench

@@ -329,7 +329,11 @@ class SFTPServer(Session):
                 self.log.write(request.level, line)
 
     def _serve_init(self, buffer: memoryview, pos: int, stop: int) -> None:
-        """INIT has a version and no request id; sent again, it is answered again."""
+        """INIT has a version and no request id; sent again, it is answered again.
+
+        The reply has the lower version of the two. What an older client gets is version 3 still, which has
+        nothing that the fields of versions 0 to 2 are not in.
+        """
         try:
             version = u32_at(buffer, pos, stop)
         except MalformedPacket as error:
@@ -340,7 +344,7 @@ class SFTPServer(Session):
         if self._hook is not None and self._hook.hears("init") and not self._may_begin(self._hook, version):
             return
         self.initialized = True
-        self.output.append(wire.encode_version(self._announced()))
+        self.output.append(wire.encode_version(self._announced(), min(version, wire.SFTP_VERSION)))
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:
         """Ask the hook about INIT, and tell it what became of that; whether the session goes on."""

@@ -87,6 +87,10 @@ PROGRAMS = tuple(
             "nothing: it verifies audit logs, and tells who stored, fetched or removed a file",
         ),
         (
+            "pysftp-probe", "pysftp_probe", "probe", "", "probe.md", "probe",
+            "nothing: it tries any SFTP server against the rules of the protocol",
+        ),
+        (
             "pysftplab", "pysftplab", "laboratory", "laboratory", "laboratory.md", "laboratory",
             "a message server with services that you write, and its clients",
         ),

@@ -129,6 +129,13 @@ class Client:
         """End the session."""
         self.line.close()
 
+    def forget(self) -> None:
+        """Forget the exchanges so far. With none in flight, requests are numbered from 1 again, so that
+        reports of the same rule are the same."""
+        self.exchanges.clear()
+        if not self._waiting and not self._early:
+            self._last = 0
+
     # --- packets ------------------------------------------------------------------------------------
 
     def hello(self, version: int = wire.SFTP_VERSION, *more: bytes) -> bytes:
@@ -147,12 +154,36 @@ class Client:
 
     def send(self, kind: int, *fields: bytes) -> int:
         """Send a request; return its id, for reply()."""
+        request_id, packet = self._enter(kind, *fields)
+        self.line.send(packet)
+        return request_id
+
+    def send_together(self, *requests: tuple[int, bytes], step: int = 0) -> list[int]:
+        """Send requests (type and fields) without waiting for replies; return their ids, for reply().
+
+        They go in one piece, or in pieces of so many bytes.
+        """
+        entered = [self._enter(kind, fields) for kind, fields in requests]
+        stream = b"".join(packet for _, packet in entered)
+        step = step or len(stream)
+        for start in range(0, len(stream), step):
+            self.line.send(stream[start : start + step])
+        return [request_id for request_id, _ in entered]
+
+    def _enter(self, kind: int, *fields: bytes) -> tuple[int, bytes]:
+        """Id and packet of a request for whose reply next_reply() waits."""
         self._last = request_id = (self._last + 1) & 0xFFFFFFFF
         packet = packets.sftpcmd(kind, *fields, request_id=request_id)
         self.exchanges.append(Exchange(packet))
         self._waiting[request_id] = self.exchanges[-1]
-        self.line.send(packet)
-        return request_id
+        return request_id, packet
+
+    def raw(self, packet: bytes) -> bytes:
+        """Send bytes as they are; return the packet that comes next, whatever it answers."""
+        self.send_packet(packet)
+        exchange = self.exchanges[-1]
+        exchange.reply = self.packet()
+        return exchange.reply
 
     def packet(self) -> bytes:
         """The next packet, whole. Raises Silent, Closed, and Broken for a length that cannot be."""

@@ -361,9 +361,7 @@ def serve_expand_path(session: Session, rid: int, path: bytes) -> None:
 
 
 def serve_home_directory(session: Session, rid: int, user: bytes) -> None:
-    """home-directory: a NAME with where a user starts."""
-    if not user:
-        raise SFTPFailure("No such user")
+    """home-directory: a NAME with where a user starts; no name is the session's own user."""
     try:
         session.send_name(rid, session.storage.userhome(user))
     except SFTPNotFound as error:

@@ -417,9 +417,9 @@ def encode_names(entries: list[bytes]) -> bytes:
     return _U32.pack(len(entries)) + b"".join(entries)
 
 
-def encode_version(extensions: Iterable[tuple[bytes, bytes]]) -> bytes:
+def encode_version(extensions: Iterable[tuple[bytes, bytes]], version: int = SFTP_VERSION) -> bytes:
     """VERSION with (name, data) pairs of extensions."""
-    body = _U32.pack(SFTP_VERSION)
+    body = _U32.pack(version)
     body += b"".join(encode_string(text) for pair in extensions for text in pair)
     return _U32.pack(len(body) + 1) + bytes((SSH2_FXP_VERSION,)) + body
 

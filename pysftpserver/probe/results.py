@@ -63,7 +63,8 @@ class Task:
 
 @dataclass
 class Figure:
-    """A measurement. unit: "ms", "MB/s", "names/s", "bytes". announced: what the server says of it."""
+    """A measurement. unit: "ms", "MB/s", "names/s", "bytes", "handles". announced: what the server says of
+    it."""
 
     name: str
     value: float

@@ -154,6 +154,14 @@ INTENDED = (
         NO_SUCH_FILE,
     ),
     Intended(
+        "home-directory of an empty name is the user's own",
+        "OpenSSH's PROTOCOL, 4.11: an empty username implies the current user. The reference looks it up.",
+        lambda situation: situation.step == step("home-directory", b""),
+        None,
+        (step("home-directory", b""),),
+        FAILURE,
+    ),
+    Intended(
         "RENAME does not replace a dangling symlink",
         "sftp.md: RENAME fails when the target exists. The reference asks stat(2), which follows the link, "
         "and then replaces it, unless the source is a regular file.",

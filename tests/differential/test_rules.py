@@ -80,7 +80,7 @@ class Rules:
 
     def test_home_directory_knows_users_by_name(self):
         self.agree(
-            *each("home-directory", FAILURE, b"no-such-user", b""),
+            *each("home-directory", FAILURE, b"no-such-user"),
         )
 
     def test_limits_are_the_same(self):

@@ -112,11 +112,11 @@ class Framing(InADirectory):
             (self.root / "log").unlink()
             self.assertEqual(server.storage.calls, [])
 
-    def test_init_is_answered_with_version_three_whatever_it_says_and_again_each_time(self):
+    def test_init_is_answered_with_the_lower_version_whatever_follows_it_and_again_each_time(self):
         client = self.client()
-        for version, more in ((3, b""), (6, string(b"name") + string(b"data")), (0, b"\xff")):
+        for version, more in ((3, b""), (6, string(b"name") + string(b"data")), (2, b""), (0, b"\xff")):
             answer = split(client.feed(packet(1, u32(version) + more)))
-            self.assertEqual(answer, [client.version])
+            self.assertEqual(answer, [b"\2" + u32(min(version, 3)) + client.version[5:]])
 
     def test_an_init_without_its_version_ends_the_session(self):
         for size in range(4):

@@ -269,6 +269,8 @@ class Requests(OnFiles):
         user = pwd.getpwuid(0)
         (entry,) = self.client.content("name", "home-directory", string(user.pw_name.encode()))
         self.assertEqual(entry.name, os.fsencode(user.pw_dir))
+        (entry,) = self.client.content("name", "home-directory", string(b""))
+        self.assertEqual(entry.name, self.client.server.storage.home)
         self.assertEqual(self.client.status("home-directory", string(b"nosuchuser")), sftp.FAILURE)
 
     def test_statvfs_and_fstatvfs_answer_the_figures_of_the_file_system(self):

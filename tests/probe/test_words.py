@@ -219,9 +219,7 @@ class WordsOfAPacket(unittest.TestCase):
 
 class Steps(unittest.TestCase):
     def test_a_step_keeps_the_first_bytes_and_the_length(self):
-        packet = sftpcmd(
-            wire.SSH2_FXP_WRITE, HANDLE, sftpint64(0), sftpstring(bytes(5000)), request_id=1
-        )
+        packet = sftpcmd(wire.SSH2_FXP_WRITE, HANDLE, sftpint64(0), sftpstring(bytes(5000)), request_id=1)
         step = step_of(packet, True)
         self.assertEqual((step.asked, step.length), (True, len(packet)))
         self.assertEqual(bytes.fromhex(step.octets), packet[: words.KEPT])

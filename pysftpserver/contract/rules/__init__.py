@@ -5,10 +5,42 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 
 from __future__ import annotations
 
-from pysftpserver.contract.rules import links
+from pysftpserver.contract.rules import (
+    checksums,
+    copying,
+    ending,
+    extensions,
+    links,
+    listings,
+    longnames,
+    malformed,
+    names,
+    order,
+    paths,
+    protocol,
+    renames,
+    statvfs,
+    tree,
+)
 from pysftpserver.contract.table import RULES, Rule
 
 __all__ = ["MODULES", "RULES", "Rule"]
 
 #: In the order in which reports show them.
-MODULES = (links,)
+MODULES = (
+    protocol,
+    names,
+    paths,
+    links,
+    listings,
+    longnames,
+    tree,
+    renames,
+    statvfs,
+    order,
+    malformed,
+    extensions,
+    copying,
+    checksums,
+    ending,
+)

@@ -1,0 +1,245 @@
+"""Rules for the end of a session: what it leaves behind, and what it takes along."""
+
+from __future__ import annotations
+
+from pysftpserver.contract.client import CREAT, NEW, NOTHING, READ, WRITE
+from pysftpserver.contract.packets import sftpattrs, sftpcmd, sftpint, sftpint64, sftpstring
+from pysftpserver.contract.rules.order import FILES, outcomes, read_of
+from pysftpserver.contract.table import CLIENT, DRAFT, MUST, SHOULD, rule
+from pysftpserver.engine import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.contract.subject import Subject
+
+
+@rule(
+    MUST,
+    f"{DRAFT}, 6.4",
+    "What was written and closed in a session that has ended is there in the next one.",
+    *FILES,
+    of_server=True,
+)
+def content_outlives_its_session(subject: Subject) -> None:
+    first = subject.another()
+    content = subject.random.randbytes(100_000)
+    first.put(subject.path(b"f"), content)
+    first.close()
+    subject.check(subject.another().content(subject.path(b"f")) == content, "the content is something else")
+
+
+@rule(
+    CLIENT,
+    "OpenSSH sftp (reput), WinSCP, FileZilla and lftp go on with uploads so",
+    "What WRITEs have stored in a file is there when its session ends without a CLOSE.",
+    *FILES,
+    of_server=True,
+)
+def acknowledged_writes_outlive_their_session(subject: Subject) -> None:
+    first = subject.another()
+    content = subject.random.randbytes(50_000)
+    handle = first.open(subject.path(b"f"), WRITE | CREAT)
+    for offset in range(0, len(content), 10_000):
+        first.write(handle, offset, content[offset : offset + 10_000])
+    first.close()
+    found = subject.another().content(subject.path(b"f"))
+    subject.check(found == content, f"the file has {len(found)} bytes, and 50000 were acknowledged")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 3",
+    "A request of which a session's end has cut off the last bytes is not carried out.",
+    *FILES,
+    *"opendir lstat".split(),
+    of_server=True,
+)
+def requests_cut_off_by_the_end(subject: Subject) -> None:
+    path = subject.file(b"f", b"content")
+    made = sftpstring(subject.path(b"made"))
+    requests = (
+        sftpcmd(wire.SSH2_FXP_REMOVE, sftpstring(path), request_id=1),
+        sftpcmd(wire.SSH2_FXP_MKDIR, made, sftpattrs(NOTHING), request_id=1),
+        sftpcmd(wire.SSH2_FXP_OPEN, sftpstring(path), sftpint(NEW), sftpattrs(NOTHING), request_id=1),
+        sftpcmd(wire.SSH2_FXP_RENAME, sftpstring(path), made, request_id=1),
+    )
+    for request in requests:
+        client = subject.another()
+        client.send_packet(request[:-1])
+        client.close()
+    client = subject.another()
+    client.realpath(b".")
+    subject.equal(subject.names(subject.path()), [b"f"], "what is in the directory")
+    subject.equal(subject.content(path), b"content", "the content of the file")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 3",
+    "A WRITE of which a session's end has cut off the last bytes writes nothing.",
+    *FILES,
+    of_server=True,
+)
+def write_cut_off_by_the_end(subject: Subject) -> None:
+    path = subject.file(b"f", b"content")
+    client = subject.another()
+    handle = client.open(path, READ | WRITE)
+    body = sftpstring(handle) + sftpint64(0) + sftpstring(b"CONTENT" * 100)
+    client.send_packet(sftpcmd(wire.SSH2_FXP_WRITE, body, request_id=1 << 24)[:-1])
+    client.close()
+    subject.equal(subject.another().content(path), b"content", "the content")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6",
+    "A handle of a session that has ended is refused in another one.",
+    *FILES,
+    "fstat",
+    of_server=True,
+)
+def handles_of_ended_sessions(subject: Subject) -> None:
+    first = subject.another()
+    handles = [first.open(subject.file(b"f", b"content")) for _ in range(3)]
+    first.close()
+    second = subject.another()
+    for handle in handles:
+        subject.refuses(None, second.read, handle, 0, 7)
+        subject.refuses(None, second.fstat, handle)
+        subject.refuses(None, second.close_handle, handle)
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6",
+    "A handle of one session is refused in another one that goes on beside it.",
+    *FILES,
+    of_server=True,
+)
+def handles_of_other_sessions(subject: Subject) -> None:
+    second = subject.another()
+    path = subject.file(b"f", b"content")
+    handle = subject.client.open(path, READ | WRITE)
+    subject.refuses(None, second.read, handle, 0, 7)
+    subject.refuses(None, second.write, handle, 0, b"x")
+    subject.refuses(None, second.close_handle, handle)
+    subject.equal(subject.client.read(handle, 0, 7), b"content", "what the handle's own session reads")
+    subject.client.close_handle(handle)
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6.3",
+    "Files that an ended session has left open can be read, written, renamed and removed in another one.",
+    *FILES,
+    *"rename rm lstat".split(),
+    of_server=True,
+)
+def files_left_open(subject: Subject) -> None:
+    path = subject.file(b"f", b"content")
+    first = subject.another()
+    first.open(path, READ)
+    first.open(path, READ | WRITE)
+    first.close()
+    second = subject.another()
+    subject.equal(second.content(path), b"content", "the content")
+    second.put(path, b"new")
+    second.rename(path, subject.path(b"g"))
+    second.remove(subject.path(b"g"))
+    subject.check(not subject.exists(path), "the file is still there")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6.7",
+    "A directory whose listing an ended session has left open can be listed and removed in another one.",
+    *"opendir mkdir rmdir rm open write close lstat".split(),
+    of_server=True,
+)
+def listings_left_open(subject: Subject) -> None:
+    subject.client.mkdir(subject.path(b"d"))
+    subject.fill(subject.path(b"d"), [b"a", b"b"])
+    first = subject.another()
+    first.readdir(first.opendir(subject.path(b"d")))
+    first.close()
+    second = subject.another()
+    names = {name for name, _, _ in second.listing(subject.path(b"d"))}
+    subject.equal(sorted(names - {b".", b".."}), [b"a", b"b"], "the names")
+    for name in (b"d/a", b"d/b"):
+        second.remove(subject.path(name))
+    second.rmdir(subject.path(b"d"))
+    subject.check(not subject.exists(subject.path(b"d")), "the directory is still there")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6.1",
+    "The end of one session leaves the others as they are, with their open files.",
+    *FILES,
+    of_server=True,
+)
+def sessions_end_alone(subject: Subject) -> None:
+    path = subject.file(b"f", b"content")
+    handle = subject.client.open(path, READ | WRITE)
+    for number in range(3):
+        other = subject.another()
+        other.open(path)
+        other.send_packet(sftpcmd(wire.SSH2_FXP_LSTAT, sftpstring(path), request_id=1))
+        other.close()
+        subject.client.write(handle, 0, b"%d" % number)
+        subject.equal(subject.client.read(handle, 0, 7), b"%dontent" % number, "what is read")
+    subject.client.close_handle(handle)
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 4",
+    "A session that ends before INIT, or within it, leaves the server ready for the next one.",
+    of_server=True,
+)
+def sessions_that_never_begin(subject: Subject) -> None:
+    for stream in (b"", b"\0", sftpcmd(wire.SSH2_FXP_INIT, sftpint(3))[:-1]):
+        client = subject.bare()
+        if stream:
+            client.send_packet(stream)
+        client.close()
+    subject.another().realpath(b".")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 3",
+    "A session that ends with replies unread ends for the server too: others are served.",
+    *FILES,
+    of_server=True,
+)
+def end_with_replies_unread(subject: Subject) -> None:
+    path = subject.file(b"f", subject.random.randbytes(32_768))
+    client = subject.another()
+    handle = client.open(path)
+    client.send_together(*[read_of(handle, 0, 32_768)] * 128)
+    client.close()
+    replies = outcomes(subject.client, (wire.SSH2_FXP_REALPATH, sftpstring(b".")))
+    subject.equal(replies[0][4], wire.SSH2_FXP_NAME, "the type of the reply")
+    subject.equal(len(subject.another().content(path)), 32_768, "the size of the file")
+
+
+@rule(
+    SHOULD,
+    f"{DRAFT}, 6.1",
+    "What one session has changed is seen by another one as soon as the reply is there.",
+    *FILES,
+    *"stat mkdir lstat rename opendir".split(),
+    of_server=True,
+)
+def sessions_see_each_other(subject: Subject) -> None:
+    first, second = subject.client, subject.another()
+    path = subject.path(b"f")
+    first.put(path, b"content")
+    subject.equal(second.content(path), b"content", "what the other session reads")
+    second.put(path, b"longer content")
+    subject.equal(first.stat(path).size, 14, "the size that the first one sees")
+    first.rename(path, subject.path(b"g"))
+    second.mkdir(path)
+    names = {name for name, _, _ in first.listing(subject.path())}
+    subject.equal(sorted(names - {b".", b".."}), [b"f", b"g"], "the names")

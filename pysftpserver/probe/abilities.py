@@ -1,0 +1,173 @@
+"""What a server lacks, in the words of Rule.needs: from the extensions that it announces, and by trying.
+
+A server lacks what it refuses with OP_UNSUPPORTED or PERMISSION_DENIED: then it says so. Any other failure is
+for the rules to judge. What may not enter: verdicts.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.contract.base import EXTENSIONS, METHODS
+from pysftpserver.contract.client import DENIED, READ, UNSUPPORTED, WRITE, Broken, Refused, refusal_of
+from pysftpserver.contract.rules import RULES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.contract.client import Client
+    from pysftpserver.probe.sessions import Sessions
+
+#: Extensions that give one method each.
+GIVES = {
+    name: method
+    for name, (method, *_) in EXTENSIONS.items()
+    if name.endswith(b"@openssh.com") and method != "rename"
+}
+FIELDS = ("owner", "permissions", "times", "nlink", "size")
+#: Everything that changes something: a server that cannot be written to lacks all of it.
+WRITING = frozenset(
+    "write setstat fsetstat lsetstat mkdir rmdir rm rename symlink link fsync".split() + list(FIELDS)
+)
+SAYS_SO = (UNSUPPORTED, DENIED)
+
+
+def announced(client: Client) -> set[str]:
+    """What a server lacks by the extensions that it announces."""
+    needs = {need for rule in RULES.values() for need in rule.needs} - METHODS - set(FIELDS) - {"realpath"}
+    lacks = {need for need in needs if need.encode() not in client.extensions}
+    lacks |= {method for name, method in GIVES.items() if name not in client.extensions}
+    return lacks | {"nlink"}  # version 3 has no field for it
+
+
+def tried(sessions: Sessions, directory: bytes, allow: Callable[[], None]) -> set[str]:
+    """What a server lacks when it is tried in an empty directory. Sets the client's target_first.
+
+    allow: gives more time, before each part. A session that is lost is replaced: what it was lost by is for
+    the rules to judge.
+    """
+    trial = _Trial(sessions, directory)
+    for part in (trial.written, trial.opened, trial.changed, trial.named, trial.linked, trial.linked_hard):
+        allow()
+        try:
+            part()
+        except Broken:
+            sessions.replace()
+    return trial.lacks
+
+
+class _Trial:
+    """One look at each request. lacks: what was refused."""
+
+    def __init__(self, sessions: Sessions, directory: bytes) -> None:
+        self.lacks: set[str] = set()
+        self._sessions = sessions
+        self._directory = directory
+        self._file = self._path(b"file")
+
+    @property
+    def _client(self) -> Client:
+        return self._sessions.client()
+
+    def _path(self, name: bytes) -> bytes:
+        return self._directory.rstrip(b"/") + b"/" + name
+
+    def _try(self, what: str, call: Callable[..., object], *arguments: object) -> Refused | None:
+        """Try a request; it is lacking if that is said. Returns the refusal."""
+        refusal = refusal_of(call, *arguments)
+        if refusal is not None and refusal.status in SAYS_SO:
+            self.lacks.add(what)
+        return refusal
+
+    def written(self) -> None:
+        """Files can be made."""
+        self._try("write", self._client.put, self._file, b"content")
+
+    def opened(self) -> None:
+        """A file can be read, and its attributes changed through a handle."""
+        client = self._client
+        try:
+            handle = client.open(self._file, READ)
+        except Refused as refusal:
+            if refusal.status in SAYS_SO:
+                self.lacks |= {"open", "read", "fstat"}
+            return
+        self._try("read", client.read, handle, 0, 1)
+        self._try("fstat", client.fstat, handle)
+        self._try("close", client.close_handle, handle)
+        try:
+            handle = client.open(self._file, WRITE)
+        except Refused:
+            return
+        mode = SFTPAttributes(permissions=0o644)
+        refusals = [refusal_of(client.fsetstat, handle, attributes) for attributes in (mode, _times())]
+        if all(refusal is not None and refusal.status in SAYS_SO for refusal in refusals):
+            self.lacks.add("fsetstat")
+        refusal_of(client.close_handle, handle)
+
+    def changed(self) -> None:
+        """What of a file can be changed: fields that the server does not tell are lacking as well."""
+        client, path = self._client, self._file
+        self._try("stat", client.stat, path)
+        try:
+            found = client.lstat(path)
+        except Refused as refusal:
+            if refusal.status in SAYS_SO:
+                self.lacks.add("lstat")
+            found = SFTPAttributes()
+        fields = {
+            "permissions": SFTPAttributes(permissions=0o640),
+            "times": _times(),
+            "size": SFTPAttributes(size=3),
+        }
+        if found.uid is None:
+            self.lacks.add("owner")
+        else:
+            fields["owner"] = SFTPAttributes(uid=found.uid, gid=found.gid)
+        for field, attributes in fields.items():
+            self._try(field, client.setstat, path, attributes)
+        if found.permissions is None:
+            self.lacks.add("permissions")
+        if found.mtime is None:
+            self.lacks.add("times")
+        if fields.keys() <= self.lacks:
+            self.lacks.add("setstat")
+        if b"lsetstat@openssh.com" in client.extensions:
+            self._try("lsetstat", client.lsetstat, path, fields["permissions"])
+
+    def named(self) -> None:
+        """Names can be listed, changed and removed."""
+        client = self._client
+        self._try("opendir", self._list)
+        self._try("rename", client.rename, self._file, self._path(b"renamed"))
+        self._try("rm", client.remove, self._path(b"renamed"))
+        self._try("mkdir", client.mkdir, self._path(b"directory"))
+        self._try("rmdir", client.rmdir, self._path(b"directory"))
+        if b"statvfs@openssh.com" in client.extensions:
+            self._try("statvfs", client.statvfs, self._directory)
+
+    def _list(self) -> None:
+        handle = self._client.opendir(self._directory)
+        self._client.readdir(handle)
+        self._client.close_handle(handle)
+
+    def linked(self) -> None:
+        """SYMLINK in OpenSSH's order: which of two paths became the link tells the server's."""
+        client, first, second = self._client, self._path(b"first"), self._path(b"second")
+        client.target_first = True
+        if self._try("symlink", client.symlink, first, second) is not None:
+            self._try("readlink", client.readlink, second)
+            return
+        if self._try("readlink", client.readlink, second) is not None:
+            client.target_first = refusal_of(client.readlink, first) is not None
+
+    def linked_hard(self) -> None:
+        """A file can have another name."""
+        client = self._client
+        if b"hardlink@openssh.com" in client.extensions:
+            refusal_of(client.put, self._file, b"")
+            self._try("link", client.link, self._file, self._path(b"other"))
+
+
+def _times() -> SFTPAttributes:
+    return SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_001)

@@ -1,0 +1,126 @@
+"""Removes what a probe has made, and nothing else: every path is below a directory of the probe's own.
+
+Nothing is followed: what is not known to be a directory is never listed. What may not enter: sessions being
+begun, time limits (those are the line's).
+"""
+
+from __future__ import annotations
+
+import stat
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.contract import packets
+from pysftpserver.contract.client import EOF, NOT_FOUND, Refused, refusal_of
+from pysftpserver.engine import wire
+from pysftpserver.failures import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.contract.client import Client
+
+AT_ONCE = 64  # requests in flight
+DEEPEST = 200  # directories below the first; no rule makes half as many
+ALL = 0o700  # what the owner needs to empty a directory
+
+
+def remove_tree(client: Client, top: bytes) -> list[str]:
+    """Remove a directory with all that is in it; return what could not be removed, each with its reason.
+
+    Raises Closed, Silent and Broken when the session is of no use any more.
+    """
+    left: list[str] = []
+    _remove(client, top, left, 0)
+    if not left and refusal_of(client.lstat, top) is None:
+        left.append(f"{show(top)}: RMDIR was answered with OK, and it is still there")
+    return left
+
+
+def _remove(client: Client, directory: bytes, left: list[str], depth: int) -> None:
+    """Remove a directory, which must not be a link."""
+    refusal = refusal_of(client.rmdir, directory)
+    if refusal is None or refusal.status == NOT_FOUND:
+        return
+    if depth > DEEPEST or not _is_directory(client, directory):
+        left.append(f"{show(directory)}: {refusal}")
+        return
+    if (mode := _mode(client, directory)) is None or mode & ALL != ALL:
+        # A server that cannot do this, or need not, may refuse.
+        refusal_of(client.setstat, directory, SFTPAttributes(permissions=ALL))
+    try:
+        names = _names(client, directory)
+    except Refused as refused:
+        left.append(f"{show(directory)}: {refused}")
+        return
+    before = len(left)
+    for path, why in _not_removed(client, [directory.rstrip(b"/") + b"/" + name for name in names]):
+        if _is_directory(client, path):
+            _remove(client, path, left, depth + 1)
+        else:
+            left.append(f"{show(path)}: {why}")
+    refusal = refusal_of(client.rmdir, directory)
+    if refusal is not None and refusal.status != NOT_FOUND and len(left) == before:
+        left.append(f"{show(directory)}: {refusal}")
+
+
+def _names(client: Client, directory: bytes) -> list[bytes]:
+    """The names in a directory, each of which is one entry there and leads nowhere else.
+
+    A listing that repeats itself is taken to be at its end.
+    """
+    handle = client.opendir(directory)
+    names: dict[bytes, None] = {}
+    try:
+        while True:
+            before = len(names)
+            names |= dict.fromkeys(name for name, _, _ in client.readdir(handle))
+            if len(names) == before:
+                break
+    except Refused as refusal:
+        if refusal.status != EOF:
+            raise
+    finally:
+        refusal_of(client.close_handle, handle)
+    return [name for name in names if _is_plain(name)]
+
+
+def _is_plain(name: bytes) -> bool:
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+
+
+def _not_removed(client: Client, paths: list[bytes]) -> list[tuple[bytes, Refused]]:
+    """Send REMOVE for each path; return those for which it was refused, with the refusals."""
+    refused = []
+    for start in range(0, len(paths), AT_ONCE):
+        some = paths[start : start + AT_ONCE]
+        requests = [(path, client.send(wire.SSH2_FXP_REMOVE, packets.sftpstring(path))) for path in some]
+        for path, request in requests:
+            try:
+                client.expect("REMOVE", client.reply(request), packets.get_sftpstatus)
+            except Refused as refusal:
+                if refusal.status != NOT_FOUND:
+                    refused.append((path, refusal))
+    return refused
+
+
+def _mode(client: Client, path: bytes) -> int | None:
+    try:
+        return client.lstat(path).permissions
+    except Refused:
+        return None
+
+
+def _is_directory(client: Client, path: bytes) -> bool:
+    """Whether it is a directory and no link to one. A server that does not say so: no."""
+    mode = _mode(client, path)
+    if mode is not None and stat.S_IFMT(mode):
+        return stat.S_ISDIR(mode)
+    # No type in its attributes: a link can be read, and only a directory can be listed.
+    return refusal_of(client.readlink, path) is not None and _can_be_listed(client, path)
+
+
+def _can_be_listed(client: Client, path: bytes) -> bool:
+    try:
+        client.close_handle(client.opendir(path))
+    except Refused:
+        return False
+    return True

@@ -1,0 +1,352 @@
+"""Runs rules against a server, each in a directory of its own, and collects what is found.
+
+A rule that loses the session, or that takes too long, has failed, and the next one gets a new session.
+Everything is removed at the end, whatever has happened. What may not enter: what is shown, rules.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from pysftpserver.contract import packets
+from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Refused
+from pysftpserver.contract.subject import Subject
+from pysftpserver.engine import wire
+from pysftpserver.failures import Unavailable, one_line, show
+from pysftpserver.probe import abilities, results
+from pysftpserver.probe.cleaning import remove_tree
+from pysftpserver.probe.lines import ANY_BYTES, OutOfTime, Patience
+from pysftpserver.probe.results import Outcome, Report, Step
+from pysftpserver.probe.sessions import IN_A_ROW, GaveUp, Interrupted, Sessions, round_trip
+from pysftpserver.probe.words import step_of, words_of
+from pysftpserver.pysftpexceptions import MalformedPacket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pysftpserver.contract.client import Client
+    from pysftpserver.contract.table import Rule
+    from pysftpserver.probe.extras import Extra
+    from pysftpserver.probe.target import Target
+
+PREFIX = b"pysftp-probe-"
+EXCHANGES = 10  # last ones of a rule that failed, which the report has
+CLEANING = 0.1  # part of the deadline that is kept for removing what was made
+LEAST_CLEANING = 5.0  # seconds
+MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
+AT_ONCE = 64  # files that are made at once
+CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
+
+
+@dataclass
+class Plan:
+    """What is to be done. directory: below which the probe's own is made, b"" for where sessions begin.
+    seconds: for a reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what is done
+    after the rules, each with its name. progress: is told what is done next, number and count. many: entries of
+    the largest directory, which are fewer on a slow path.
+    """
+
+    rules: Sequence[Rule]
+    directory: bytes = b""
+    seconds: float = 10.0
+    rule_seconds: float = 60.0
+    deadline: float = 600.0
+    extras: Sequence[tuple[str, Extra]] = ()
+    progress: Callable[[str, int, int], None] = field(default=lambda name, number, count: None)
+    many: int = MANY
+
+
+class ProbeSubject(Subject):
+    """A Subject that makes many files at once, as a path with a long round trip needs it."""
+
+    def fill(self, directory: bytes, names: list[bytes]) -> None:
+        """Put empty files with these names into a directory."""
+        client = self.client
+        fields = packets.sftpint(NEW), packets.sftpint(0)
+        for start in range(0, len(names), AT_ONCE):
+            paths = [directory + b"/" + name for name in names[start : start + AT_ONCE]]
+            opens = [client.send(wire.SSH2_FXP_OPEN, packets.sftpstring(path), *fields) for path in paths]
+            closes = []
+            for request in opens:
+                handle = client.expect("OPEN", client.reply(request), packets.get_sftphandle)
+                closes.append(client.send(wire.SSH2_FXP_CLOSE, packets.sftpstring(handle)))
+            for request in closes:
+                client.expect("CLOSE", client.reply(request), packets.get_sftpstatus)
+
+
+class Probe:
+    """One run. report: what was found so far. interrupted: the signal that ended it, or 0."""
+
+    def __init__(self, target: Target, plan: Plan, patience: Patience | None = None) -> None:
+        self.report = Report(server=target.name, started=time.time())
+        self.interrupted = 0
+        self._target = target
+        self._plan = plan
+        self._patience = patience or Patience(plan.seconds)
+        self._begun = self._patience.now()
+        self._end = self._begun + plan.deadline - max(LEAST_CLEANING, plan.deadline * CLEANING)
+        self._sessions = Sessions(target.connect, self._patience)
+        self._lacks: frozenset[str] = frozenset()
+        self._start = b"/"
+        self._top = b""  # the probe's own directory, once it is there
+        self._many = plan.many
+
+    def run(self) -> Report:
+        """Run the rules and what else is planned; remove everything; return the report."""
+        try:
+            self._allow(self._plan.rule_seconds)
+            self._look()
+            self._try_rules()
+            self._do_more()
+        except (GaveUp, Unavailable) as error:
+            self.report.stopped = str(error)
+        except (Broken, Refused) as error:
+            self.report.stopped = f"the server cannot be probed: {error}{self._asked_last()}"
+        except Interrupted as error:
+            self.interrupted = error.number
+            self.report.stopped = "interrupted"
+        self._clean()
+        self.report.seconds = self._patience.now() - self._begun
+        return self.report
+
+    def interrupt(self, number: int) -> None:
+        """A signal has come: end, and remove everything; for a second one, end at once."""
+        self._sessions.interrupt(number)
+
+    def _asked_last(self) -> str:
+        """The request that led to the end, for a sentence."""
+        exchanges = self._sessions.exchanges
+        return f", after {one_line(words_of(exchanges[-1].request, True))}" if exchanges else ""
+
+    def _allow(self, seconds: float) -> None:
+        """A new time limit, which ends with the time for all rules at the latest."""
+        now = self._patience.now()
+        if now + seconds < self._end:
+            self._patience.grant(now + seconds, f"it took longer than {seconds:g} seconds")
+        else:
+            self._patience.grant(
+                self._end, f"the time for all rules ({self._plan.deadline:g} seconds) is over"
+            )
+
+    # --- before the rules ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Begin; find out what the server can do, and make the directory."""
+        client = self._sessions.client()
+        self.report.version = client.version
+        self.report.extensions = {_text(name): _text(data) for name, data in client.extensions.items()}
+        lacks = abilities.announced(client)
+        self._start = self._real(self._plan.directory or b".")
+        self.report.trip = round_trip(client)
+        top = self._start.rstrip(b"/") + b"/" + PREFIX + secrets.token_hex(8).encode()
+        self._top = top  # removed from now on, should the reply be lost
+        try:
+            client.mkdir(top)
+        except Refused as refused:
+            self._top = b""
+            if refused.status != UNSUPPORTED:
+                raise GaveUp(
+                    f"{show(top)}: {refused}; name a directory that can be written to with --directory"
+                ) from None
+            lacks |= abilities.WRITING
+        else:
+            lacks |= self._tried()
+        self._lacks = frozenset(lacks)
+        self.report.lacks = sorted(lacks)
+        if self.report.trip:
+            fitting = int(self._plan.rule_seconds / 4 / self.report.trip * AT_ONCE / 4)
+            self._many = max(FEW, min(self._plan.many, fitting))
+
+    def _real(self, directory: bytes) -> bytes:
+        try:
+            return self._sessions.client().realpath(directory)
+        except Refused as refused:
+            if self._plan.directory:
+                raise GaveUp(f"{show(directory)}: {refused}") from None
+            return directory
+
+    def _tried(self) -> set[str]:
+        """What the server lacks when it is tried."""
+        directory = self._top + b"/abilities"
+        self._sessions.client().mkdir(directory)
+        lacks = abilities.tried(self._sessions, directory, lambda: self._allow(self._plan.rule_seconds))
+        self._empty(directory)
+        return lacks
+
+    # --- rules --------------------------------------------------------------------------------------
+
+    def _try_rules(self) -> None:
+        in_a_row = 0  # rules that could not even begin
+        for number, rule in enumerate(self._plan.rules):
+            self._plan.progress(rule.name, number, len(self._plan.rules))
+            self._allow(self._plan.rule_seconds)
+            if self._patience.is_over():
+                raise GaveUp(f"{self._patience.why} after {number} of {len(self._plan.rules)} rules")
+            outcome = Outcome(
+                rule.name,
+                rule.group,
+                rule.level,
+                rule.sentence,
+                rule.source,
+                results.ERROR,
+                "it was broken off",
+            )
+            self.report.outcomes.append(outcome)
+            self._try_rule(rule, outcome)
+            in_a_row = in_a_row + 1 if outcome.verdict == results.ERROR else 0
+            if in_a_row == IN_A_ROW:
+                raise GaveUp(f"{in_a_row} rules in a row could not be tried: {outcome.why}")
+            if outcome.verdict == results.FAILED:
+                self._still_works()
+
+    def _try_rule(self, rule: Rule, outcome: Outcome) -> None:
+        """Run a rule in a directory of its own, and note what came of it."""
+        missing = [need for need in rule.needs if need in self._lacks]
+        if missing:
+            outcome.verdict, outcome.why = results.UNSUPPORTED, f"the server lacks {', '.join(missing)}"
+            return
+        begun = self._patience.now()
+        try:
+            directory = self._made()
+        except (Broken, Refused) as error:
+            self._sessions.replace()
+            outcome.verdict, outcome.why = results.ERROR, f"a directory for it could not be made: {error}"
+            return
+        self._judge(rule, directory, outcome)
+        outcome.seconds = self._patience.now() - begun
+        self._empty(directory)
+
+    def _made(self) -> bytes:
+        """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
+        if not self._top:
+            return self._start  # nothing can be made: the rules that are left do not write
+        directory = self._top + b"/" + secrets.token_hex(4).encode()
+        try:
+            self._sessions.client().mkdir(directory)
+        except Broken:
+            self._sessions.replace()
+            directory += b"x"  # the first may be there
+            self._sessions.client().mkdir(directory)
+        return directory
+
+    def _subject(self, directory: bytes) -> ProbeSubject:
+        client = self._sessions.client()
+        client.forget()
+        return ProbeSubject(client, directory, self._sessions.line, self._lacks, many=self._many)
+
+    def _judge(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
+        subject = self._subject(directory)
+        try:
+            rule.check(subject)
+            outcome.verdict, outcome.why = results.PASSED, ""
+        except (AssertionError, Refused, MalformedPacket) as error:  # Broken is an AssertionError
+            is_over = self._patience.now() >= self._end  # which is no fault of the server's
+            outcome.verdict = results.ERROR if is_over else results.FAILED
+            outcome.why = one_line(str(error) or type(error).__name__)
+        except Unavailable as error:
+            outcome.verdict, outcome.why = results.ERROR, str(error)
+        except Exception as error:
+            outcome.verdict = results.ERROR
+            outcome.why = one_line(f"the rule itself failed: {type(error).__name__}: {error}")
+        finally:
+            if outcome.verdict != results.PASSED:
+                outcome.steps = steps_of(subject.sessions)
+                self._sessions.replace()  # it may have open handles, and replies on their way
+            subject.end()
+
+    def _empty(self, directory: bytes) -> None:
+        """Remove a rule's directory. What cannot be removed now is tried again at the end."""
+        if not self._top:
+            return
+        self._allow(self._plan.rule_seconds)
+        try:
+            remove_tree(self._sessions.client(), directory)
+        except Broken:
+            self._sessions.replace()
+
+    def _still_works(self) -> None:
+        """Whether files can still be stored, after a rule has failed. Raises GaveUp: the disk may be full."""
+        if not self._top or "write" in self._lacks:
+            return
+        path = self._top + b"/storing"
+        self._allow(self._plan.rule_seconds)
+        client = self._sessions.client()
+        try:
+            client.put(path, CONTENT)
+            client.remove(path)
+        except OutOfTime:
+            self._sessions.replace()
+        except (Broken, Refused) as error:
+            self._sessions.replace()
+            raise GaveUp(f"the server does not store files any more: {error}") from None
+
+    # --- after the rules ----------------------------------------------------------------------------
+
+    def _do_more(self) -> None:
+        for name, extra in self._plan.extras:
+            self._plan.progress(name, 0, 0)
+            why = f"the time for all rules ({self._plan.deadline:g} seconds) is over"
+            self._patience.grant(self._end, why, ANY_BYTES)
+            directory = self._made()
+            subject = self._subject(directory)
+            try:
+                extra(self.report, subject, self._sessions.line, self._doing(name))
+            except (AssertionError, Refused, MalformedPacket) as error:
+                self._sessions.replace()
+                self.report.stopped = f"{name}: {one_line(str(error))}"
+            finally:
+                subject.end()
+            self._empty(directory)
+
+    def _doing(self, name: str) -> Callable[[str], None]:
+        """What tells the progress of something that has a name."""
+        return lambda words: self._plan.progress(f"{name}: {words}", 0, 0)
+
+    def _clean(self) -> None:
+        """Remove everything, in a new session if the last one is lost; end all sessions."""
+        self._plan.progress("", 0, 0)
+        left = max(self._begun + self._plan.deadline - self._patience.now(), LEAST_CLEANING)
+        self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
+        try:
+            if self._top:
+                self.report.left += self._removed()
+        except Interrupted:
+            self.report.left.append(f"{show(self._top)}: interrupted again")
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._sessions.close()
+        except Interrupted:
+            pass  # it came while they were being ended, which they are now
+        self.report.left += self._sessions.left
+
+    def _removed(self) -> list[str]:
+        """Remove the probe's directory; return what is left of it."""
+        for attempt in range(2):
+            try:
+                return remove_tree(self._sessions.client(), self._top)
+            except (Broken, GaveUp, Unavailable) as error:
+                self._sessions.replace()
+                why = error
+                if attempt or isinstance(error, OutOfTime):
+                    break
+        return [f"{show(self._top)}: {why}"]
+
+
+def steps_of(sessions: Sequence[Client]) -> list[Step]:
+    """The last packets of some sessions, of each in the order of its requests."""
+    steps = []
+    for client in sessions:
+        for exchange in list(client.exchanges)[-EXCHANGES:]:
+            steps.append(step_of(exchange.request, True))
+            if exchange.reply is not None:
+                steps.append(step_of(exchange.reply, False, exchange.request))
+    return steps[-2 * EXCHANGES :]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")

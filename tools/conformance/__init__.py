@@ -1,0 +1,1 @@
+"""Writes docs/conformance.md: SFTP servers under the rules of pysftp-probe."""

@@ -1,0 +1,52 @@
+"""Writes docs/conformance.md: python -m tools.conformance [--page] [SERVER...]
+
+Every server of servers.py that can be had here is started on loopback and tried; with names only these, while
+the page has the others as they were found last. --page tries none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.support.paths import ROOT
+from tools.conformance import page, probing
+from tools.conformance.servers import SERVERS
+
+DOCS = ROOT / "docs"
+
+
+def write(texts: dict[str, str]) -> None:
+    """Write the pages, and remove those of servers that break nothing any more."""
+    directory = DOCS / "conformance"
+    directory.mkdir(exist_ok=True)
+    for path in directory.glob("*.md"):
+        if f"conformance/{path.name}" not in texts:
+            path.unlink()
+    for name, text in texts.items():
+        (DOCS / name).write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tools.conformance", description=__doc__.splitlines()[0])
+    parser.add_argument("--page", action="store_true", help="write the page from what was found last")
+    parser.add_argument(
+        "servers", nargs="*", metavar="SERVER", help="one of " + " ".join(s.word for s in SERVERS)
+    )
+    given = parser.parse_args()
+    unknown = set(given.servers) - {server.word for server in SERVERS}
+    if unknown:
+        parser.error(f"no such server: {' '.join(sorted(unknown))}")
+    for server in SERVERS:
+        if not given.page and (not given.servers or server.word in given.servers):
+            probing.keep(probing.probe(server))
+    found = [(server, probing.kept(server)) for server in SERVERS]
+    missing = [server.word for server, document in found if document is None]
+    if missing:
+        print(f"not tried yet, and not on the page: {' '.join(missing)}", file=sys.stderr)
+    write(page.pages([(server, document) for server, document in found if document is not None]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""Probes the servers one after the other, and keeps what was found in files, so that one can be done again.
+
+What may not enter: how servers are started, and what the page looks like.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pysftpserver import __version__
+from pysftpserver.contract.rules import RULES
+from pysftpserver.probe.results import Report
+from pysftpserver.probe.running import Plan, Probe
+from pysftpserver.probe.target import Target
+from tests.support.paths import ROOT
+from tools.conformance.servers import Server
+from tools.conformance.starting import Absent, Running
+
+KEPT = ROOT / "build" / "conformance"  # what was found last, a JSON document a server
+PREFIX = "conformance-"
+DEADLINE = 1800.0  # seconds a server
+SECONDS = 300.0  # a rule: stores that are played by other programs are slow
+MANY = 600  # entries of the largest directory: more than a reply holds
+#: What is another one in each run, whole or cut off: the directories of a run, of a probe and of a rule.
+RANDOM = re.compile(rf"({PREFIX})[a-z0-9_]{{1,8}}|(pysftp-probe-)([0-9a-f]{{1,16}}(?:/[0-9a-f]{{1,8}})?)")
+
+
+class Here(Target):
+    """A server in this process."""
+
+    def __init__(self, name: str, running: Running) -> None:
+        super().__init__(name, [], is_far=False)
+        self._running = running
+
+    def connect(self, patience: Any) -> Any:
+        """A line to a new session."""
+        assert self._running.connect is not None
+        return self._running.connect()
+
+
+def probe(server: Server, only: Sequence[str] = (), say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Start a server and try the rules on it, or those with these names. The document has what was found, or
+    why nothing could be.
+    """
+    begun = time.monotonic()
+    document: dict[str, Any] = {"word": server.word, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    place = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a short path, the same on every machine
+    place.chmod(0o755)  # some servers' users are not this one
+    try:
+        document["version"] = server.version()
+        with server.start(place) as running:
+            report = _report(server, running, only)
+    except (Absent, AssertionError, RuntimeError, OSError) as error:
+        document["absent"] = f"{error}".strip().splitlines()[0] or type(error).__name__
+        say(f"{server.word}: not there: {document['absent']}")
+        return document
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    document["report"] = _settled(report.to_json())
+    counts = ", ".join(f"{report.count(verdict)} {verdict}" for verdict in ("passed", "failed", "error"))
+    stopped = f"; stopped: {report.stopped}" if report.stopped else ""
+    left = f"; left: {report.left}" if report.left else ""
+    say(f"{server.word}: {counts} in {time.monotonic() - begun:.0f} s{stopped}{left}")
+    return document
+
+
+def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
+    rules = [rule for name, rule in RULES.items() if not only or name in only]
+    plan = Plan(rules, running.directory, rule_seconds=SECONDS, deadline=DEADLINE, many=MANY)
+    target = Here(server.title, running) if running.connect else Target(server.title, running.argv, False)
+    run = Probe(target, plan)
+    run.report.probe = __version__
+    return run.run()
+
+
+def _settled(document: dict[str, Any]) -> dict[str, Any]:
+    """A report without what is another one in each run."""
+    for outcome in document["outcomes"]:
+        outcome["why"] = constant(outcome["why"])
+        outcome["seconds"] = 0.0
+        for step in outcome["steps"]:
+            step["words"] = constant(step["words"])
+            step["octets"] = constant(bytes.fromhex(step["octets"]).decode("latin-1")).encode("latin-1").hex()
+    return document
+
+
+def constant(text: str) -> str:
+    """A text without what is another one in each run; it keeps its length, as packets have to."""
+    return RANDOM.sub(_constant, text)
+
+
+def _constant(found: re.Match[str]) -> str:
+    prefix, other, digits = found.groups()
+    if prefix:
+        return prefix + "x" * (len(found[0]) - len(prefix))
+    return other + re.sub("[0-9a-f]", "0", digits)
+
+
+def keep(document: dict[str, Any]) -> None:
+    """Keep what was found, for the next page."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{document['word']}.json").write_text(json.dumps(document, indent=1))
+
+
+def kept(server: Server) -> dict[str, Any] | None:
+    """What was found last."""
+    path = KEPT / f"{server.word}.json"
+    return json.loads(path.read_text()) if path.exists() else None
