@@ -17,10 +17,10 @@ from pysftpserver.engine import wire
 from pysftpserver.failures import Unavailable, one_line, show
 from pysftpserver.probe import abilities, results
 from pysftpserver.probe.cleaning import remove_tree
-from pysftpserver.probe.lines import OutOfTime, Patience
+from pysftpserver.probe.lines import ANY_BYTES, OutOfTime, Patience
 from pysftpserver.probe.results import Outcome, Report, Step
 from pysftpserver.probe.sessions import IN_A_ROW, GaveUp, Interrupted, Sessions, round_trip
-from pysftpserver.probe.words import words_of
+from pysftpserver.probe.words import step_of, words_of
 from pysftpserver.pysftpexceptions import MalformedPacket
 
 TYPE_CHECKING = False
@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 
     from pysftpserver.contract.client import Client
     from pysftpserver.contract.table import Rule
+    from pysftpserver.probe.extras import Extra
     from pysftpserver.probe.target import Target
-
-    #: What else is done with a server: a session, a directory of its own, and a way to open more lines.
-    Extra = Callable[[Report, Subject], None]
 
 PREFIX = b"pysftp-probe-"
 EXCHANGES = 10  # last ones of a rule that failed, which the report has
-OCTETS = 256  # of a packet, which the report has
 CLEANING = 0.1  # part of the deadline that is kept for removing what was made
 LEAST_CLEANING = 5.0  # seconds
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
@@ -291,17 +288,22 @@ class Probe:
     def _do_more(self) -> None:
         for name, extra in self._plan.extras:
             self._plan.progress(name, 0, 0)
-            self._patience.grant(self._end, f"the time for all ({self._plan.deadline:g} seconds) is over")
+            why = f"the time for all rules ({self._plan.deadline:g} seconds) is over"
+            self._patience.grant(self._end, why, ANY_BYTES)
             directory = self._made()
             subject = self._subject(directory)
             try:
-                extra(self.report, subject)
+                extra(self.report, subject, self._sessions.line, self._doing(name))
             except (AssertionError, Refused, MalformedPacket) as error:
                 self._sessions.replace()
                 self.report.stopped = f"{name}: {one_line(str(error))}"
             finally:
                 subject.end()
             self._empty(directory)
+
+    def _doing(self, name: str) -> Callable[[str], None]:
+        """What tells the progress of something that has a name."""
+        return lambda words: self._plan.progress(f"{name}: {words}", 0, 0)
 
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
@@ -340,10 +342,9 @@ def steps_of(sessions: Sequence[Client]) -> list[Step]:
     steps = []
     for client in sessions:
         for exchange in list(client.exchanges)[-EXCHANGES:]:
-            for asked, packet in ((True, exchange.request), (False, exchange.reply)):
-                if packet is not None:
-                    words = one_line(words_of(packet, asked))
-                    steps.append(Step(asked, words, packet[:OCTETS].hex(), len(packet)))
+            steps.append(step_of(exchange.request, True))
+            if exchange.reply is not None:
+                steps.append(step_of(exchange.reply, False, exchange.request))
     return steps[-2 * EXCHANGES :]
 
 

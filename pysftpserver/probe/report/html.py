@@ -257,6 +257,7 @@ def _row(outcome: Outcome) -> str:
     place = "" if is_broken else f' id="{anchor}"'
     return (
         f'<tr{place}><th scope="row" class="says">{_safe(outcome.sentence)}<br>'
-        f'<a class="soft" href="#{anchor}"><code>{_safe(outcome.rule)}</code></a></th><td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
+        f'<a class="soft" href="#{anchor}"><code>{_safe(outcome.rule)}</code></a></th>'
+        f'<td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
         f"{_tag('td', outcome.level)}{_tag('td', outcome.source, class_='soft')}</tr>"
     )

@@ -81,7 +81,7 @@ def heading(outcome: Outcome) -> str:
 
 def server_lines(report: Report) -> list[tuple[str, str]]:
     """What was probed, by what it is called."""
-    extensions = ", ".join(f"{name} {data}".strip() for name, data in report.extensions.items())
+    extensions = ", ".join(f"{name}={data}" for name, data in report.extensions.items())
     lines = [
         ("server", report.server),
         ("SFTP version", str(report.version) if report.version else ""),
