@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pysftpserver.contract import with_rules
 from pysftpserver.contract.names import NameRules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.proxystorage import SFTPServerProxyStorage
@@ -63,11 +64,13 @@ class ProxyKeepsTheContract(StorageContract, OneServer):
         self.storage.home = home
 
 
+@with_rules("names", "paths", "links", "tree", "renames")
 class BelowARoot(TreeRules, NameRules, OneServer):
     """The rules for paths: a root changes these."""
 
     made_in = IN_MEMORY
     unsupported = frozenset({"nlink"})
+    test_realpath_up_from_link = None  # type: ignore[assignment]  # `..` is resolved by the text below a root
 
     def make_storage(self) -> SFTPServerProxyStorage:
         storage = SFTPServerProxyStorage("server", root=os.fsencode(self.place))
