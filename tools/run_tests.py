@@ -17,6 +17,7 @@ counts as one failed.
 import argparse
 import compileall
 import json
+import os
 import random
 import secrets
 import signal
@@ -35,7 +36,23 @@ from nose2.events import StartTestEvent, StartTestRunEvent, StopTestEvent, TestO
 from nose2.main import PluggableTestProgram
 
 TESTS = Path("tests")
-MODULES = 6  # in one process: fewer are started more often, more may be waited for at the end
+MODULES = 6  # in one process, in random order
+#: Seconds that a process of tests takes, about: each imports the same libraries, starts the same helpers.
+SHARE = 90
+SHORT = 3  # seconds that a module takes, about, unless it is one of these
+LONG = {
+    40: """mongo.test_contract mongo.test_failures mongo.test_races""",
+    30: """test_install cli.test_pysftpmongo_reach integration.test_gridfs resident.test_memory
+        sshd.test_clients sshd.test_floods sshd.test_many_servers sshd.test_processes sshd.test_pysftpctl
+        sshd.test_pysftpd sshd.test_session_limits storages.test_embedded web.browser.test_people""",
+    18: """test_architecture test_bench test_examples test_fuzz_corpus test_runner test_testing
+        cli.test_pysftpmongo faults.test_stored integration.test_openssh_transfers laboratory.test_pysftplab
+        laboratory.test_window mongo.test_content mongo.test_listing mongo.test_never_half
+        objects.test_contract remo.test_processes remo.test_wire sksync.test_crowds sksync.test_storages
+        sshd.test_admin sshd.test_authorized_keys_command sshd.test_isolation sshd.test_metrics
+        sshd.test_pysftp_keys uploads.test_atomic web.test_operators""",
+}
+SECONDS = {f"tests.{name}": seconds for seconds, names in LONG.items() for name in names.split()}
 SLOWEST = 20  # rows
 MENTIONED = 0.1  # seconds: what is quicker is no row
 VERDICTS = ("passed", "skipped", "failed")  # from the best to the worst
@@ -174,12 +191,18 @@ def shares(shuffle: int | None = None) -> list[list[str]]:
         return [_names(modules[start : start + MODULES]) for start in range(0, len(modules), MODULES)]
     lists = []
     for _, group in groupby(modules, key=lambda path: path.parent):
-        together = list(group)
-        number = -(-len(together) // MODULES)
-        lists += [together[start::number] for start in range(number)]
-    # Those directly in tests/ install and measure; the others run programs, and the more the longer they are.
-    lists.sort(key=lambda paths: (len(paths[0].parts) > 2, -sum(path.stat().st_size for path in paths)))
+        together = sorted(group, key=_seconds, reverse=True)
+        shared: list[list[Path]] = [[] for _ in range(-(-sum(map(_seconds, together)) // SHARE))]
+        for path in together:
+            min(shared, key=lambda paths: sum(map(_seconds, paths))).append(path)
+        lists += shared
+    lists.sort(key=lambda paths: -sum(map(_seconds, paths)))
     return [_names(paths) for paths in lists]
+
+
+def _seconds(path: Path) -> int:
+    """What a module takes, about."""
+    return SECONDS.get(_names([path])[0], SHORT)
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -210,7 +233,7 @@ def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
 
 def run_in_processes(jobs: int, shuffle: int | None = None) -> Results:
     """Run all tests, `jobs` processes at a time."""
-    # Hundreds of programs are started. Where PYTHONDONTWRITEBYTECODE is set, each would compile the sources.
+    # Hundreds of programs are started, and some cannot write here.
     for directory in ("pysftpserver", "tests"):
         compileall.compile_dir(directory, quiet=2)
     total = Results()
@@ -245,6 +268,8 @@ def main() -> int:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # tools/venv.sh compiles no libraries: the first that imports a module does it for all others.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if options.jobs > 1 and not options.arguments:
         results = run_in_processes(options.jobs, options.shuffle)
     else:

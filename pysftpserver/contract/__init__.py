@@ -24,30 +24,15 @@ from pysftpserver.contract.tree import TreeRules
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
     from pysftpserver.contract.base import ContractBase
     from pysftpserver.contract.table import Rule
 
-    T = TypeVar("T", bound=ContractBase)
-
-__all__ = ["StorageContract", "with_rules"]
+__all__ = ["StorageContract"]
 
 
-def with_rules(*groups: str) -> Callable[[type[T]], type[T]]:
-    """Give a class of the contract the rules of these groups (none: of all) as tests.
-
-    Rules of the server alone are left out, and those of which the class has a test by that name itself.
-    """
-
-    def add(contract: type[T]) -> type[T]:
-        for rule in RULES.values():
-            name = f"test_{rule.check.__name__}"
-            if not rule.of_server and (not groups or rule.group in groups) and name not in vars(contract):
-                setattr(contract, name, _test_of(rule))
-        return contract
-
-    return add
+class StorageContract(FileRules, AttributeRules, DirectoryRules, TreeRules, NameRules, SessionRules):
+    """Mix this into a unittest.TestCase and override make_storage(); see base.ContractBase for the rest."""
 
 
 def _test_of(rule: Rule) -> Callable[[ContractBase], None]:
@@ -61,6 +46,15 @@ def _test_of(rule: Rule) -> Callable[[ContractBase], None]:
     return needs(*dict.fromkeys(methods))(test)
 
 
-@with_rules()
-class StorageContract(FileRules, AttributeRules, DirectoryRules, TreeRules, NameRules, SessionRules):
-    """Mix this into a unittest.TestCase and override make_storage(); see base.ContractBase for the rest."""
+#: The part of the suite that the rules of a module belong to; those of any other module: SessionRules.
+PARTS: dict[str, type[ContractBase]] = {
+    **dict.fromkeys(("opens", "files", "data", "handles"), FileRules),
+    "attributes": AttributeRules,
+    **dict.fromkeys(("listings", "longnames"), DirectoryRules),
+    **dict.fromkeys(("tree", "links", "renames", "statvfs"), TreeRules),
+    **dict.fromkeys(("names", "paths"), NameRules),
+}
+for _rule in RULES.values():
+    if not _rule.of_server:
+        part = PARTS.get(_rule.group, SessionRules)
+        setattr(part, f"test_{_rule.check.__name__}", _test_of(_rule))

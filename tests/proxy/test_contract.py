@@ -8,7 +8,6 @@ import signal
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pysftpserver.contract import with_rules
 from pysftpserver.contract.names import NameRules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.proxystorage import SFTPServerProxyStorage
@@ -64,7 +63,6 @@ class ProxyKeepsTheContract(StorageContract, OneServer):
         self.storage.home = home
 
 
-@with_rules("names", "paths", "links", "tree", "renames")
 class BelowARoot(TreeRules, NameRules, OneServer):
     """The rules for paths: a root changes these."""
 

@@ -12,7 +12,6 @@ from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.contract import with_rules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.host import linux
 from pysftpserver.pysftpexceptions import SFTPNotFound
@@ -218,7 +217,6 @@ class Files(InADirectory):
         self.assertLessEqual(len(descriptors()), before)  # what earlier tests had may go meanwhile
 
 
-@with_rules("renames")
 class RenameWhereTheKernelCannotExclude(TreeRules, InADirectory):
     """The rules of the contract again, on a file system without renameat2's RENAME_NOREPLACE."""
 
