@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 VERSION_3 = 3
 LARGEST = 0xFFFFFFFF
 NO_ATTRIBUTES = sftpattrs(NOTHING)
+CHANGES = "open write close mkdir".split()
 LANGUAGE = re.compile(rb"(?:[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)?")  # RFC 1766; none at all is usual
 #: Types that a reply may have, besides VERSION.
 REPLIES = {
@@ -149,6 +150,8 @@ def init_twice(subject: Subject) -> None:
     SHOULD,
     f"{DRAFT}, 4",
     "A request before INIT is refused or ends the session.",
+    "mkdir",
+    "lstat",
     of_server=True,
 )
 def requests_before_init(subject: Subject) -> None:
@@ -344,6 +347,7 @@ def _statuses(subject: Subject) -> Iterator[tuple[int, bytes, bytes]]:
     MUST,
     f"{DRAFT}, 7",
     "Every STATUS, that of success too, has a code, a message and a language tag, and nothing more.",
+    *CHANGES,
     of_server=True,
 )
 def status_is_whole(subject: Subject) -> None:
@@ -351,7 +355,7 @@ def status_is_whole(subject: Subject) -> None:
     subject.check(len(seen) > 1, "no request has failed")
 
 
-@rule(MUST, f"{DRAFT}, 7", "The message of a STATUS is UTF-8.", of_server=True)
+@rule(MUST, f"{DRAFT}, 7", "The message of a STATUS is UTF-8.", *CHANGES, of_server=True)
 def status_message_is_utf_8(subject: Subject) -> None:
     for _, message, _ in _statuses(subject):
         try:
@@ -364,6 +368,7 @@ def status_message_is_utf_8(subject: Subject) -> None:
     MUST,
     f"{DRAFT}, 7",
     "The language tag of a STATUS is a tag of RFC 1766, or empty.",
+    *CHANGES,
     of_server=True,
 )
 def status_language_tag(subject: Subject) -> None:
@@ -375,6 +380,7 @@ def status_language_tag(subject: Subject) -> None:
     MUST,
     f"{DRAFT}, 7",
     "A STATUS has one of the codes of version 3, and not NO_CONNECTION or CONNECTION_LOST.",
+    *CHANGES,
     of_server=True,
 )
 def status_codes_of_version_3(subject: Subject) -> None:
@@ -389,6 +395,7 @@ def status_codes_of_version_3(subject: Subject) -> None:
     CLIENT,
     "FileZilla, WinSCP, paramiko and rclone show it",
     "The STATUS of a failure has words in its message.",
+    *CHANGES,
     of_server=True,
 )
 def status_has_words(subject: Subject) -> None:
