@@ -8,7 +8,6 @@ from pysftpserver.contract import packets
 from pysftpserver.contract.client import (
     CREAT,
     NEW,
-    NOT_FOUND,
     NOTHING,
     OK,
     READ,
@@ -244,18 +243,6 @@ def kinds_of_path_replies(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6.11",
-    "REALPATH is answered with a NAME that has one name and no more.",
-    of_server=True,
-)
-def realpath_answers_one_name(subject: Subject) -> None:
-    for path in (b".", subject.path(), subject.path(b"missing")):
-        reply = _answers(subject, wire.SSH2_FXP_NAME, wire.SSH2_FXP_REALPATH, sftpstring(path))
-        subject.equal(len(packets.get_sftpentries(reply)), 1, "the number of names")
-
-
-@rule(
-    MUST,
     f"{DRAFT}, 6.10",
     "SYMLINK is answered with STATUS OK, and READLINK with a NAME that has one name and no more.",
     "symlink",
@@ -284,20 +271,6 @@ def _missing_requests(subject: Subject) -> Iterator[tuple[str, int, tuple[bytes,
     yield "RENAME", wire.SSH2_FXP_RENAME, (missing, other)
     mode = wire.encode_u32(wire.SSH2_FILEXFER_ATTR_PERMISSIONS) + wire.encode_u32(0o640)
     yield "SETSTAT", wire.SSH2_FXP_SETSTAT, (missing, mode)
-
-
-@rule(
-    MUST,
-    f"{DRAFT}, 7",
-    "Every request about a path that does not exist is answered with STATUS NO_SUCH_FILE.",
-    *"stat lstat open opendir rm rmdir rename setstat permissions".split(),
-    of_server=True,
-)
-def status_of_missing_paths(subject: Subject) -> None:
-    for name, kind, fields in _missing_requests(subject):
-        status = subject.client.status_of(kind, *fields)
-        if status != NOT_FOUND:
-            subject.broken(f"{name} of a path that does not exist was answered with {status_name(status)}")
 
 
 def _failures(subject: Subject) -> Iterator[bytes]:

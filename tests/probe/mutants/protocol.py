@@ -193,10 +193,10 @@ BEGINNING = (
         "kinds-of-path-replies",
         handler(wire.SSH2_FXP_SETSTAT, attributes_for_status),
     ),
-    Mutant("REALPATH has two names", "realpath-answers-one-name", handler(wire.SSH2_FXP_REALPATH, two_names)),
+    Mutant("REALPATH has two names", "realpath-one-name", handler(wire.SSH2_FXP_REALPATH, two_names)),
     Mutant(
         "REMOVE of what is missing is FAILURE",
-        "status-of-missing-paths",
+        "remove-of-missing",
         handler(wire.SSH2_FXP_REMOVE, as_failure),
     ),
     Mutant(
