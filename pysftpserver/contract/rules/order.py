@@ -138,7 +138,7 @@ def failures_in_flight(subject: Subject) -> None:
     client = subject.client
     handle = client.open(subject.file(b"f", b"0123456789"))
     missing = (wire.SSH2_FXP_LSTAT, sftpstring(subject.path(b"missing")))
-    odd = read_of(b"no handle", 0, 1)
+    odd = (wire.SSH2_FXP_REMOVE, sftpstring(subject.path(b"missing")))
     replies = outcomes(
         client, read_of(handle, 0, 1), missing, read_of(handle, 1, 1), odd, read_of(handle, 2, 1)
     )

@@ -131,7 +131,7 @@ class RemembersIds(SFTPServer):
 def twice(serve: Any, session: Session, rid: int, *arguments: Any) -> None:
     try:
         serve(session, rid, *arguments)
-    except SFTPException:
+    except Exception:
         session.send_status(rid, wire.SSH2_FX_FAILURE)
         raise
 
@@ -227,9 +227,9 @@ BEGINNING = (
     Mutant("request ids have 31 bits", "request-ids-come-back", instead(OutputQueue, "append", masked)),
     Mutant("a request id cannot be used again", "request-ids-can-be-used-again", server=RemembersIds),
     Mutant(
-        "CLOSE of no handle is answered twice",
+        "a REMOVE that fails is answered twice",
         "one-reply-to-each-request",
-        handler(wire.SSH2_FXP_CLOSE, twice),
+        handler(wire.SSH2_FXP_REMOVE, twice),
     ),
 )
 
