@@ -310,8 +310,7 @@ def checksum_by_other_handles(subject: Subject) -> None:
 )
 def checksum_through_a_link(subject: Subject) -> None:
     algorithm = _tried(subject)
-    subject.file(b"f", b"content")
-    subject.client.symlink(b"f", subject.path(b"link"))
+    subject.client.symlink(subject.file(b"f", b"content"), subject.path(b"link"))
     found = check_file(subject.client, BY_NAME, subject.path(b"link"), algorithm.encode())
     subject.equal(found, (algorithm, digest_of(algorithm, b"content")), "the digest")
 

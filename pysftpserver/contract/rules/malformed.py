@@ -7,6 +7,7 @@ A server may end the session for any malformed packet, as OpenSSH's does: the ne
 from __future__ import annotations
 
 from pysftpserver.contract.client import (
+    EOF,
     NEW,
     NOT_FOUND,
     NOTHING,
@@ -40,7 +41,7 @@ ID = 0x7F000000  # of malformed requests: none that a Client counts up to
 FILES = ("open", "write", "close")
 NO_ATTRIBUTES = sftpattrs(NOTHING)
 MODE = wire.encode_u32(wire.SSH2_FILEXFER_ATTR_PERMISSIONS) + wire.encode_u32(0o640)
-REFUSED = (*ANY_FAILURE, UNSUPPORTED)
+REFUSED = (*ANY_FAILURE, UNSUPPORTED, EOF)
 
 
 class Probes:
@@ -97,9 +98,13 @@ class Probes:
             raise Broken(f"{what} was answered with type {reply[4]} and the id {reply[5:9].hex()}")
 
     def finish(self) -> None:
-        """The session of the last probe, if it goes on, and the first of the rule both serve requests."""
-        for client in (self.subject.client, *([self._client] if self._client else [])):
-            client.realpath(b".")
+        """The session of the last probe serves requests, if it goes on, and the first of the rule does."""
+        self.subject.client.realpath(b".")
+        if self._client is not None:
+            try:
+                self._client.realpath(b".")
+            except Closed:
+                pass  # it has ended behind its reply
 
     def unchanged(self) -> None:
         """The file holds what it held."""

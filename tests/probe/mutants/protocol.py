@@ -43,12 +43,12 @@ def decoder(name: int | bytes, fault: Any) -> Any:
 def status(change: Any) -> Any:
     """STATUS is otherwise. change: code, message and language tag to what is sent in their place."""
 
-    def changed(body: bytes) -> bytes:
-        message, pos = wire.string_at(body, 4, len(body))
-        result: bytes = change(body[:4], message, wire.string_at(body, pos, len(body))[0])
-        return result
+    def changed(make: Any, session: Session, rid: int, code: int, message: bytes | None) -> bytes:
+        body = make(session, rid, code, message)[9:]
+        text, pos = wire.string_at(body, 4, len(body))
+        return wire.encode_packet(STATUS, rid, change(body[:4], text, body[pos + 4 :]))
 
-    return replies(STATUS, changed)
+    return instead(Session, "_status", changed)
 
 
 def string(value: bytes) -> bytes:
@@ -108,11 +108,14 @@ def init(fault: Any) -> Any:
     return instead(SFTPServer, "_serve_init", fault)
 
 
-def masked(append: Any, queue: OutputQueue, packet: Any) -> None:
-    whole = bytes(packet)
-    if len(whole) > 9 and whole[4] != wire.SSH2_FXP_VERSION:
-        whole = whole[:5] + bytes((whole[5] & 0x7F,)) + whole[6:]
-    append(queue, whole)
+class ShortIds(Careful):
+    """Request ids have 31 bits."""
+
+    def _serve(self, buffer: memoryview, pos: int, stop: int) -> None:
+        packet = bytearray(buffer[pos:stop])
+        if packet[0] != wire.SSH2_FXP_INIT and len(packet) > 4:
+            packet[1] &= 0x7F
+        super()._serve(memoryview(packet), 0, len(packet))
 
 
 class RemembersIds(SFTPServer):
@@ -224,7 +227,7 @@ BEGINNING = (
         "status-codes-of-version-3",
         handler(wire.SSH2_FXP_RMDIR, as_code_18),
     ),
-    Mutant("request ids have 31 bits", "request-ids-come-back", instead(OutputQueue, "append", masked)),
+    Mutant("request ids have 31 bits", "request-ids-come-back", server=ShortIds),
     Mutant("a request id cannot be used again", "request-ids-can-be-used-again", server=RemembersIds),
     Mutant(
         "a REMOVE that fails is answered twice",
@@ -246,7 +249,8 @@ class Sorts(SFTPServer):
     def process(self) -> None:
         whole = packets(self.input_queue)
         rest = self.input_queue[sum(map(len, whole)) :]
-        self.input_queue = b"".join(sorted(whole, key=self.key)) + rest
+        if all(len(packet) > 9 for packet in whole):
+            self.input_queue = b"".join(sorted(whole, key=self.key)) + rest
         super().process()
 
 
