@@ -27,6 +27,7 @@ ANY_BYTES = 1 << 62
 LAST_LINES = 3
 FAREWELL = 2.0  # seconds for the exit status and the last words of a child that has closed its output
 ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM
+HURRY = 0.05  # the same, once many have not ended in time
 DYING = 10.0  # seconds for the kernel to end a child that was killed
 
 
@@ -38,11 +39,12 @@ class Patience:
     """What is waited for and taken, by all lines of a probe together.
 
     seconds: without a byte, after which a server is Silent. until: the moment, by now(), after which nothing
-    is waited for; why: what to say then. bytes: that may still arrive.
+    is waited for; why: what to say then. bytes: that may still arrive. ending: seconds for a child to end.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.ending = ENDING
         self.grant(float("inf"), "")
 
     def grant(self, until: float, why: str, most: int = MOST_BYTES) -> None:
@@ -222,16 +224,23 @@ class PipeLine:
         os.close(self._ended)
 
     def _end_child(self) -> None:
-        has_ended = not self._is_stuck and self._await_end(time.monotonic() + ENDING)
+        has_ended = not self._is_stuck and self._ends()
         if not has_ended:
             self._signal(signal.SIGTERM)
-            has_ended = self._await_end(time.monotonic() + ENDING)
+            has_ended = self._ends()
         # The child has not been waited for: until then no other process can have its number.
         self._signal(signal.SIGKILL)
         if has_ended or self._await_end(time.monotonic() + DYING):
             self._child.wait()
         else:
             self.left = f"process {self._child.pid} of the server, which cannot be ended"
+
+    def _ends(self) -> bool:
+        """Whether the child ends in time. Those of one server are alike: the next one is waited for less."""
+        has_ended = self._await_end(time.monotonic() + self._patience.ending)
+        if not has_ended:
+            self._patience.ending = max(HURRY, self._patience.ending / 2)
+        return has_ended
 
     def _signal(self, number: signal.Signals) -> None:
         try:
