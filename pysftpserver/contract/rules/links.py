@@ -59,11 +59,12 @@ def link_text(subject: Subject) -> None:
     "readlink",
 )
 def symlink_target_first(subject: Subject) -> None:
-    path = subject.path(b"link")
-    fields = packets.sftpstring(b"target"), packets.sftpstring(path)
+    # With the draft's order, the link is made at the target: that must be in the directory as well.
+    path, target = subject.path(b"link"), subject.path(b"target")
+    fields = packets.sftpstring(target), packets.sftpstring(path)
     status = subject.client.status_of(wire.SSH2_FXP_SYMLINK, *fields)
     subject.equal(status, wire.SSH2_FX_OK, "the status of SYMLINK with a target that does not exist")
-    subject.equal(subject.client.readlink(path), b"target", "the text of the link")
+    subject.equal(subject.client.readlink(path), target, "the text of the link")
 
 
 @rule(MUST, LINKS, "READLINK answers a NAME with exactly one name.", "symlink", "readlink")
