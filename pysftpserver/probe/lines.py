@@ -106,17 +106,19 @@ class PipeLine:
     def send(self, data: bytes) -> None:
         """Send all of it; what arrives meanwhile is kept. Raises Closed, Silent."""
         rest = memoryview(data)
+        deadline = 0.0
         while rest:
             try:
                 rest = rest[os.write(self._to, rest) :]
+                deadline = 0.0
                 continue
             except BlockingIOError:
-                pass
+                deadline = deadline or self._patience.now() + self._patience.seconds
             except OSError:
                 raise Closed(self._farewell()) from None
             self._poll.register(self._to, select.POLLOUT)
             try:
-                self._wait(self._patience.seconds, "take what was sent")
+                self._wait(deadline, self._patience.seconds, "take what was sent")
             finally:
                 self._poll.unregister(self._to)
 
@@ -126,20 +128,23 @@ class PipeLine:
         while not self._kept:
             if self._is_over:
                 raise Closed(self._farewell())
-            self._wait(max(0.0, deadline - self._patience.now()), "answer", seconds)
+            self._wait(deadline, seconds, "answer")
         received = bytes(self._kept)
         self._kept.clear()
         return received
 
-    def _wait(self, seconds: float, what: str, limit: float | None = None) -> None:
-        """Wait until there is something to do, and take what has arrived. Raises Silent."""
-        left = self._patience.until - self._patience.now()
-        events = self._patience.wait(self._poll, min(seconds, left)) if left > 0 else []
+    def _wait(self, deadline: float, limit: float, what: str) -> None:
+        """Take what has arrived, once something has. Raises Silent after the deadline, whatever comes then.
+
+        limit: the seconds that the deadline gave, and what the server should have done, for a sentence.
+        """
+        now = self._patience.now()
+        left = min(deadline, self._patience.until) - now
+        events = self._patience.wait(self._poll, left) if left > 0 else []
         if not events:
             self._is_stuck = True
-            if left <= seconds:
+            if self._patience.until <= deadline:
                 raise OutOfTime(self._patience.why)
-            limit = seconds if limit is None else limit
             raise Silent(f"the server did not {what} within {limit:g} seconds{self._after_words()}")
         for descriptor, _ in events:
             if descriptor != self._to:
