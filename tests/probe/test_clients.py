@@ -28,10 +28,9 @@ MET: dict[str, dict[str, str]] = {
     "times are not kept": {
         "works, but -p does not keep times": "OpenSSH sftp: upload; OpenSSH scp: upload",
         "works, but files have the time of the upload, because times are not kept": (
-            "WinSCP: upload resume edit; FileZilla: upload; lftp: upload; rclone: upload"
+            "WinSCP: upload resume edit; FileZilla: upload; lftp: upload sync; rclone: upload"
         ),
-        "works, but compares wrongly by time the next time": "WinSCP: sync",
-        "works, but copies all 2 files again each time, because times are not kept": "lftp: sync",
+        "works, but takes its uploads for newer than": "WinSCP: sync",
         "works, but copies every file again each time, because times are not kept": "rclone: sync",
         "works, but `cp -p` does not keep times": "sshfs: upload",
         "works, but preserve=True does not keep times": "asyncssh: upload",
@@ -58,9 +57,8 @@ MET: dict[str, dict[str, str]] = {
         "uploads, but an error is shown after each upload": "WinSCP: upload resume sync",
         "saves, but an error is shown after each upload": "WinSCP: edit",
         "works, but files have the time of the upload, because": (
-            "FileZilla: upload resume edit; lftp: upload resume"
+            "FileZilla: upload resume edit; lftp: upload resume sync"
         ),
-        "works, but copies all 2 files again each time": "lftp: sync",
         "fails, because SETSTAT is answered with OP_UNSUPPORTED": "rclone: upload sync; sshfs: upload",
         "fails, because FSETSTAT is answered with OP_UNSUPPORTED": "restic: upload download",
         "works, but preserve=True does not keep times and permissions": "asyncssh: upload",
@@ -68,8 +66,7 @@ MET: dict[str, dict[str, str]] = {
     "FSETSTAT is refused": {
         "works, but -p does not keep times and permissions": "OpenSSH sftp: upload",
         "works, but a longer file that is replaced keeps its end": "OpenSSH scp: upload",
-        "works, but files have the time of the upload": "lftp: upload resume",
-        "works, but copies all 2 files again each time": "lftp: sync",
+        "works, but files have the time of the upload": "lftp: upload resume sync",
         "fails, because FSETSTAT is answered with OP_UNSUPPORTED": "restic: upload download",
     },
     "no posix-rename": {
