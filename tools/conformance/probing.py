@@ -84,7 +84,7 @@ def probe(
         with server.start(place) as running:
             report = _report(server, running, only)
     except (Absent, AssertionError, RuntimeError, OSError) as error:
-        document["absent"] = f"{error}".strip().splitlines()[0] or type(error).__name__
+        document["absent"] = [type(error).__name__, *f"{error}".strip().splitlines()][-1]
         say(f"{server.word}: not there: {document['absent']}")
         return document
     finally:
