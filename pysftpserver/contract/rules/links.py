@@ -59,7 +59,7 @@ def link_text(subject: Subject) -> None:
     "readlink",
 )
 def symlink_target_first(subject: Subject) -> None:
-    # A server with the draft's order makes a link at the target: that must be in the rule's directory as well.
+    # With the draft's order, the link is made at the target: that must be in the directory as well.
     path, target = subject.path(b"link"), subject.path(b"target")
     fields = packets.sftpstring(target), packets.sftpstring(path)
     status = subject.client.status_of(wire.SSH2_FXP_SYMLINK, *fields)

@@ -6,7 +6,7 @@ from posixpath import relpath
 
 from pysftpserver.contract.client import CREAT, NOT_FOUND, WRITE, Closed, Refused
 from pysftpserver.contract.subject import ANY_FAILURE
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, POSIX, SHOULD, rule
+from pysftpserver.contract.table import DRAFT, MUST, POSIX, SHOULD, rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -407,14 +407,3 @@ def empty_path(subject: Subject) -> None:
             call(b"")
         except Refused as refusal:
             subject.equal(refusal.status, NOT_FOUND, f"the status of {refusal.request} of an empty path")
-
-
-@rule(
-    CLIENT,
-    "a client that has lost a path sends an empty one",
-    "OPEN of an empty path for writing is refused.",
-    "open",
-)
-def empty_path_is_not_written(subject: Subject) -> None:
-    # No REMOVE and no RENAME: some servers take the empty path for the user's home, and do them.
-    subject.refuses(ANY_FAILURE, subject.client.open, b"", WRITE)

@@ -7,7 +7,7 @@ the place to the server: its WRITEs begin at offset 0.
 from __future__ import annotations
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.contract.client import APPEND, CREAT, NEW, READ, WRITE
+from pysftpserver.contract.client import APPEND, CREAT, NEW, READ, UNSUPPORTED, WRITE, refusal_of
 from pysftpserver.probe.clients.playing import (
     DOWNLOAD,
     EDIT,
@@ -18,6 +18,7 @@ from pysftpserver.probe.clients.playing import (
     UPLOAD,
     Play,
     script,
+    why,
 )
 
 NAME = "asyncssh"
@@ -39,10 +40,16 @@ def asyncssh_upload(play: Play) -> None:
     handle = play.open(path, NEW)
     play.write_all(handle, play.bytes, step, REQUESTS)
     play.close_handle(handle)
-    play.setstat(path, SFTPAttributes(permissions=0o100000 | MODE, atime=MTIME, mtime=MTIME))
+    preserved = SFTPAttributes(permissions=0o100000 | MODE, atime=MTIME, mtime=MTIME)
+    refusal = refusal_of(play.setstat, path, preserved)
+    if refusal is not None and refusal.status != UNSUPPORTED:
+        raise refusal
     play.has(b"f")
-    play.keeps_times(b"f", "preserve=True does not keep times")
-    play.keeps_mode(b"f", "preserve=True does not keep permissions")
+    if refusal is not None:
+        play.but(f"preserve=True does not keep times and permissions, because {why(refusal)}")
+    else:
+        play.keeps_times(b"f", "preserve=True does not keep times")
+        play.keeps_mode(b"f", "preserve=True does not keep permissions")
 
 
 @script(NAME, DOWNLOAD, OBSERVED)

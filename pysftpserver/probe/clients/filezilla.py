@@ -31,25 +31,34 @@ _TYPES = (b"-", b"d", b"l", b"c", b"b", b"p", b"s", b"D")
 _COLUMNS = 8  # of a longname before the name: mode, links, user, group, size, three of the date
 
 
-def enter(play: Play) -> None:
-    """Log in, change into the directory, list it."""
+def enter(play: Play, needs_files: bool = False) -> None:
+    """Log in, change into the directory, list it. needs_files: the user then chooses one of the files."""
     play.hello()
     play.realpath(b".")
     path = play.realpath(play.path())
     play.close_handle(play.opendir(path))
     play.realpath(path + b"/.")
     entries = play.entries(path, AHEAD)
-    shown = [(longname, attributes) for name, longname, attributes in entries if name == b"there"]
-    if not shown:
+    if not any(name == b"there" for name, _, _ in entries):
         raise Failed("does not show the server's files")
-    longname, attributes = shown[0]
-    fields = longname.split()
-    if len(fields) <= _COLUMNS or len(fields[0]) < 10 or fields[0][:1] not in _TYPES:
-        play.but(
-            "shows no owner, group and permissions, because the longname in listings is not like `ls -l`"
-        )
-    if attributes.mtime is None:
+    if any(not _is_shown(longname) for name, longname, _ in entries if name not in (b".", b"..")):
+        hidden = "does not show files, because the longname in listings is not like `ls -l`"
+        if needs_files:
+            raise Failed(hidden)
+        play.but(hidden)
+    if any(attributes.mtime is None for _, _, attributes in entries):
         play.but("shows no times, because listings have none")
+
+
+def _is_shown(longname: bytes) -> bool:
+    """Whether the longname can be parsed: FileZilla has size, permissions, owner and group from it."""
+    fields = longname.split()
+    return (
+        len(fields) > _COLUMNS
+        and len(fields[0]) >= 10
+        and fields[0][:1] in _TYPES
+        and any(field.isdigit() for field in fields[2:_COLUMNS])
+    )
 
 
 def canonical(play: Play, name: bytes) -> bytes:
@@ -84,7 +93,7 @@ def fetch(play: Play, name: bytes, start: int = 0) -> bytes:
     path = canonical(play, name)
     size = play.stat(path).size
     handle = play.open(path, READ)
-    content = play.read_all(handle, READ_STEP, READS, start, size, short="fails")
+    content = play.read_all(handle, READ_STEP, READS, start, size, past_end=True, short="fails")
     play.close_handle(handle)
     return content
 
@@ -109,13 +118,13 @@ def filezilla_upload(play: Play) -> None:
 
 @script(NAME, DOWNLOAD, OBSERVED)
 def filezilla_download(play: Play) -> None:
-    enter(play)
+    enter(play, needs_files=True)
     play.got(fetch(play, b"there"))
 
 
 @script(NAME, RESUME, OBSERVED)
 def filezilla_resume(play: Play) -> None:
-    enter(play)
+    enter(play, needs_files=True)
     handle = play.open(canonical(play, b"half"), WRITE)
     start = play.size_of(play.fstat(handle))
     play.write_all(handle, play.bytes, WRITE_STEP, WRITES, start)
@@ -128,7 +137,7 @@ def filezilla_resume(play: Play) -> None:
 
 @script(NAME, EDIT, OBSERVED)
 def filezilla_edit(play: Play) -> None:
-    enter(play)
+    enter(play, needs_files=True)
     play.got(fetch(play, b"there"))
     play.stat(canonical(play, b"there"))
     edited = play.bytes[: play.half]

@@ -19,12 +19,13 @@ from pysftpserver.probe.clients.playing import (
     Failed,
     Play,
     script,
-    why,
 )
+from pysftpserver.probe.clients.transfers import Short
 
 NAME = "lftp"
 VERSION = 6
-STEP, REQUESTS = 1 << 15, 16
+STEP = 1 << 15
+READS, WRITES = 16, 17
 AHEAD = 2  # READDIRs
 
 
@@ -46,7 +47,7 @@ def finish(play: Play, handle: bytes, size: int) -> None:
 def store(play: Play, name: bytes, content: bytes) -> None:
     """Upload a file."""
     handle = play.open(play.path(name), NEW)
-    play.write_all(handle, content, STEP, REQUESTS)
+    play.write_all(handle, content, STEP, WRITES)
     finish(play, handle, len(content))
 
 
@@ -54,7 +55,10 @@ def fetch(play: Play, start: int = 0) -> bytes:
     """Download "there" from start on."""
     handle = play.open(play.path(b"there"), READ)
     size = play.fstat(handle).size
-    return play.read_all(handle, STEP, REQUESTS, start, size)
+    try:
+        return play.read_all(handle, STEP, READS, start, size, short="fails")
+    except Short as error:
+        raise Failed(f"never ends: it begins again and again, because {error}") from None
 
 
 @script(NAME, UPLOAD, OBSERVED)
@@ -78,7 +82,7 @@ def lftp_resume(play: Play) -> None:
     path = play.path(b"half")
     start = play.size_of(play.stat(path))
     handle = play.open(path, WRITE | CREAT)
-    play.write_all(handle, play.bytes, STEP, REQUESTS, start)
+    play.write_all(handle, play.bytes, STEP, WRITES, start)
     finish(play, handle, len(play.bytes))
     play.got(fetch(play, play.half), play.half)
     play.has(b"half")
@@ -96,11 +100,7 @@ def lftp_sync(play: Play) -> None:
         play.has(b"tree/" + name, content)
     again = mirror(play)
     if again:
-        play.but(f"copies {again} of {len(TREE)} files again each time, because {_reason(play)}")
-
-
-def _reason(play: Play) -> str:
-    return "times are not kept" if not play.buts else play.buts.pop().partition("because ")[2]
+        play.buts.insert(0, f"copies all {again} files again each time, because times are not kept")
 
 
 def mirror(play: Play) -> int:
@@ -130,9 +130,9 @@ def mirror(play: Play) -> int:
             copied += 1
             modes.insert(0, (tree + b"/" + name, 0o644))
     for path, mode in modes:
-        refusal = refusal_of(play.setstat, path, SFTPAttributes(permissions=mode))
-        if refusal is not None:
-            raise Failed(f"copies the files, and fails, because {why(refusal)}")
+        play.unless(
+            "files do not get their permissions", play.setstat, path, SFTPAttributes(permissions=mode)
+        )
     return copied
 
 

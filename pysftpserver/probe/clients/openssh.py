@@ -64,7 +64,7 @@ def sftp_upload(play: Play) -> None:
     kept(play, b"f")
 
 
-def download(play: Play, step: int, start: int = 0) -> None:
+def download(play: Play, step: int, start: int = 0) -> bytes:
     """get: what the path is, a STAT for the size, then READs beyond it until EOF."""
     path = play.path(b"there")
     play.lstat(path)
@@ -72,13 +72,13 @@ def download(play: Play, step: int, start: int = 0) -> None:
     handle = play.open(path, READ, SFTPAttributes())
     content = play.read_all(handle, step, REQUESTS, start, size, ramps=True)
     play.close_handle(handle)
-    play.got(content, start)
+    return content
 
 
 @script(SFTP, DOWNLOAD, OBSERVED)
 def sftp_download(play: Play) -> None:
     step, _ = enter(play)
-    download(play, step)
+    play.got(download(play, step))
 
 
 @script(SFTP, RESUME, OBSERVED)
@@ -92,7 +92,7 @@ def sftp_resume(play: Play) -> None:
     handle = play.open(path, WRITE | APPEND | CREAT, SFTPAttributes(permissions=MODE))
     play.write_all(handle, play.bytes, step_up, REQUESTS, start)
     play.close_handle(handle)
-    download(play, step_down, play.half)
+    play.got(download(play, step_down, play.half), play.half)
     play.has(b"half")
 
 
@@ -118,4 +118,9 @@ def scp_upload(play: Play) -> None:
 @script(SCP, DOWNLOAD, OBSERVED)
 def scp_download(play: Play) -> None:
     step, _ = begin(play)
-    download(play, step)
+    content = download(play, step)
+    if play.in_order < len(content):
+        play.note(
+            "scp of OpenSSH 9.2 cuts a file off where answers came out of order or short, and exits with 0"
+        )
+    play.got(content[: play.in_order])

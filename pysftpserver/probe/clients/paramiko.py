@@ -30,7 +30,7 @@ def paramiko_upload(play: Play) -> None:
     path = play.path(b"f")
     handle = play.open(path, NEW)
     play.write_all(handle, play.bytes, STEP, WITHOUT_WAITING)
-    play.close_handle(handle)
+    play.close_unheard(handle)
     size = play.stat(path).size
     if size != len(play.bytes):
         raise Failed(
@@ -46,7 +46,7 @@ def paramiko_download(play: Play) -> None:
     size = play.size_of(play.stat(path))
     handle = play.open(path, READ)
     content = play.read_all(handle, STEP, ALL, size=size)
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.got(content)
 
 
@@ -56,7 +56,7 @@ def paramiko_resume(play: Play) -> None:
     handle = play.open(play.path(b"half"), WRITE | APPEND | CREAT)
     start = play.size_of(play.fstat(handle))
     play.write_all(handle, play.bytes, STEP, 1, start)
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.has(b"half")
 
 
@@ -65,5 +65,5 @@ def paramiko_edit(play: Play) -> None:
     play.hello()
     handle = play.open(play.path(b"there"), READ | WRITE)
     play.write(handle, 1000, b"edited")
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.has(b"there", play.bytes[:1000] + b"edited" + play.bytes[1006:])

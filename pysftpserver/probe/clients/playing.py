@@ -128,6 +128,12 @@ class Play(Session):
             return usual, usual
         return min(longest_read or usual, wire.MAX_DATA), min(longest_write or usual, wire.MAX_DATA)
 
+    def close_unheard(self, handle: bytes) -> None:
+        """CLOSE, of a client that does not look at the answer."""
+        refusal = refusal_of(self.close_handle, handle)
+        if refusal is not None:
+            self.but(f"does not say that the file may be lost, because {why(refusal)}")
+
     def replace(self, old: bytes, new: bytes) -> None:
         """posix-rename@openssh.com if it is announced, or else RENAME."""
         if b"posix-rename@openssh.com" in self.extensions:
@@ -142,13 +148,13 @@ class Play(Session):
         wanted = self.bytes if content is None else content
         shown = name.decode()
         try:
-            found = self.keeper.content(self.path(name))
+            found = self.keeper.content(self.path(name), size=len(wanted))
         except Refused as refusal:
             if refusal.status != NOT_FOUND:
                 raise
             raise Failed(f"loses the file: {shown} is not there afterwards") from None
         if len(found) != len(wanted):
-            raise Failed(f"damages the file: it has {len(found)} bytes in place of {len(wanted)}")
+            raise Failed(f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}")
         if found != wanted:
             raise Failed("damages the file: it has other bytes than were sent")
 
@@ -156,7 +162,7 @@ class Play(Session):
         """What the client has downloaded is what the server has."""
         wanted = self.bytes[start:]
         if len(content) != len(wanted):
-            raise Failed(f"gets {len(content)} of {len(wanted)} bytes")
+            raise Failed(f"takes {len(content)} of {len(wanted)} bytes for the whole file")
         if content != wanted:
             raise Failed("gets other bytes than the server has")
 

@@ -8,7 +8,7 @@ Observed: rclone 1.75.2, `copyto` and `sync --transfers 1 --checkers 1`. It asks
 from __future__ import annotations
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.contract.client import NEW, READ
+from pysftpserver.contract.client import NEW, NOT_FOUND, READ, Refused, refusal_of
 from pysftpserver.probe.clients.playing import (
     DOWNLOAD,
     MTIME,
@@ -21,7 +21,7 @@ from pysftpserver.probe.clients.playing import (
 )
 
 NAME = "rclone"
-STEP, REQUESTS = 1 << 15, 64
+STEP, REQUESTS = 1 << 15, 65
 SUFFIX = b".0a1b2c3d.partial"
 TIMES = SFTPAttributes(atime=MTIME, mtime=MTIME)
 
@@ -38,7 +38,12 @@ def store(play: Play, name: bytes, content: bytes) -> None:
     if size != len(content):
         raise Failed(f"removes what it has uploaded, because STAT says {size} bytes of {len(content)}")
     play.there(play.stat, path.rpartition(b"/")[0])
-    play.replace(part, path)
+    if b"posix-rename@openssh.com" in play.extensions:
+        play.posix_rename(part, path)
+    else:
+        if refusal_of(play.remove, path) is None:
+            play.but("a file that it replaces is missing for a moment, because the server lacks posix-rename")
+        play.rename(part, path)
     play.stat(path)
 
 
@@ -62,7 +67,7 @@ def rclone_download(play: Play) -> None:
     play.stat(path)
     handle = play.open(path, READ)
     size = play.stat(path).size
-    content = play.read_all(handle, STEP, REQUESTS, size=size)
+    content = play.read_all(handle, STEP, REQUESTS, size=size, short="fails")
     play.close_handle(handle)
     play.got(content)
 
@@ -72,16 +77,31 @@ def rclone_sync(play: Play) -> None:
     play.hello()
     tree = play.path(b"tree")
     path = b"tree/a"
+    listed(play, tree)
     play.there(play.stat, tree)
     play.stat(play.path())
     play.mkdir(tree)
     store(play, path, b"a" * 1000)
     play.has(path, b"a" * 1000)
-    found = {name: attributes for name, _, attributes in play.entries(tree)}.get(b"a")
+    found = listed(play, tree).get(b"a")
     if found is None:
         raise Failed("does not find what it has uploaded in the listing")
     if found.size != 1000 or found.mtime is None or abs(found.mtime - MTIME) > 1:
         reason = "listings have no times" if found.mtime is None else "times are not kept"
         play.but(f"copies every file again each time, because {reason}")
+    listed(play, tree)
+    play.stat(tree)
     store(play, path, b"b" * 2000)
     play.has(path, b"b" * 2000)
+
+
+def listed(play: Play, path: bytes) -> dict[bytes, SFTPAttributes]:
+    """The beginning of a sync: what is in the directory, which may be missing."""
+    play.realpath(path)
+    play.there(play.stat, path)
+    try:
+        return {name: attributes for name, _, attributes in play.entries(path)}
+    except Refused as refusal:
+        if refusal.status != NOT_FOUND:
+            raise
+        return {}

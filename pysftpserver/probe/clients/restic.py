@@ -11,7 +11,8 @@ from pysftpserver.contract.client import CREAT, EXCL, READ, WRITE
 from pysftpserver.probe.clients.playing import DOWNLOAD, OBSERVED, UPLOAD, Failed, Play, script
 
 NAME = "restic"
-STEP, REQUESTS = 1 << 15, 64
+STEP = 1 << 15
+READS, WRITES = 65, 1
 PRIVATE = SFTPAttributes(permissions=0o600)
 KINDS = (b"keys", b"data", b"snapshots", b"index", b"locks")
 TEMPORARY = b"-restic-temp-0a1b2c3d"
@@ -27,7 +28,7 @@ def save(play: Play, name: bytes, content: bytes) -> None:
     part = path(play, name) + TEMPORARY
     handle = play.open(part, WRITE | CREAT | EXCL)
     play.fsetstat(handle, PRIVATE)
-    play.write_all(handle, content, STEP, REQUESTS)
+    play.write_all(handle, content, STEP, WRITES)
     play.close_handle(handle)
     play.replace(part, path(play, name))
 
@@ -36,7 +37,7 @@ def load(play: Play, name: bytes, wanted: bytes) -> None:
     """Read a file of the repository, whose checksum it knows."""
     handle = play.open(path(play, name), READ)
     size = play.stat(path(play, name)).size
-    content = play.read_all(handle, STEP, REQUESTS, size=size)
+    content = play.read_all(handle, STEP, READS, size=size)
     play.close_handle(handle)
     if content != wanted:
         raise Failed("finds the repository damaged: a file has other bytes than were saved")
@@ -64,6 +65,7 @@ def init(play: Play) -> None:
 
 def backup(play: Play) -> None:
     """restic backup of the file, with a lock."""
+    names(play, b"keys")
     load(play, b"keys/k", b"key" * 150)
     load(play, b"config", b"config" * 25)
     names(play, b"locks")
@@ -96,5 +98,5 @@ def restic_download(play: Play) -> None:
     load(play, b"snapshots/s", b"snapshot")
     load(play, b"index/i", b"index")
     handle = play.open(path(play, b"data/00/p"), READ)
-    play.got(play.read_all(handle, STEP, REQUESTS, size=len(play.bytes)))
+    play.got(play.read_all(handle, STEP, READS, size=len(play.bytes)))
     play.close_handle(handle)

@@ -21,7 +21,8 @@ from pysftpserver.probe.clients.playing import (
 )
 
 NAME = "sshfs"
-STEP, REQUESTS = 1 << 15, 64
+STEP = 1 << 15
+READS, WRITES = 16, 1 << 10
 
 
 def mount(play: Play) -> None:
@@ -44,10 +45,10 @@ def sshfs_upload(play: Play) -> None:
     play.there(play.lstat, path)
     handle = play.open(path, WRITE | CREAT | EXCL, SFTPAttributes(permissions=0o100600))
     play.lstat(path)
-    play.write_all(handle, play.bytes, STEP, REQUESTS)
+    play.write_all(handle, play.bytes, STEP, WRITES)
     play.setstat(path, SFTPAttributes(atime=MTIME, mtime=MTIME))
     play.setstat(path, SFTPAttributes(permissions=0o100000 | MODE))
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.has(b"f")
     play.keeps_times(b"f", "`cp -p` does not keep times")
     play.keeps_mode(b"f", "`cp -p` does not keep permissions")
@@ -60,7 +61,9 @@ def sshfs_download(play: Play) -> None:
     size = play.size_of(play.lstat(path))
     handle = play.open(path, READ, SFTPAttributes(permissions=0))
     play.lstat(path)
-    play.got(play.read_all(handle, STEP, 16, size=size))
+    content = play.read_all(handle, STEP, READS, size=size, short="ends")
+    play.close_unheard(handle)
+    play.got(content)
 
 
 @script(NAME, RESUME, OBSERVED)
@@ -70,8 +73,8 @@ def sshfs_resume(play: Play) -> None:
     play.lstat(path)
     handle = play.open(path, WRITE | APPEND, SFTPAttributes(permissions=0))
     start = play.size_of(play.lstat(path))
-    play.write_all(handle, play.bytes, STEP, REQUESTS, start)
-    play.close_handle(handle)
+    play.write_all(handle, play.bytes, STEP, WRITES, start)
+    play.close_unheard(handle)
     play.has(b"half")
 
 
@@ -82,12 +85,12 @@ def sshfs_edit(play: Play) -> None:
     play.there(play.lstat, new)
     handle = play.open(new, NEW, SFTPAttributes(permissions=0o100644))
     play.lstat(new)
-    play.write_all(handle, b"new", STEP, REQUESTS)
+    play.write_all(handle, b"new", STEP, WRITES)
     if b"fsync@openssh.com" in play.extensions:
         play.fsync(handle)
     else:
         play.note("fsync does not reach the disk, because the server lacks fsync@openssh.com")
-    play.close_handle(handle)
+    play.close_unheard(handle)
     play.lstat(path)
     try:
         play.replace(new, path)

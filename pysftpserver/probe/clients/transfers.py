@@ -27,6 +27,8 @@ class Short(Broken):
 class Session(Client):
     """Requests sent ahead of their replies. All raise what Client's methods raise."""
 
+    in_order = 0
+
     # --- one request --------------------------------------------------------------------------------
 
     def send_write(self, handle: bytes, offset: int, data: bytes) -> int:
@@ -84,25 +86,28 @@ class Session(Client):
         start: int = 0,
         size: int | None = None,
         *,
+        past_end: bool = False,
         ramps: bool = False,
         short: str = "again",
     ) -> bytes:
         """READ a file from start on, in steps of so many bytes, at most depth at a time, until its end.
 
-        size: what the client believes it to be (None: it reads until EOF). ramps: it begins with one request
-        at a time, and allows itself one more for each answer, and one alone behind the size. short: what it
-        does with a short answer before the end: "again" asks for the rest, "fails" raises Short, "ends" takes
-        it for the end of the file.
+        size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests behind
+        that, until EOF. ramps: the same, and it begins with one request at a time, allows itself one more for
+        each answer, and one alone behind the size. short: what it does with a short answer before the end:
+        "again" asks for the rest, "ends" takes it for the end, "fails" too, and raises Short when more
+        follows. self.in_order says then where what came in order ends.
         """
         found: dict[int, bytes] = {}
         waiting: list[tuple[int, int, int]] = []
         at, ended, allowed = start, False, 1 if ramps else depth
+        cut = False  # a short answer has come, and was taken for the end
+        self.in_order = start
+        ordered = True
         while True:
-            while len(waiting) < allowed and not ended and (ramps or size is None or at < size):
+            while len(waiting) < allowed and not ended and (ramps or past_end or size is None or at < size):
                 waiting.append((self.send_read(handle, at, step), at, step))
                 at += step
-                if ramps and size is not None and at > size:
-                    allowed = 1
             if not waiting:
                 break
             request_id, offset, length = waiting.pop(0)
@@ -112,18 +117,23 @@ class Session(Client):
                 continue
             if len(data) > length:
                 raise Broken(f"READ of {length} bytes was answered with {len(data)}")
+            if cut and short == "fails":
+                raise Short("READ is answered with fewer bytes than asked for before the end of the file")
+            if cut:
+                continue
+            ordered = ordered and offset <= self.in_order
             found[offset] = data
             offset += len(data)
-            if len(data) == length:
-                allowed = min(allowed + 1, depth) if ramps and (size is None or at <= size) else allowed
-            elif size is None or offset < size:
+            if ordered:
+                self.in_order = offset
+            if ramps:
+                allowed = 1 if size is not None and at > size else min(allowed + 1, depth)
+            if len(data) < length and (size is None or offset < size):
+                if short != "again":
+                    cut = True
+                    continue
                 length -= len(data)
-                if short == "again":
-                    waiting.insert(0, (self.send_read(handle, offset, length), offset, length))
-                elif short == "fails" and size is not None:
-                    raise Short("READ is answered with fewer bytes than asked for before the end of the file")
-                else:
-                    ended = True
+                waiting.append((self.send_read(handle, offset, length), offset, length))
         content = bytearray()
         for offset in sorted(found):
             if offset != start + len(content):
@@ -164,11 +174,11 @@ class Session(Client):
         finally:
             refusal_of(self.close_handle, handle)
 
-    def content(self, path: bytes, step: int = _STEP) -> bytes:
-        """All that is in a file."""
+    def content(self, path: bytes, step: int = _STEP, size: int | None = None) -> bytes:
+        """All that is in a file. size: as much as is expected, and one step more."""
         handle = self.open(path, READ)
         try:
-            return self.read_all(handle, step, _DEPTH)
+            return self.read_all(handle, step, _DEPTH, size=None if size is None else size + step)
         finally:
             self.close_handle(handle)
 
