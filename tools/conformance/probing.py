@@ -103,7 +103,10 @@ def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
     target = Here(server.title, running) if running.connect else Target(server.title, running.argv, False)
     run = Probe(target, plan)
     run.report.probe = __version__
-    return run.run()
+    report = run.run()
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return report
 
 
 def _settled(document: dict[str, Any]) -> dict[str, Any]:
