@@ -133,7 +133,7 @@ def _broken(server: Server, report: Report) -> str:
         return "\n".join(lines)
     if any(outcome.level == MUST and outcome.verdict == FAILED for outcome in broken):
         lines.append(f"[Reproductions of the broken musts](conformance/{server.word}.md)\n")
-    rows = [["rule", "level", "what holds elsewhere", "what happens here"]]
+    rows = [["rule", "level", "what has to hold", "what happens"]]
     for outcome in broken:
         name = outcome.rule
         if outcome.level == MUST and outcome.verdict == FAILED:
