@@ -16,6 +16,7 @@ from pysftpserver.probe.report import summing
 from pysftpserver.probe.report.reproduction import reproduction
 from pysftpserver.probe.results import FAILED, Outcome, Report
 from pysftpserver.probe.words import words_of
+from tools.conformance.causes import CAUSES
 from tools.conformance.servers import LEFT_OUT, Server
 
 TITLES = {MUST: "Musts", SHOULD: "Shoulds", CLIENT: "What named clients rely on"}
@@ -148,6 +149,8 @@ def _broken(server: Server, report: Report) -> str:
     if not broken:
         lines.append("Every rule that was tried holds.\n")
         return "\n".join(lines)
+    lines += [f"- {cause}" for cause in CAUSES.get(server.word, ())]
+    lines += [""] if server.word in CAUSES else []
     if any(outcome.level == MUST and outcome.verdict == FAILED for outcome in broken):
         lines.append(f"[Reproductions of the broken musts](conformance/{server.word}.md)\n")
     rows = [["rule", "level", "what has to hold", "what happens"]]
