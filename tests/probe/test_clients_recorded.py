@@ -4,6 +4,7 @@ servers with faults is what the scripts say.
 
 from __future__ import annotations
 
+import re
 import sys
 import unittest
 from pathlib import Path
