@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from contextlib import AbstractContextManager
+from typing import Any
 
 from bson.int64 import Int64
 
@@ -14,14 +15,44 @@ from pysftpserver.contract.files import FileRules
 from pysftpserver.contract.names import NameRules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.mongo.bucket import INDEXES
 from pysftpserver.testing import StorageContract
-from tests.mongo.databases import VARIABLE, DatabaseCase, hanging_up
+from tests.mongo.databases import VARIABLE, DatabaseCase, client, hanging_up, new_name, uri
 from tests.support.hard import IS_HARD, MANY
 
 
 class InABucket(DatabaseCase):
+    """All tests of a class have one database, emptied for each: making its indexes takes as long as a rule."""
+
     many = MANY
     prefix = ""
+    bucket = "fs"
+    options: dict[str, Any] = {}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.of_class = new_name()
+        cls.addClassCleanup(client().drop_database, cls.of_class)
+        storage = cls.opened_anew()
+        cls.addClassCleanup(storage.close_client)
+        storage.prepare()
+
+    @classmethod
+    def opened_anew(cls) -> SFTPServerMongoStorage:
+        return SFTPServerMongoStorage.from_uri(
+            uri(), cls.of_class, bucket=cls.bucket, prefix=cls.prefix, **cls.options
+        )
+
+    def named(self) -> str:
+        for collection in {collection for collection, *_ in INDEXES}:
+            self.other[self.of_class][f"{self.bucket}.{collection}"].delete_many({})
+        return self.of_class
+
+    def make_storage(self) -> SFTPServerMongoStorage:
+        storage = self.opened_anew()
+        self.addCleanup(storage.close_client)
+        return storage
 
     def failing(self) -> AbstractContextManager[None] | None:
         return None if VARIABLE in os.environ else hanging_up(self.other)
@@ -48,9 +79,6 @@ class InABucket(DatabaseCase):
 class GridFSKeepsTheContract(InABucket, StorageContract):
     unsupported = frozenset({"link"})
 
-    def make_storage(self) -> SFTPServerMongoStorage:
-        return self.open_storage()
-
 
 class BelowAPrefix(InABucket, TreeRules, NameRules):
     """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either.
@@ -59,12 +87,11 @@ class BelowAPrefix(InABucket, TreeRules, NameRules):
     """
 
     prefix = "users/alice"
+    bucket = "shared"
+    options = {"keep_revisions": True}
     unsupported = frozenset({"link"})
     if not IS_HARD:  # a prefix changes nothing about how many links there are
         test_links_in_a_circle_lead_nowhere = None  # type: ignore[assignment]
-
-    def make_storage(self) -> SFTPServerMongoStorage:
-        return self.open_storage(bucket="shared", prefix=self.prefix, keep_revisions=True)
 
 
 if IS_HARD:
