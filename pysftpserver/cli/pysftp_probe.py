@@ -26,6 +26,7 @@ PROG = "pysftp-probe"
 BROKEN = 1  # exit status: a must does not hold, or the probe had to stop
 LEVELS = ("must", "should", "client")  # contract.table has them; it is not loaded for --help
 MOST_SECONDS = 86400
+EXTRAS = ("speed", "clients")  # functions of probe/extras.py
 MOST_LEFT = 10  # lines about what could not be removed
 
 
@@ -165,7 +166,12 @@ def compare(names: Sequence[str]) -> int:
     """Print what is different in two reports; return the exit status. Raises BadInput."""
     if len(names) != 2:
         raise BadInput("--compare takes two files that were written with --json")
-    raise BadInput("--compare is not there yet")
+    from pysftpserver.probe.report import comparing, json, terminal
+
+    old, new = map(json.read, names)
+    found = comparing.compare(old, new)
+    print(comparing.text(found, terminal.width_of(1)))
+    return found.status
 
 
 def outputs_of(values: dict[str, Any]) -> dict[str, str]:
@@ -183,6 +189,7 @@ def outputs_of(values: dict[str, Any]) -> dict[str, str]:
 def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs: dict[str, str]) -> int:
     """Probe a server, show the report, and return the exit status. Raises BadInput."""
     from pysftpserver import __version__
+    from pysftpserver.probe import extras
     from pysftpserver.probe.running import Plan, Probe
 
     plan = Plan(
@@ -191,6 +198,7 @@ def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs
         values["timeout"],
         values["rule_timeout"],
         values["deadline"],
+        [(name, getattr(extras, name)) for name in EXTRAS if values[name]],
         progress=show_progress if os.isatty(2) else no_progress,
     )
     run = Probe(target, plan)
@@ -240,18 +248,11 @@ def show_progress(name: str, number: int, count: int) -> None:
 
 def rendered(kind: str, report: Report) -> str:
     """A report of a kind."""
-    if kind == "json":
-        import json
+    from pysftpserver.probe.report import html, json, junit, terminal
 
-        return json.dumps(report.to_json(), indent=1)
     if kind == "terminal":
-        bad = [outcome for outcome in report.outcomes if outcome.verdict in ("failed", "error")]
-        lines = [f"{outcome.verdict} {outcome.level} {outcome.rule}: {outcome.why}" for outcome in bad]
-        counts = [
-            f"{report.count(verdict)} {verdict}" for verdict in ("passed", "failed", "unsupported", "error")
-        ]
-        return "\n".join([*lines, ", ".join(counts)])
-    raise BadInput(f"--{kind} is not there yet")
+        return terminal.text(report, terminal.width_of(1), terminal.uses_colour(1, os.environ))
+    return {"json": json.text, "junit": junit.text, "html": html.text}[kind](report)
 
 
 def write(path: str, text: str) -> None:

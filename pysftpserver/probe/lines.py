@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 18  # bytes that are read at once
 MOST_BYTES = 1 << 27  # a server may send to one rule; no rule asks for a tenth of this
 MOST_WORDS = 4096  # bytes of standard error that are kept
+ANY_BYTES = 1 << 62
 LAST_LINES = 3
 FAREWELL = 2.0  # seconds for the exit status and the last words of a child that has closed its output
 ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM
@@ -44,11 +45,11 @@ class Patience:
         self.seconds = seconds
         self.grant(float("inf"), "")
 
-    def grant(self, until: float, why: str) -> None:
-        """A new time limit; the bytes are counted from the beginning."""
+    def grant(self, until: float, why: str, most: int = MOST_BYTES) -> None:
+        """New limits of time and, in bytes, of what may arrive meanwhile."""
         self.until = until
         self.why = why
-        self.bytes = MOST_BYTES
+        self.bytes = most
 
     def is_over(self) -> bool:
         """Whether the time is over."""
@@ -66,7 +67,7 @@ class Patience:
         """Some more bytes have arrived. Raises Broken when they are too many."""
         self.bytes -= count
         if self.bytes < 0:
-            raise Broken(f"the server sent more than {MOST_BYTES >> 20} MiB, which nothing had asked for")
+            raise Broken("the server sent very many bytes, which nothing had asked for")
 
 
 class PipeLine:

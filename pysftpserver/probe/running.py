@@ -17,10 +17,10 @@ from pysftpserver.engine import wire
 from pysftpserver.failures import Unavailable, one_line, show
 from pysftpserver.probe import abilities, results
 from pysftpserver.probe.cleaning import remove_tree
-from pysftpserver.probe.lines import OutOfTime, Patience
+from pysftpserver.probe.lines import ANY_BYTES, OutOfTime, Patience
 from pysftpserver.probe.results import Outcome, Report, Step
 from pysftpserver.probe.sessions import IN_A_ROW, GaveUp, Interrupted, Sessions, round_trip
-from pysftpserver.probe.words import words_of
+from pysftpserver.probe.words import step_of, words_of
 from pysftpserver.pysftpexceptions import MalformedPacket
 
 TYPE_CHECKING = False
@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 
     from pysftpserver.contract.client import Client
     from pysftpserver.contract.table import Rule
+    from pysftpserver.probe.extras import Extra
     from pysftpserver.probe.target import Target
-
-    #: What else is done with a server: a session, a directory of its own, and a way to open more lines.
-    Extra = Callable[[Report, Subject], None]
 
 PREFIX = b"pysftp-probe-"
 EXCHANGES = 10  # last ones of a rule that failed, which the report has
-OCTETS = 256  # of a packet, which the report has
 CLEANING = 0.1  # part of the deadline that is kept for removing what was made
 LEAST_CLEANING = 5.0  # seconds
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
@@ -48,7 +45,8 @@ CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can s
 class Plan:
     """What is to be done. directory: below which the probe's own is made, b"" for where sessions begin.
     seconds: for a reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what is done
-    after the rules, each with its name. progress: is told what is done next, number and count.
+    after the rules, each with its name. progress: is told what is done next, number and count. many: entries
+    of the largest directory, which are fewer on a slow path.
     """
 
     rules: Sequence[Rule]
@@ -58,6 +56,7 @@ class Plan:
     deadline: float = 600.0
     extras: Sequence[tuple[str, Extra]] = ()
     progress: Callable[[str, int, int], None] = field(default=lambda name, number, count: None)
+    many: int = MANY
 
 
 class ProbeSubject(Subject):
@@ -93,7 +92,8 @@ class Probe:
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
         self._top = b""  # the probe's own directory, once it is there
-        self._many = MANY
+        self._is_as_planned = False
+        self._many = plan.many
 
     def run(self) -> Report:
         """Run the rules and what else is planned; remove everything; return the report."""
@@ -109,6 +109,8 @@ class Probe:
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
+        else:
+            self._is_as_planned = True
         self._clean()
         self.report.seconds = self._patience.now() - self._begun
         return self.report
@@ -159,7 +161,7 @@ class Probe:
         self.report.lacks = sorted(lacks)
         if self.report.trip:
             fitting = int(self._plan.rule_seconds / 4 / self.report.trip * AT_ONCE / 4)
-            self._many = max(FEW, min(MANY, fitting))
+        self._many = max(FEW, min(self._plan.many, fitting))
 
     def _real(self, directory: bytes) -> bytes:
         try:
@@ -235,7 +237,7 @@ class Probe:
 
     def _subject(self, directory: bytes) -> ProbeSubject:
         client = self._sessions.client()
-        client.exchanges.clear()
+        client.forget()
         return ProbeSubject(client, directory, self._sessions.line, self._lacks, many=self._many)
 
     def _judge(self, rule: Rule, directory: bytes, outcome: Outcome) -> None:
@@ -287,19 +289,26 @@ class Probe:
     # --- after the rules ----------------------------------------------------------------------------
 
     def _do_more(self) -> None:
-        for name, extra in self._plan.extras:
+        for name, extra in () if {"write", "mkdir"} & self._lacks else self._plan.extras:
             self._plan.progress(name, 0, 0)
-            self._patience.grant(self._end, f"the time for all ({self._plan.deadline:g} seconds) is over")
+            why = f"the time for all rules ({self._plan.deadline:g} seconds) is over"
+            self._patience.grant(self._end, why, ANY_BYTES)
             directory = self._made()
             subject = self._subject(directory)
             try:
-                extra(self.report, subject)
+                extra(self.report, subject, self._sessions.line, self._doing(name))
             except (AssertionError, Refused, MalformedPacket) as error:
                 self._sessions.replace()
                 self.report.stopped = f"{name}: {one_line(str(error))}"
             finally:
                 subject.end()
+            if self._patience.is_over():
+                raise GaveUp(f"{name}: {why}")
             self._empty(directory)
+
+    def _doing(self, name: str) -> Callable[[str], None]:
+        """What tells the progress of something that has a name."""
+        return lambda words: self._plan.progress(f"{name}: {words}", 0, 0)
 
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
@@ -322,6 +331,8 @@ class Probe:
 
     def _removed(self) -> list[str]:
         """Remove the probe's directory; return what is left of it."""
+        if not self._is_as_planned:
+            self._sessions.replace()  # it may wait for a reply that never comes
         for attempt in range(2):
             try:
                 return remove_tree(self._sessions.client(), self._top)
@@ -338,10 +349,9 @@ def steps_of(sessions: Sequence[Client]) -> list[Step]:
     steps = []
     for client in sessions:
         for exchange in list(client.exchanges)[-EXCHANGES:]:
-            for asked, packet in ((True, exchange.request), (False, exchange.reply)):
-                if packet is not None:
-                    words = one_line(words_of(packet, asked))
-                    steps.append(Step(asked, words, packet[:OCTETS].hex(), len(packet)))
+            steps.append(step_of(exchange.request, True))
+            if exchange.reply is not None:
+                steps.append(step_of(exchange.reply, False, exchange.request))
     return steps[-2 * EXCHANGES :]
 
 

@@ -46,7 +46,8 @@ class Probing(unittest.TestCase):
     def report(self, word: str) -> Report:
         """What all rules say of a server."""
         server = next(server for server in servers.SERVERS if server.word == word)
-        document = probing.probe(server, say=lambda words: None)
+        with probing.top_directory() as top:
+            document = probing.probe(server, top, say=lambda words: None)
         self.assertNotIn("absent", document)
         report = Report.from_json(document["report"])
         self.assertEqual((report.stopped, report.left, len(report.outcomes)), ("", [], len(RULES)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import pty
 import re
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pysftpserver.cli import pysftp_probe
+from pysftpserver.contract.rules import RULES
 from pysftpserver.contract.table import LEVELS
 from pysftpserver.failures import BadInput
-from pysftpserver.probe.report import comparing, html, json, junit, summing, terminal
+from pysftpserver.probe.report import comparing, html, json, junit, rules, summing, terminal
 from pysftpserver.probe.report.reproduction import reproduction
 from pysftpserver.probe.results import ERROR, FAILED, PASSED, UNSUPPORTED, Outcome, Report, Task
 from tests.probe.reports import Upside, hostile_report, report_of
@@ -82,10 +86,8 @@ class Elements(HTMLParser):
 class Summary(unittest.TestCase):
     def test_it_counts_each_level_without_what_is_unsupported(self):
         report = wrong()
-        self.assertRegex(
-            summing.summary(report), r"\Adoes not conform: 1 of 3 musts, 1 of 1 shoulds; 1 unsupported\Z"
-        )
-        self.assertEqual(summing.summary(right()), "conforms: 3 of 3 musts, 1 of 1 shoulds; 1 unsupported")
+        self.assertRegex(summing.summary(report), r"\Adoes not conform: 1 of 3 musts, 1 of 1 shoulds\Z")
+        self.assertEqual(summing.summary(right()), "conforms: 3 of 3 musts, 1 of 1 shoulds")
 
     def test_a_probe_that_was_stopped_does_not_conform(self):
         report = right()
@@ -373,6 +375,37 @@ class Comparing(unittest.TestCase):
         for old, new in ((hostile_report(), right()), (right(), hostile_report()), (hostile_report(),) * 2):
             for line in comparing.text(comparing.compare(old, new), 60).split("\n"):
                 self.assertTrue(line.isprintable(), ascii(line))
+
+
+class Command(unittest.TestCase):
+    def test_it_writes_every_form_and_compares_what_it_wrote(self):
+        with tempfile.TemporaryDirectory() as directory:
+            paths = [str(Path(directory, name)) for name in ("before", "after")]
+            for path, report in zip(paths, (right(), wrong()), strict=True):
+                for kind, begin in (
+                    ("html", "<!DOCTYPE"),
+                    ("junit", "<?xml"),
+                    ("terminal", "server "),
+                    ("json", "{"),
+                ):
+                    text = pysftp_probe.rendered(kind, report)
+                    self.assertTrue(text.startswith(begin), text[:20])
+                    pysftp_probe.write(path, text)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                status = pysftp_probe.answer(["--compare", *paths])
+                self.assertEqual(pysftp_probe.answer(["--compare", *reversed(paths)]), 0)
+        self.assertEqual(status, 1)
+        self.assertIn("newly broken:\n  link-text", printed.getvalue())
+
+
+class Rules(unittest.TestCase):
+    def test_the_table_has_every_rule(self):
+        table = rules.markdown_table()
+        self.assertEqual(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE), list(RULES))
+        self.assertTrue(rules.counts().startswith(f"There are {len(RULES)} rules: "))
+        for line in table.splitlines():
+            self.assertIn(len(re.findall(r"(?<!\\)\|", line)), (0, 5), line)
 
 
 class Reproduction(unittest.TestCase):

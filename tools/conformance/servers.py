@@ -76,13 +76,16 @@ SERVERS = (
         memory,
     ),
     Server(
-        "objects", "pysftpsite, object store", "pysftpsite s3://BUCKET/, with moto, by pipe", ours, objects,
+        "objects", "pysftpsite, object store",
+        "pysftpsite 's3://BUCKET/?times=metadata&setstat=refuse', with moto, by pipe", ours, objects,
     ),
     Server(
         "gridfs", "pysftpmongo, GridFS", "pysftpmongo URI, with SecantusDB, by pipe", ours, gridfs,
     ),
     Server(
-        "proxy", "pysftpproxy", "pysftpproxy, in front of sshd with sftp-server, by pipe", ours, proxy,
+        "proxy", "pysftpproxy", "pysftpproxy HOST, which is an sshd with sftp-server, by pipe", ours, proxy,
+        note="pysftpproxy with a path in the name of its server resolves `..` by the text, so that it cannot "
+        "lead out: `realpath-up-from-link` does not hold then.",
     ),
     Server("pysftpd", "pysftpd, jail", "pysftpd --sftp-path DIR, by ssh", ours, pysftpd),
     Server(

@@ -256,7 +256,7 @@ def objects(place: Path) -> Iterator[Running]:
         subprocess.run(
             [sys.executable, "-c", _BUCKET, url], check=True, env={**os.environ, **environment}, cwd=ROOT
         )
-        name = f"s3://probe/?endpoint={url}&path_style=true"
+        name = f"s3://probe/?endpoint={url}&path_style=true&times=metadata&setstat=refuse"
         settings = [f"{name}={value}" for name, value in environment.items()]
         yield Running(["env", *settings, *command("pysftpsite", "--logfile", place / "log", name)])
 
@@ -276,7 +276,7 @@ def proxy(place: Path) -> Iterator[Running]:
     sshd.start()
     try:
         argv = command("pysftpproxy", "--logfile", place / "log", "--ssh-config", sshd.ssh_config)
-        yield Running([*argv, f"sftp://{TARGET}{files}"])
+        yield Running([*argv, TARGET], os.fsencode(files))
     finally:
         sshd.stop()
 

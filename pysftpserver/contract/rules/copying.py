@@ -78,7 +78,6 @@ def copy_of_a_whole_file(subject: Subject) -> None:
     "copy-data copies as many bytes as asked for, from one offset to the other, and leaves all others.",
     *FILES,
     COPY,
-    of_server=True,
 )
 def copy_of_a_part(subject: Subject) -> None:
     content = subject.random.randbytes(5_000)

@@ -165,7 +165,6 @@ def _limit(subject: Subject, number: int) -> int:
     "A READ of the largest length that limits@openssh.com announces gives so many bytes.",
     *FILES,
     LIMITS,
-    of_server=True,
 )
 def read_of_the_announced_length(subject: Subject) -> None:
     length = _limit(subject, 1)
@@ -183,7 +182,6 @@ def read_of_the_announced_length(subject: Subject) -> None:
     "A WRITE of the largest length that limits@openssh.com announces is taken whole.",
     *FILES,
     LIMITS,
-    of_server=True,
 )
 def write_of_the_announced_length(subject: Subject) -> None:
     content = subject.random.randbytes(_limit(subject, 2))

@@ -31,6 +31,15 @@ def links(subject: Subject, **targets: bytes) -> dict[str, bytes]:
     return paths
 
 
+def link_to(subject: Subject, text: bytes) -> bytes:
+    """Make a link through which something will be made, and see that it has this text: a server that makes
+    another one of it could make that thing outside of the rule's directory."""
+    link = subject.path(b"link")
+    subject.client.symlink(text, link)
+    subject.equal(subject.client.readlink(link), text, "the text of the link")
+    return link
+
+
 # --- SYMLINK and READLINK ------------------------------------------------------------------------------
 
 
@@ -50,11 +59,12 @@ def link_text(subject: Subject) -> None:
     "readlink",
 )
 def symlink_target_first(subject: Subject) -> None:
-    path = subject.path(b"link")
-    fields = packets.sftpstring(b"target"), packets.sftpstring(path)
+    # With the draft's order, the link is made at the target: that must be in the directory as well.
+    path, target = subject.path(b"link"), subject.path(b"target")
+    fields = packets.sftpstring(target), packets.sftpstring(path)
     status = subject.client.status_of(wire.SSH2_FXP_SYMLINK, *fields)
     subject.equal(status, wire.SSH2_FX_OK, "the status of SYMLINK with a target that does not exist")
-    subject.equal(subject.client.readlink(path), b"target", "the text of the link")
+    subject.equal(subject.client.readlink(path), target, "the text of the link")
 
 
 @rule(MUST, LINKS, "READLINK answers a NAME with exactly one name.", "symlink", "readlink")
@@ -203,13 +213,14 @@ def dangling_link(subject: Subject) -> None:
     POSIX,
     "OPEN with CREAT of a link that leads to nothing makes the file that it leads to.",
     "symlink",
+    "readlink",
     "open",
     "read",
     "write",
     "close",
 )
 def open_makes_target(subject: Subject) -> None:
-    link = links(subject, link=b"target")["link"]
+    link = link_to(subject, b"target")
     handle = subject.client.open(link, WRITE | CREAT)
     subject.client.write(handle, 0, b"content")
     subject.client.close_handle(handle)
@@ -221,11 +232,12 @@ def open_makes_target(subject: Subject) -> None:
     POSIX,
     "OPEN with CREAT and EXCL of a link is refused, even if the link leads to nothing.",
     "symlink",
+    "readlink",
     "open",
     "lstat",
 )
 def open_excl_of_link(subject: Subject) -> None:
-    link = links(subject, link=b"target")["link"]
+    link = link_to(subject, b"target")
     subject.refuses(ANY_FAILURE, subject.client.open, link, WRITE | CREAT | EXCL)
     subject.check(not subject.exists(subject.path(b"target")), "the link's target was made all the same")
 

@@ -6,7 +6,7 @@ from posixpath import relpath
 
 from pysftpserver.contract.client import CREAT, NOT_FOUND, WRITE, Closed, Refused
 from pysftpserver.contract.subject import ANY_FAILURE
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, POSIX, SHOULD, rule
+from pysftpserver.contract.table import DRAFT, MUST, POSIX, SHOULD, rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -407,21 +407,3 @@ def empty_path(subject: Subject) -> None:
             call(b"")
         except Refused as refusal:
             subject.equal(refusal.status, NOT_FOUND, f"the status of {refusal.request} of an empty path")
-
-
-@rule(
-    CLIENT,
-    "a client that has lost a path sends an empty one",
-    "OPEN with CREAT, REMOVE and RENAME of an empty path are refused.",
-    "open",
-    "rm",
-    "rename",
-    "lstat",
-)
-def empty_path_changes_nothing(subject: Subject) -> None:
-    file = subject.file(b"f")
-    subject.refuses(ANY_FAILURE, subject.client.open, b"", WRITE | CREAT)
-    subject.refuses(ANY_FAILURE, subject.client.remove, b"")
-    subject.refuses(ANY_FAILURE, subject.client.rename, b"", subject.path(b"new"))
-    subject.refuses(ANY_FAILURE, subject.client.rename, file, b"")
-    subject.check(subject.exists(file), "the file is not there any more")

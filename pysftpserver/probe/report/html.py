@@ -177,7 +177,7 @@ def _counts(name: str, outcomes: list[Outcome]) -> str:
     cells = []
     for level in LEVELS:
         kind = "" if tally.holds(level) else "bad" if level == MUST else "warn"
-        words = _safe(tally.of(level))
+        words = _safe(tally.of(level).replace(" of ", "/"))
         cells.append(f'<td class="n">{f"<b class={kind}>{words}</b>" if kind else words}</td>')
     cells.append(_tag("td", str(tally.verdicts[UNSUPPORTED] or "-"), class_="n"))
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
@@ -257,6 +257,7 @@ def _row(outcome: Outcome) -> str:
     place = "" if is_broken else f' id="{anchor}"'
     return (
         f'<tr{place}><th scope="row" class="says">{_safe(outcome.sentence)}<br>'
-        f'<a class="soft" href="#{anchor}"><code>{_safe(outcome.rule)}</code></a></th><td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
+        f'<a class="soft" href="#{anchor}"><code>{_safe(outcome.rule)}</code></a></th>'
+        f'<td><b class="{kind}">{_safe(outcome.verdict)}</b></td>'
         f"{_tag('td', outcome.level)}{_tag('td', outcome.source, class_='soft')}</tr>"
     )

@@ -1,0 +1,131 @@
+"""What users of well-known clients would meet: scripts that send what the client sends, and read the answers
+as it does. A module is a client; each says which version was recorded, or which sources were read.
+
+What may not enter: rules, and what a particular server does: a client that does not work with it finds that
+out from its answers alone.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.contract.client import Broken, Closed, Refused, Silent
+from pysftpserver.probe.clients import (
+    asyncssh,
+    cyberduck,
+    filezilla,
+    lftp,
+    openssh,
+    paramiko,
+    rclone,
+    restic,
+    sshfs,
+    winscp,
+)
+from pysftpserver.probe.clients.playing import SCRIPTS, SIZE, Failed, Play, Script, why
+from pysftpserver.probe.clients.transfers import Session, Short
+from pysftpserver.probe.results import Task
+from pysftpserver.probe.words import step_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from pysftpserver.contract.client import Line
+
+    Connect = Callable[[], Line]
+
+__all__ = ["CLIENTS", "MODULES", "SCRIPTS", "run", "run_all"]
+
+MODULES = (openssh, winscp, filezilla, cyberduck, lftp, rclone, sshfs, restic, paramiko, asyncssh)
+#: The scripts of each client, in the order in which they are played.
+CLIENTS: dict[str, list[Script]] = {}
+for _script in sorted(SCRIPTS, key=lambda s: [m.__name__ for m in MODULES].index(s.play.__module__)):
+    CLIENTS.setdefault(_script.client, []).append(_script)
+
+SHOWN = 16  # exchanges that are kept of a task that does not work, or works not quite
+_TO_BE_WRITTEN = frozenset(("open", "close", "write", "mkdir"))
+
+
+def run_all(
+    connect: Connect,
+    directory: bytes,
+    lacks: Collection[str] = (),
+    seconds: float = 10.0,
+    progress: Callable[[str], None] = lambda text: None,
+    size: int = SIZE,
+) -> list[Task]:
+    """Play all clients, each task in a session and a directory of its own, which is removed again.
+
+    connect: opens a line to a new session. directory: exists; tasks get directories in it. lacks: what the
+    server cannot do, in the words of Rule.needs; without writing, nothing can be tried. seconds: of silence,
+    after which the server has not answered. progress: is told which task begins. size: of the files, in
+    bytes. Raises what connect() raises.
+    """
+    if _TO_BE_WRITTEN & frozenset(lacks):
+        return []
+    tasks: list[Task] = []
+    for scripts in CLIENTS.values():
+        for each in scripts:
+            progress(f"{each.client}: {each.task}")
+            path = directory.rstrip(b"/") + b"/client-%d" % len(tasks)
+            tasks.append(run(each, connect, path, seconds, size))
+    return tasks
+
+
+def run(script: Script, connect: Connect, directory: bytes, seconds: float = 10.0, size: int = SIZE) -> Task:
+    """Play one script. directory: is made, and removed again."""
+    task = Task(script.client, script.task, script.basis, False, "")
+    keeper = Session(connect(), seconds)
+    try:
+        play = _prepared(keeper, connect, directory, size, seconds)
+    except (Refused, Broken) as error:
+        task.verdict = f"could not be tried, because its files cannot be made: {error}"
+        task.notes = _removed(keeper, directory)
+        keeper.close()
+        return task
+    try:
+        script.play(play)
+        task.works = True
+        task.verdict = f"works, but {play.buts[0]}" if play.buts else "works"
+        task.notes = play.buts[1:] + play.notes
+    except Refused as refusal:
+        task.verdict = f"fails, because {why(refusal)}"
+        task.notes = [str(refusal), *play.buts, *play.notes]
+    except Failed as failure:
+        task.verdict = str(failure)
+        task.notes = play.buts + play.notes
+    except Short as error:
+        task.verdict = f"fails, because {error}"
+    except Silent:
+        task.verdict = "hangs, because the server does not answer"
+    except Closed as error:
+        task.verdict = f"loses the connection: {error}"
+    except Broken as error:
+        task.verdict = f"fails, because of a malformed answer: {error}"
+    if task.verdict != "works":
+        for exchange in list(play.exchanges)[-SHOWN:]:
+            task.steps.append(step_of(exchange.request, True))
+            if exchange.reply is not None:
+                task.steps.append(step_of(exchange.reply, False, exchange.request))
+    play.close()
+    task.notes += _removed(keeper, directory)
+    keeper.close()
+    return task
+
+
+def _prepared(keeper: Session, connect: Connect, directory: bytes, size: int, seconds: float) -> Play:
+    """The client, with what its scripts expect in the directory."""
+    keeper.hello()
+    keeper.mkdir(directory)
+    play = Play(connect(), keeper, directory, size, seconds)
+    keeper.put(play.path(b"there"), play.bytes)
+    keeper.put(play.path(b"half"), play.bytes[: play.half])
+    return play
+
+
+def _removed(keeper: Session, directory: bytes) -> list[str]:
+    """Remove a task's directory; say what is left."""
+    try:
+        left = keeper.remove_tree(directory)
+    except (Refused, Broken) as error:
+        return [f"the directory {directory!r} could not be removed: {error}"]
+    return [f"could not be removed: {path!r}" for path in left]

@@ -1,0 +1,186 @@
+"""What the scripts of clients are written with: the table of them, a session that plays a client, and words
+for what its user would see.
+
+What may not enter: what a particular client sends.
+"""
+
+from __future__ import annotations
+
+import random
+
+from pysftpserver.contract.client import NOT_FOUND, Broken, Refused, refusal_of, status_name
+from pysftpserver.engine import wire
+from pysftpserver.probe.clients.transfers import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.contract.client import Line
+
+    Function = Callable[["Play"], None]
+
+#: Where a script comes from. OBSERVED: the real client was recorded, and a test compares the two. DOCUMENTED:
+#: from the client's sources.
+OBSERVED, DOCUMENTED = "observed", "documented"
+UPLOAD, DOWNLOAD, RESUME, SYNC, EDIT = "upload", "download", "resume", "sync", "edit"
+
+SIZE = 300_000  # bytes of a file that clients move; WinSCP treats files over 100 KiB in a way of its own
+MTIME = 1_600_000_000  # of files that clients bring: long ago, which shows a server that does not keep times
+MODE = 0o640  # of the same
+
+
+class Failed(Exception):
+    """The client gives up, or leaves damage; the text is what its user gets."""
+
+
+class Script:
+    """A client at a task. basis: OBSERVED or DOCUMENTED. play: sends and reads what the client does; it
+    raises Failed or Refused where that does not do what its user wants."""
+
+    def __init__(self, client: str, task: str, basis: str, play: Function) -> None:
+        self.client = client
+        self.task = task
+        self.basis = basis
+        self.play = play
+
+
+#: In the order of the report: filled by the modules of the clients.
+SCRIPTS: list[Script] = []
+
+
+def script(client: str, task: str, basis: str) -> Callable[[Function], Function]:
+    """Enter a function into SCRIPTS."""
+
+    def enter(play: Function) -> Function:
+        SCRIPTS.append(Script(client, task, basis, play))
+        return play
+
+    return enter
+
+
+class Play(Session):
+    """A client at work.
+
+    keeper: another session, which has prepared the directory, and looks at what was done. size: of files, in
+    bytes. buts: what the user would notice, each as the end of "works, but ..."; notes: what else is worth
+    knowing. bytes: of the file that the client has, and of the server's file "there"; the first `half` of
+    them are in the server's file "half".
+    """
+
+    def __init__(self, line: Line, keeper: Session, directory: bytes, size: int, seconds: float) -> None:
+        super().__init__(line, seconds)
+        self.keeper = keeper
+        self.directory = directory
+        self.bytes = random.Random(1).randbytes(size)
+        self.half = size // 2
+        self.buts: list[str] = []
+        self.notes: list[str] = []
+
+    # --- words --------------------------------------------------------------------------------------
+
+    def but(self, text: str) -> None:
+        """It works, but."""
+        if text not in self.buts:
+            self.buts.append(text)
+
+    def note(self, text: str) -> None:
+        """Something to know besides."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def unless(self, text: str, call: Callable[..., object], *arguments: object) -> bool:
+        """Ask what the client can do without; return whether it was done. text: what the user has, if not."""
+        refusal = refusal_of(call, *arguments)
+        if refusal is not None:
+            self.but(f"{text}, because {why(refusal)}")
+        return refusal is None
+
+    # --- as clients do ------------------------------------------------------------------------------
+
+    def path(self, name: bytes = b"") -> bytes:
+        """A path in the task's directory; without a name, the directory."""
+        return self.directory + b"/" + name if name else self.directory
+
+    def there(self, call: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
+        """LSTAT or STAT; None for any refusal, as of what does not exist."""
+        try:
+            return call(path)
+        except Refused as refusal:
+            if refusal.status != NOT_FOUND:
+                self.note(f"{refusal}")
+            return None
+
+    def size_of(self, attributes: SFTPAttributes) -> int:
+        """The size in attributes, for a client that cannot do without."""
+        if attributes.size is None:
+            raise Failed("fails: the server does not say how long the file is")
+        return attributes.size
+
+    def limit(self, usual: int = 1 << 15) -> tuple[int, int]:
+        """Ask limits@openssh.com if it is announced: the longest READ and WRITE. usual: without it."""
+        if b"limits@openssh.com" not in self.extensions:
+            return usual, usual
+        try:
+            _, longest_read, longest_write, _ = self.limits()
+        except (Refused, Broken):
+            return usual, usual
+        return min(longest_read or usual, wire.MAX_DATA), min(longest_write or usual, wire.MAX_DATA)
+
+    def close_unheard(self, handle: bytes) -> None:
+        """CLOSE, of a client that does not look at the answer."""
+        refusal = refusal_of(self.close_handle, handle)
+        if refusal is not None:
+            self.but(f"does not say that the file may be lost, because {why(refusal)}")
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        """posix-rename@openssh.com if it is announced, or else RENAME."""
+        if b"posix-rename@openssh.com" in self.extensions:
+            self.posix_rename(old, new)
+        else:
+            self.rename(old, new)
+
+    # --- what came of it ----------------------------------------------------------------------------
+
+    def has(self, name: bytes, content: bytes | None = None) -> None:
+        """The server has this content (without: the file that clients move) under a name."""
+        wanted = self.bytes if content is None else content
+        shown = name.decode()
+        try:
+            found = self.keeper.content(self.path(name), size=len(wanted))
+        except Refused as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            raise Failed(f"loses the file: {shown} is not there afterwards") from None
+        if len(found) != len(wanted):
+            raise Failed(f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}")
+        if found != wanted:
+            raise Failed("damages the file: it has other bytes than were sent")
+
+    def got(self, content: bytes, start: int = 0) -> None:
+        """What the client has downloaded is what the server has."""
+        wanted = self.bytes[start:]
+        if len(content) != len(wanted):
+            raise Failed(f"takes {len(content)} of {len(wanted)} bytes for the whole file")
+        if content != wanted:
+            raise Failed("gets other bytes than the server has")
+
+    def keeps_times(self, name: bytes, text: str = "files have the time of the upload") -> bool:
+        """Whether a file that was brought has MTIME. text: what the user has, if not."""
+        mtime = self.keeper.stat(self.path(name)).mtime
+        kept = mtime is not None and abs(mtime - MTIME) <= 1
+        if not kept:
+            self.but(f"{text}, because times are not kept")
+        return kept
+
+    def keeps_mode(self, name: bytes, text: str = "files have other permissions than they had") -> None:
+        """A file that was brought has MODE. text: what the user has, if not."""
+        permissions = self.keeper.stat(self.path(name)).permissions
+        if permissions is None or permissions & 0o777 != MODE:
+            self.but(f"{text}, because permissions are not kept")
+
+
+def why(refusal: Refused) -> str:
+    """A refusal in a few words: "FSETSTAT is answered with PERMISSION_DENIED"."""
+    return f"{refusal.request} is answered with {status_name(refusal.status).partition(' (')[0]}"

@@ -1,0 +1,198 @@
+"""A session as clients use it: transfers and listings with many requests in flight.
+
+What may not enter: what a particular client sends, and what its user is told.
+"""
+
+from __future__ import annotations
+
+from stat import S_ISDIR
+
+from pysftpserver.contract import packets
+from pysftpserver.contract.client import EOF, NEW, READ, Broken, Client, Refused, refusal_of
+from pysftpserver.engine import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.attributes import SFTPAttributes
+
+    Entries = list[tuple[bytes, bytes, SFTPAttributes]]
+
+_STEP, _DEPTH = 1 << 13, 64  # of put() and content_of(), which suit any limit of a server
+
+
+class Short(Broken):
+    """READ was answered with fewer bytes than asked for before the end, and the client does not ask again."""
+
+
+class Session(Client):
+    """Requests sent ahead of their replies. All raise what Client's methods raise."""
+
+    in_order = 0
+
+    # --- one request --------------------------------------------------------------------------------
+
+    def send_write(self, handle: bytes, offset: int, data: bytes) -> int:
+        """Send a WRITE; its request id."""
+        fields = packets.sftpstring(handle), packets.sftpint64(offset), packets.sftpstring(data)
+        return self.send(wire.SSH2_FXP_WRITE, *fields)
+
+    def send_read(self, handle: bytes, offset: int, length: int) -> int:
+        """Send a READ; its request id."""
+        fields = packets.sftpstring(handle), packets.sftpint64(offset), packets.sftpint(length)
+        return self.send(wire.SSH2_FXP_READ, *fields)
+
+    def data_of(self, request_id: int) -> bytes | None:
+        """What a READ brought; None: STATUS EOF."""
+        try:
+            data = self.expect("READ", self.reply(request_id), packets.get_sftpdata)
+        except Refused as refusal:
+            if refusal.status != EOF:
+                raise
+            return None
+        if not data:
+            raise Broken("READ was answered with a DATA without bytes")
+        return data
+
+    def ok(self, request: str, request_id: int) -> None:
+        """The reply to a request that was sent is STATUS OK."""
+        self.expect(request, self.reply(request_id), packets.get_sftpstatus)
+
+    # --- transfers ----------------------------------------------------------------------------------
+
+    def write_all(
+        self, handle: bytes, content: bytes, step: int, depth: int, start: int = 0, offset: int | None = None
+    ) -> None:
+        """WRITE what is in content from start on, in steps of so many bytes, at most depth at a time. offset:
+        where the first goes, if not to start. A refusal is raised when all that was sent is answered."""
+        moved = 0 if offset is None else offset - start
+        waiting: list[int] = []
+        refusal: Refused | None = None
+        for at in range(start, len(content), step):
+            if len(waiting) >= depth:
+                refusal = refusal_of(self.ok, "WRITE", waiting.pop(0))
+            if refusal is not None:
+                break
+            waiting.append(self.send_write(handle, at + moved, content[at : at + step]))
+        for request_id in waiting:
+            refusal = refusal_of(self.ok, "WRITE", request_id) or refusal
+        if refusal is not None:
+            raise refusal
+
+    def read_all(
+        self,
+        handle: bytes,
+        step: int,
+        depth: int,
+        start: int = 0,
+        size: int | None = None,
+        *,
+        past_end: bool = False,
+        ramps: bool = False,
+        short: str = "again",
+    ) -> bytes:
+        """READ a file from start on, in steps of so many bytes, at most depth at a time, until its end.
+
+        size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests behind
+        that, until EOF. ramps: the same, and it begins with one request at a time, allows itself one more for
+        each answer, and one alone behind the size. short: what it does with a short answer before the end:
+        "again" asks for the rest, "ends" takes it for the end, "fails" too, and raises Short when more
+        follows. self.in_order says then where what came in order ends.
+        """
+        found: dict[int, bytes] = {}
+        waiting: list[tuple[int, int, int]] = []
+        at, ended, allowed = start, False, 1 if ramps else depth
+        cut = False  # a short answer has come, and was taken for the end
+        self.in_order = start
+        ordered = True
+        while True:
+            while len(waiting) < allowed and not ended and (ramps or past_end or size is None or at < size):
+                waiting.append((self.send_read(handle, at, step), at, step))
+                at += step
+            if not waiting:
+                break
+            request_id, offset, length = waiting.pop(0)
+            data = self.data_of(request_id)
+            if data is None:
+                ended = True
+                continue
+            if len(data) > length:
+                raise Broken(f"READ of {length} bytes was answered with {len(data)}")
+            if cut and short == "fails":
+                raise Short("READ is answered with fewer bytes than asked for before the end of the file")
+            if cut:
+                continue
+            ordered = ordered and offset <= self.in_order
+            found[offset] = data
+            offset += len(data)
+            if ordered:
+                self.in_order = offset
+            if ramps:
+                allowed = 1 if size is not None and at > size else min(allowed + 1, depth)
+            if len(data) < length and (size is None or offset < size):
+                if short != "again":
+                    cut = True
+                    continue
+                length -= len(data)
+                waiting.append((self.send_read(handle, offset, length), offset, length))
+        content = bytearray()
+        for offset in sorted(found):
+            if offset != start + len(content):
+                break  # behind a hole
+            content += found[offset]
+        return bytes(content)
+
+    def entries(self, path: bytes, ahead: int = 1) -> Entries:
+        """OPENDIR, READDIR until EOF with so many at a time, CLOSE."""
+        handle = self.opendir(path)
+        found: Entries = []
+        waiting = [self.send(wire.SSH2_FXP_READDIR, packets.sftpstring(handle)) for _ in range(ahead)]
+        ended = False
+        while waiting:
+            reply = self.reply(waiting.pop(0))
+            try:
+                part = self.expect("READDIR", reply, packets.get_sftpentries)
+            except Refused as refusal:
+                if refusal.status != EOF:
+                    raise
+                ended = True
+                continue
+            if not part:
+                raise Broken("READDIR was answered with a NAME without names")
+            found += part
+            if not ended:
+                waiting.append(self.send(wire.SSH2_FXP_READDIR, packets.sftpstring(handle)))
+        self.close_handle(handle)
+        return found
+
+    # --- before and after a script ------------------------------------------------------------------
+
+    def put(self, path: bytes, content: bytes, step: int = _STEP) -> None:
+        """Make or replace a file. A refused CLOSE is not minded: what is in the file shows what it means."""
+        handle = self.open(path, NEW)
+        try:
+            self.write_all(handle, content, step, _DEPTH)
+        finally:
+            refusal_of(self.close_handle, handle)
+
+    def content(self, path: bytes, step: int = _STEP, size: int | None = None) -> bytes:
+        """All that is in a file. size: as much as is expected, and one step more."""
+        handle = self.open(path, READ)
+        try:
+            return self.read_all(handle, step, _DEPTH, size=None if size is None else size + step)
+        finally:
+            self.close_handle(handle)
+
+    def remove_tree(self, path: bytes) -> list[bytes]:
+        """Remove a directory and all that is in it; what could not be removed."""
+        left: list[bytes] = []
+        for name, _, attributes in self.entries(path):
+            if name in (b".", b".."):
+                continue
+            inside = path + b"/" + name
+            if attributes.permissions is not None and S_ISDIR(attributes.permissions):
+                left += self.remove_tree(inside)
+            elif refusal_of(self.remove, inside) is not None:
+                left.append(inside)
+        if refusal_of(self.rmdir, path) is not None:
+            left.append(path)
+        return left
