@@ -9,11 +9,7 @@ from typing import Any
 
 from bson.int64 import Int64
 
-from pysftpserver.contract.attributes import AttributeRules
-from pysftpserver.contract.directories import DirectoryRules
-from pysftpserver.contract.files import FileRules
 from pysftpserver.contract.names import NameRules
-from pysftpserver.contract.tree import TreeRules
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.storages.mongo.bucket import INDEXES
 from pysftpserver.testing import StorageContract
@@ -22,7 +18,7 @@ from tests.support.hard import IS_HARD, MANY
 
 
 class InABucket(DatabaseCase):
-    """All tests of a class have one database, emptied for each: making its indexes takes as long as a rule."""
+    """All tests of a class have one database, emptied for each: its indexes take as long as a rule."""
 
     many = MANY
     prefix = ""
@@ -80,21 +76,15 @@ class GridFSKeepsTheContract(InABucket, StorageContract):
     unsupported = frozenset({"link"})
 
 
-class BelowAPrefix(InABucket, TreeRules, NameRules):
-    """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either.
+class BelowAPrefix(InABucket, StorageContract if IS_HARD else NameRules):  # type: ignore[misc]
+    """The rules for names and paths, which a prefix changes. Old revisions are not seen in them either.
 
-    (Listings below a prefix are those of test_listing.RandomTrees, too.)
+    Renames, trees, links and content take the same way as at the top, with the name that these rules prove:
+    their rules come below a prefix in `make test-hard`. (Trees and listings below one are also those of
+    test_listing.RandomTrees.)
     """
 
     prefix = "users/alice"
     bucket = "shared"
     options = {"keep_revisions": True}
     unsupported = frozenset({"link"})
-    if not IS_HARD:  # a prefix changes nothing about how many links there are
-        test_links_in_a_circle_lead_nowhere = None  # type: ignore[assignment]
-
-
-if IS_HARD:
-
-    class FilesBelowAPrefix(FileRules, AttributeRules, DirectoryRules, BelowAPrefix):
-        """The rules for content, attributes and listings, which take the same way as at the top."""
