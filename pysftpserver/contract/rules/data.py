@@ -237,6 +237,7 @@ def read_out_of_order(subject: Subject) -> None:
     f"{POSIX}, read",
     "A file that grows can be read on: READ at what was the end answers what was added.",
     *"open read close write".split(),
+    of_server=True,
 )
 def read_grown(subject: Subject) -> None:
     path = subject.file(b"f", b"12345")
