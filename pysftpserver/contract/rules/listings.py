@@ -36,10 +36,12 @@ def rest_of(subject: Subject, handle: bytes) -> list[bytes]:
     found: list[bytes] = []
     while True:
         try:
-            found += [name for name, _, _ in subject.client.readdir(handle)]
+            part = subject.client.readdir(handle)
         except Refused as refusal:
             subject.equal(refusal.status, EOF, "the status at the end of the listing")
             return found
+        subject.check(bool(part), "READDIR was answered with a NAME without names")
+        found += [name for name, _, _ in part]
 
 
 def entry_of(subject: Subject, path: bytes, name: bytes) -> Entry:
