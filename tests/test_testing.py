@@ -289,7 +289,7 @@ BROKEN = {
     Truncating: "test_chunks_of_several_mebibytes_are_stored_whole",
     Repeating: "test_read_at_end",
     Replacing: "test_rename_onto_existing",
-    Following: "test_lstat_of_a_link",
+    Following: "test_lstat_of_link",
     Dotless: "test_an_empty_directory_holds_the_two_dots",
     Late: "test_opendir_of_missing",
     Touching: "test_setstat_all_at_once",
