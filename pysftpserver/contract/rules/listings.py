@@ -251,13 +251,6 @@ def listings_are_independent(subject: Subject) -> None:
         subject.equal(len(found), len(set(found)), "the number of names in a listing")
 
 
-@rule(MUST, SCANNING, "READDIR of a file's handle is refused.", "open", "close")
-def readdir_of_file(subject: Subject) -> None:
-    handle = subject.client.open(subject.file(b"f"))
-    subject.refuses(ANY_FAILURE, subject.client.readdir, handle)
-    subject.client.close_handle(handle)
-
-
 # --- attributes ----------------------------------------------------------------------------------------
 
 
