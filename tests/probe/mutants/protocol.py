@@ -10,7 +10,6 @@ from unittest import mock
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine import checksums, handlers, wire
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
-from pysftpserver.engine.segments import OutputQueue
 from pysftpserver.engine.session import Session
 from pysftpserver.pysftpexceptions import (
     MalformedPacket,
@@ -20,7 +19,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPUnsupported,
 )
 from pysftpserver.server import SFTPServer
-from tests.probe.mutation import Mutant, handler, instead, replies
+from tests.probe.mutation import Mutant, handler, instead
 from tests.support.memory import SFTPServerMemoryStorage
 
 STATUS = wire.SSH2_FXP_STATUS
