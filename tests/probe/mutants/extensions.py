@@ -16,21 +16,13 @@ from pysftpserver.pysftpexceptions import (
     SFTPUnsupported,
 )
 from pysftpserver.server import SFTPServer
-from tests.probe.mutation import Mutant, handler, instead
+from tests.probe.mutation import Careful, Mutant, handler, instead
 
 
 def row(name: int | bytes, field: str, value: object) -> Any:
     """A field of a row of the table of requests is another one."""
     owner = EXTENDED_REQUESTS[name] if isinstance(name, bytes) else REQUESTS[name]
     return lambda: mock.patch.object(owner, field, value)
-
-
-class Careful(SFTPServer):
-    """Every request is served by its handler: no faster way for READ and WRITE, which has no faults."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.transfers = frozenset()
 
 
 def failing(error: BaseException) -> Any:

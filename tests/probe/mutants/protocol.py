@@ -11,7 +11,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPFailure,
 )
 from pysftpserver.server import SFTPServer
-from tests.probe.mutation import Mutant, handler, instead
+from tests.probe.mutation import Careful, Mutant, handler, instead
 from tests.support.memory import SFTPServerMemoryStorage
 
 STATUS = wire.SSH2_FXP_STATUS
@@ -32,14 +32,6 @@ def status(change: Any) -> Any:
 
 def string(value: bytes) -> bytes:
     return wire.encode_string(value)
-
-
-class Careful(SFTPServer):
-    """Every request is served by its handler: no faster way for READ and WRITE, which has no faults."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.transfers = frozenset()
 
 
 # --- sessions that begin otherwise ----------------------------------------------------------------------

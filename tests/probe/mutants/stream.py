@@ -14,7 +14,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPFailure,
 )
 from pysftpserver.server import SFTPServer
-from tests.probe.mutation import Mutant, handler, instead
+from tests.probe.mutation import Careful, Mutant, handler, instead
 
 
 def decoder(name: int | bytes, fault: Any) -> Any:
@@ -31,14 +31,6 @@ def packets(stream: bytes) -> list[bytes]:
         found.append(stream[:end])
         stream = stream[end:]
     return found
-
-
-class Careful(SFTPServer):
-    """Every request is served by its handler: no faster way for READ and WRITE, which has no faults."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.transfers = frozenset()
 
 
 # --- order ----------------------------------------------------------------------------------------------
