@@ -34,8 +34,12 @@ class Gated(Guarded):
     test_stat_grows = None
     test_a_hard_link_is_another_name_of_the_same_file = None
     test_a_hard_link_of_a_symbolic_link_is_one = None
-    test_a_hard_link_needs_a_file_and_a_free_name = None
-    test_clients_rename_replace_and_link = None
+    test_what_cannot_be_linked_is_refused_with_the_status_of_its_errno = None
+    test_hardlink_same_file = None
+    test_hardlink_outlives_first_name = None
+    test_hardlink_over_existing = None
+    test_hardlink_of_missing = None
+    test_hardlink_of_directory = None
 
     def make_storage(self) -> SFTPAbstractServerStorage:
         storage = under(self.unguarded(), self.text)

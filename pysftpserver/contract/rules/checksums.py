@@ -225,6 +225,7 @@ def checksum_of_an_empty_file(subject: Subject) -> None:
 def first_known_algorithm(subject: Subject) -> None:
     content = b"content"
     path = subject.file(b"f", content)
+    _tried(subject)  # there is one
     words = announced(subject.client)
     for order in (words, words[::-1], ["unknown", *words[-1:]], ["", *words]):
         wanted = next(word for word in order if word in words)

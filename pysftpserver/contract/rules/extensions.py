@@ -344,7 +344,7 @@ def home_directory(client: Client, user: bytes) -> bytes:
 
 @rule(
     MUST,
-    f"{OPENSSH}, 4.11",
+    f"{OPENSSH}, 4.11; draft-ietf-secsh-filexfer-extensions-00: an empty name implies the current user",
     "home-directory with an empty name is answered with the absolute path of the user's own home.",
     HOME,
     of_server=True,
