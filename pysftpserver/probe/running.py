@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Refused
+from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Closed, Refused, Silent
 from pysftpserver.contract.subject import Subject
 from pysftpserver.engine import wire
 from pysftpserver.failures import Unavailable, one_line, show
@@ -221,7 +221,13 @@ class Probe:
             return
         self._judge(rule, directory, outcome)
         outcome.seconds = self._patience.now() - begun
-        self._empty(directory)
+        broken = self._empty(directory)
+        if (
+            broken is not None
+            and outcome.verdict == results.PASSED
+            and not isinstance(broken, Closed | Silent)
+        ):
+            outcome.verdict, outcome.why = results.FAILED, f"afterwards, {broken}"  # by a reply too many
 
     def _made(self) -> bytes:
         """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
@@ -261,15 +267,20 @@ class Probe:
                 self._sessions.replace()  # it may have open handles, and replies on their way
             subject.end()
 
-    def _empty(self, directory: bytes) -> None:
-        """Remove a rule's directory. What cannot be removed now is tried again at the end."""
+    def _empty(self, directory: bytes) -> Broken | None:
+        """Remove a rule's directory; return how the session was lost then.
+
+        What cannot be removed now is tried again at the end.
+        """
         self._allow(self._plan.rule_seconds)
         if not self._top or self._patience.is_over():
-            return
+            return None
         try:
             remove_tree(self._sessions.client(), directory)
-        except Broken:
+        except Broken as broken:
             self._sessions.replace()
+            return broken
+        return None
 
     def _still_works(self) -> None:
         """Whether files can still be stored, after a rule has failed. Raises GaveUp: the disk may be full."""
