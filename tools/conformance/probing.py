@@ -84,7 +84,7 @@ def probe(
         with server.start(place) as running:
             report = _report(server, running, only)
     except (Absent, AssertionError, RuntimeError, OSError) as error:
-        document["absent"] = f"{error}".strip().splitlines()[0] or type(error).__name__
+        document["absent"] = [type(error).__name__, *f"{error}".strip().splitlines()][-1]
         say(f"{server.word}: not there: {document['absent']}")
         return document
     finally:
@@ -103,7 +103,10 @@ def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
     target = Here(server.title, running) if running.connect else Target(server.title, running.argv, False)
     run = Probe(target, plan)
     run.report.probe = __version__
-    return run.run()
+    report = run.run()
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return report
 
 
 def _settled(document: dict[str, Any]) -> dict[str, Any]:
