@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Closed, Refused, Silent
+from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Closed, Refused, Silent, refusal_of
 from pysftpserver.contract.subject import Subject
 from pysftpserver.engine import wire
 from pysftpserver.failures import Unavailable, one_line, show
@@ -104,9 +104,9 @@ class Probe:
             self._try_rules()
             self._do_more()
         except (GaveUp, Unavailable) as error:
-            self.report.stopped = str(error)
+            self.report.stopped = one_line(str(error))
         except (Broken, Refused) as error:
-            self.report.stopped = f"the server cannot be probed: {error}{self._asked_last()}"
+            self.report.stopped = one_line(f"the server cannot be probed: {error}{self._asked_last()}")
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
@@ -217,7 +217,8 @@ class Probe:
             directory = self._made()
         except (Broken, Refused) as error:
             self._sessions.replace()
-            outcome.verdict, outcome.why = results.ERROR, f"a directory for it could not be made: {error}"
+            outcome.verdict = results.ERROR
+            outcome.why = one_line(f"a directory for it could not be made: {error}")
             return
         self._judge(rule, directory, outcome)
         outcome.seconds = self._patience.now() - begun
@@ -286,12 +287,12 @@ class Probe:
         """Whether files can still be stored, after a rule has failed. Raises GaveUp: the disk may be full."""
         if not self._top or "write" in self._lacks:
             return
-        path = self._top + b"/storing"
+        path = self._top + b"/storing-" + secrets.token_hex(4).encode()
         self._allow(self._plan.rule_seconds)
         client = self._sessions.client()
         try:
             client.put(path, CONTENT)
-            client.remove(path)
+            refusal_of(client.remove, path)
         except OutOfTime:
             self._sessions.replace()
         except (Broken, Refused) as error:
@@ -329,7 +330,7 @@ class Probe:
         self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
         try:
             if self._top:
-                self.report.left += self._removed()
+                self.report.left += map(one_line, self._removed())
         except Interrupted:
             self.report.left.append(f"{show(self._top)}: interrupted again")
         self._close()
