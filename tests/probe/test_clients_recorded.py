@@ -147,7 +147,12 @@ class TestWhatClientsMeet(ServedCase):
 def _tests_of(script: Script) -> None:
     name = f"test_{script.client}_{script.task}".replace(" ", "_")
     for case in (TestWhatClientsSend, TestWhatClientsMeet):
-        setattr(case, name, lambda self: self.compare(script))
+
+        def test(self: TestWhatClientsSend | TestWhatClientsMeet) -> None:
+            self.compare(script)
+
+        test.__name__ = name
+        setattr(case, name, test)
 
 
 for _script in SCRIPTS:
