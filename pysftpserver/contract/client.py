@@ -62,6 +62,8 @@ STATUS_NAMES = {
 NOTHING = SFTPAttributes()
 KEPT = 40  # exchanges of a session that a report may show
 LONGEST = 1 << 26  # bytes; a reply that says to be longer is taken for garbage
+MOST_SHORT = 300  # answers to READ with fewer bytes than were asked for, after which a file has no end
+MOST_NAMES = 200_000  # of a directory, after which a listing has no end
 SILENCE = 10.0  # seconds without a byte after which a server has not answered
 _HEADER = 9  # bytes of a packet before its body: length, type, request id
 
@@ -391,9 +393,10 @@ class Client:
     def content(self, path: bytes, step: int = 1 << 15) -> bytes:
         """All that is in a file, read in steps of so many bytes, each taken as far as it was answered."""
         handle = self.open(path, READ)
+        short = 0
         try:
             found = bytearray()
-            while True:
+            while short < MOST_SHORT and len(found) < LONGEST:
                 try:
                     part = self.read(handle, len(found), step)
                 except Refused as refusal:
@@ -403,6 +406,8 @@ class Client:
                 if not part:
                     raise Broken("READ answered a DATA without bytes: the end of a file is STATUS EOF")
                 found += part
+                short += len(part) < step
+            raise Broken(f"READ does not come to an end: {len(found)} bytes, {short} answers cut short")
         finally:
             self.close_handle(handle)
 
@@ -420,7 +425,7 @@ class Client:
         handle = self.opendir(path)
         entries: list[tuple[bytes, bytes, SFTPAttributes]] = []
         try:
-            while True:
+            while len(entries) < MOST_NAMES:
                 try:
                     part = self.readdir(handle)
                 except Refused as refusal:
@@ -430,6 +435,7 @@ class Client:
                 if not part:
                     raise Broken("READDIR answered a NAME without names: a listing ends with STATUS EOF")
                 entries += part
+            raise Broken(f"READDIR does not come to an end: {len(entries)} names")
         finally:
             self.close_handle(handle)
 

@@ -9,12 +9,9 @@ from pysftpserver.contract.packets import (
     get_sftpextended,
     get_sftphandle,
     get_sftpint64,
-    get_sftppackets,
     get_sftpstatus,
-    sftpcmd,
-    sftpstring,
 )
-from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK, SSH2_FXP_READ
+from pysftpserver.engine.wire import SSH2_FX_FAILURE, SSH2_FX_OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,19 +63,6 @@ class SessionRules(ContractBase):
         self.client.close()
         self.client.close()
         self.assertEqual(len(closed), 4)
-
-    @needs("open", "close", "read")
-    def test_replies_come_in_the_order_of_the_requests(self) -> None:
-        self.put(self.path(b"f"), b"0123456789")
-        handle = get_sftphandle(self.client.call("open", self.path(b"f"), os.O_RDONLY, 0))
-        asked = b"".join(
-            sftpcmd(SSH2_FXP_READ, sftpstring(handle), off.to_bytes(8, "big"), b"\0\0\0\1", request_id=off)
-            for off in range(12)
-        )
-        replies = get_sftppackets(self.client.send(asked))
-        self.assertEqual([int.from_bytes(reply[5:9], "big") for reply in replies], list(range(12)))
-        self.assertEqual([reply[13:] for reply in replies[:10]], [b"%d" % off for off in range(10)])
-        self.assertEqual([get_sftpstatus(reply) for reply in replies[10:]], [SSH2_FX_EOF] * 2)
 
     @needs("statvfs")
     def test_a_client_gets_the_eleven_figures_of_the_file_system(self) -> None:

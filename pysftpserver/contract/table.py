@@ -22,6 +22,7 @@ LEVELS = (MUST, SHOULD, CLIENT)
 DRAFT = "draft-ietf-secsh-filexfer-02"
 OPENSSH = "OpenSSH PROTOCOL"
 POSIX = "POSIX"
+OPENSSH_SERVER = "OpenSSH sftp-server"
 
 
 class Rule:

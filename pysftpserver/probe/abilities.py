@@ -24,7 +24,7 @@ GIVES = {
     for name, (method, *_) in EXTENSIONS.items()
     if name.endswith(b"@openssh.com") and method != "rename"
 }
-FIELDS = ("owner", "permissions", "times", "nlink", "size")
+FIELDS = ("owner", "permissions", "times", "size")
 #: Everything that changes something: a server that cannot be written to lacks all of it.
 WRITING = frozenset(
     "write setstat fsetstat lsetstat mkdir rmdir rm rename symlink link fsync".split() + list(FIELDS)
@@ -34,10 +34,12 @@ SAYS_SO = (UNSUPPORTED, DENIED)
 
 def announced(client: Client) -> set[str]:
     """What a server lacks by the extensions that it announces."""
-    needs = {need for rule in RULES.values() for need in rule.needs} - METHODS - set(FIELDS) - {"realpath"}
+    needs = (
+        {need for rule in RULES.values() for need in rule.needs} - METHODS - {*FIELDS, "nlink", "realpath"}
+    )
     lacks = {need for need in needs if need.encode() not in client.extensions}
     lacks |= {method for name, method in GIVES.items() if name not in client.extensions}
-    return lacks | {"nlink"}  # version 3 has no field for it
+    return lacks  # the number of a file's names, which has no field, can be read in listings
 
 
 def tried(sessions: Sessions, directory: bytes, allow: Callable[[], None]) -> set[str]:

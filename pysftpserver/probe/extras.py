@@ -23,3 +23,13 @@ def speed(
     from pysftpserver.probe.speed import measure
 
     measure(subject.client, connect, subject.directory, progress=progress, figures=report.figures)
+
+
+def clients(
+    report: Report, subject: Subject, connect: Callable[[], Line], progress: Callable[[str], None]
+) -> None:
+    """Play well-known clients; what their users would get goes into the report."""
+    from pysftpserver.probe.clients import run_all
+
+    seconds = subject.client.seconds
+    report.tasks += run_all(connect, subject.directory, subject.lacks, seconds, progress)

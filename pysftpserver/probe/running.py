@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PREFIX = b"pysftp-probe-"
 EXCHANGES = 10  # last ones of a rule that failed, which the report has
 CLEANING = 0.1  # part of the deadline that is kept for removing what was made
-LEAST_CLEANING = 5.0  # seconds
+LEAST_CLEANING = 5.0  # seconds, or half of the deadline
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
 AT_ONCE = 64  # files that are made at once
 CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
@@ -45,8 +45,8 @@ CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can s
 class Plan:
     """What is to be done. directory: below which the probe's own is made, b"" for where sessions begin.
     seconds: for a reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what is done
-    after the rules, each with its name. progress: is told what is done next, number and count. many: entries of
-    the largest directory, which are fewer on a slow path.
+    after the rules, each with its name. progress: is told what is done next, number and count. many: entries
+    of the largest directory, which are fewer on a slow path.
     """
 
     rules: Sequence[Rule]
@@ -87,11 +87,13 @@ class Probe:
         self._plan = plan
         self._patience = patience or Patience(plan.seconds)
         self._begun = self._patience.now()
-        self._end = self._begun + plan.deadline - max(LEAST_CLEANING, plan.deadline * CLEANING)
+        self._cleaning = max(min(LEAST_CLEANING, plan.deadline / 2), plan.deadline * CLEANING)
+        self._end = self._begun + plan.deadline - self._cleaning
         self._sessions = Sessions(target.connect, self._patience)
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
         self._top = b""  # the probe's own directory, once it is there
+        self._is_as_planned = False
         self._many = plan.many
 
     def run(self) -> Report:
@@ -108,6 +110,8 @@ class Probe:
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
+        else:
+            self._is_as_planned = True
         self._clean()
         self.report.seconds = self._patience.now() - self._begun
         return self.report
@@ -158,7 +162,7 @@ class Probe:
         self.report.lacks = sorted(lacks)
         if self.report.trip:
             fitting = int(self._plan.rule_seconds / 4 / self.report.trip * AT_ONCE / 4)
-            self._many = max(FEW, min(self._plan.many, fitting))
+        self._many = max(FEW, min(self._plan.many, fitting))
 
     def _real(self, directory: bytes) -> bytes:
         try:
@@ -259,9 +263,9 @@ class Probe:
 
     def _empty(self, directory: bytes) -> None:
         """Remove a rule's directory. What cannot be removed now is tried again at the end."""
-        if not self._top:
-            return
         self._allow(self._plan.rule_seconds)
+        if not self._top or self._patience.is_over():
+            return
         try:
             remove_tree(self._sessions.client(), directory)
         except Broken:
@@ -286,7 +290,7 @@ class Probe:
     # --- after the rules ----------------------------------------------------------------------------
 
     def _do_more(self) -> None:
-        for name, extra in self._plan.extras:
+        for name, extra in () if {"write", "mkdir"} & self._lacks else self._plan.extras:
             self._plan.progress(name, 0, 0)
             why = f"the time for all rules ({self._plan.deadline:g} seconds) is over"
             self._patience.grant(self._end, why, ANY_BYTES)
@@ -299,6 +303,8 @@ class Probe:
                 self.report.stopped = f"{name}: {one_line(str(error))}"
             finally:
                 subject.end()
+            if self._patience.is_over():
+                raise GaveUp(f"{name}: {why}")
             self._empty(directory)
 
     def _doing(self, name: str) -> Callable[[str], None]:
@@ -308,7 +314,7 @@ class Probe:
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
         self._plan.progress("", 0, 0)
-        left = max(self._begun + self._plan.deadline - self._patience.now(), LEAST_CLEANING)
+        left = max(self._begun + self._plan.deadline - self._patience.now(), self._cleaning)
         self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
         try:
             if self._top:
@@ -326,6 +332,8 @@ class Probe:
 
     def _removed(self) -> list[str]:
         """Remove the probe's directory; return what is left of it."""
+        if not self._is_as_planned:
+            self._sessions.replace()  # it may wait for a reply that never comes
         for attempt in range(2):
             try:
                 return remove_tree(self._sessions.client(), self._top)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = 256  # bytes of a packet that a report keeps
 LONGEST = 1_000  # characters of a line
-_STRING = 64  # bytes of a string that are shown
+_STRING = 128  # bytes of a string that are shown: the directory of a rule takes 40 of a path
 _HANDLE = 16  # bytes of a handle that are shown
 _BYTES = 24  # bytes of anything else that are shown
 _ITEMS = 4  # entries of a list that are shown

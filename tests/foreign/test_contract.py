@@ -45,7 +45,7 @@ class InMemory(UntilItIsClosed, unittest.TestCase):
         with mock.patch.object(self.storage, "_fs", Gone()):
             yield
 
-    def test_a_handle_follows_its_file_through_a_rename(self) -> None:
+    def test_handle_of_a_renamed_file(self) -> None:
         # fsspec has no rename here: a copy is made, and the handle keeps what it has.
         self.put(self.path(b"old"), b"content")
         handle = self.opened(self.path(b"old"), os.O_RDWR)

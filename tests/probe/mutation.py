@@ -24,13 +24,12 @@ from pysftpserver.contract.client import Client, Refused
 from pysftpserver.contract.in_process import ServerLine
 from pysftpserver.contract.rules import RULES
 from pysftpserver.contract.subject import Subject
-from pysftpserver.engine.log import ERROR, SFTPLog
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.engine.segments import OutputQueue
 from pysftpserver.server import SFTPServer
-from tests.support.hard import MANY
 from tests.support.memory import SFTPServerMemoryStorage
 
+MOST = 300  # entries of the largest directory
 Fault = Callable[[], AbstractContextManager[object]]
 Storage = Callable[[], SFTPAbstractServerStorage]
 
@@ -41,7 +40,7 @@ class Mutant:
 
     name: what it does wrong. rule: the identifier of the rule that catches it. patch: makes the context in
     which the engine has the fault. storage: makes what it serves. server: its class. also: identifiers of
-    further rules that it breaks.
+    further rules that it breaks, with spaces between them; None: of many, as what they need first is wrong.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Mutant:
     patch: Fault = contextlib.nullcontext
     storage: Storage = SFTPServerMemoryStorage
     server: type[SFTPServer] = SFTPServer
-    also: frozenset[str] | tuple[str, ...] = ()
+    also: str | None = ""
 
     def breaks(self, rules: Iterable[str] | None = None) -> dict[str, str]:
         """Which of these rules (None: of all) the mutant breaks, and how."""
@@ -113,20 +112,27 @@ def broken(
 
 
 def broken_rule(name: str, storage: SFTPAbstractServerStorage, faults: list[str] | None = None) -> str | None:
-    """How the server breaks a rule over an empty storage; None if it does not."""
+    """How the server breaks a rule over an empty storage; None if it does not, or lacks what it is about."""
 
     def connect() -> ServerLine:
-        log = None
+        line = ServerLine(storage)
         if faults is not None:
-            log = SFTPLog(lambda level, text: faults.append(f"{name}: {text}"), ERROR)
-        return ServerLine(storage, log=log)
+            line.server.log.fault = lambda error: faults.append(f"{name}: {error!r}")  # type: ignore[method-assign]
+        return line
 
     line = connect()
     subject = None
     try:
         client = Client(line)
         client.hello()
-        subject = Subject(client, storage.home or b"/", connect, many=MANY)
+        lacks = {extension.decode() for extension in EXTENDED_REQUESTS} - {
+            extension.decode() for extension in client.extensions
+        }
+        if not lacks.isdisjoint(RULES[name].needs):
+            return None
+        directory = (storage.home or b"/").rstrip(b"/") + b"/below"
+        client.mkdir(directory)
+        subject = Subject(client, directory, connect, frozenset(lacks), many=MOST)
         RULES[name].check(subject)
     except (AssertionError, Refused) as error:
         return str(error) or type(error).__name__

@@ -59,7 +59,7 @@ REQUESTS = {
             (14, "MKDIR", A + MODE, '"/a" attrs(permissions 0644)'),
             (15, "RMDIR", A, '"/a"'),
             (16, "REALPATH", sftpstring(b""), '""'),
-            (17, "STAT", sftpint(90) + b"n" * 90, f'"{"n" * 64}"... (90 bytes)'),
+            (17, "STAT", sftpint(190) + b"n" * 190, f'"{"n" * 128}"... (190 bytes)'),
             (18, "RENAME", A + B, '"/a" "/b"'),
             (19, "READLINK", A, '"/a"'),
             (20, "SYMLINK", A + B, '"/a" "/b"'),

@@ -61,18 +61,6 @@ class UntilItIsClosed(InADirectory):
             self.put(path, b"")
         return super().opened(path, flags, mode)
 
-    def _check_open(self, path: bytes, flags: int, there: bool) -> None:
-        writes = flags & os.O_ACCMODE != os.O_RDONLY
-        is_refused = there and flags & os.O_EXCL or not there and not flags & os.O_CREAT
-        if is_refused or not writes or (there and not flags & os.O_TRUNC):
-            super()._check_open(path, flags, there)
-            return
-        handle = self.storage.open(path, flags, 0o666)
-        self.storage.write(handle, 0, b"NEW")
-        self.assertEqual(self.content(path) if self.exists(path) else None, b"old content" if there else None)
-        self.storage.close(handle)
-        self.assertEqual(self.content(path), b"NEW")
-
 
 class AtomicStorage(UntilItIsClosed, unittest.TestCase):
     def make_storage(self) -> SFTPAbstractServerStorage:

@@ -7,11 +7,13 @@ the page has the others as they were found last. --page tries none.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 
 from tests.support.paths import ROOT
 from tools.conformance import page, probing
-from tools.conformance.servers import SERVERS
+from tools.conformance.servers import SERVERS, Server
 
 DOCS = ROOT / "docs"
 
@@ -27,6 +29,28 @@ def write(texts: dict[str, str]) -> None:
         (DOCS / name).write_text(text)
 
 
+def probed(servers: Sequence[Server]) -> int:
+    """Probe servers in a process that is confined; return its exit status, 0 unless it could not be."""
+    with probing.top_directory() as top:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                probing.confine(top)
+                for server in servers:
+                    probing.keep(probing.probe(server, top))
+                status = 0
+            except OSError as error:
+                print(
+                    f"servers are not started here, because they cannot be confined: {error}", file=sys.stderr
+                )
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.conformance", description=__doc__.splitlines()[0])
     parser.add_argument("--page", action="store_true", help="write the page from what was found last")
@@ -37,9 +61,9 @@ def main() -> int:
     unknown = set(given.servers) - {server.word for server in SERVERS}
     if unknown:
         parser.error(f"no such server: {' '.join(sorted(unknown))}")
-    for server in SERVERS:
-        if not given.page and (not given.servers or server.word in given.servers):
-            probing.keep(probing.probe(server))
+    chosen = [server for server in SERVERS if not given.servers or server.word in given.servers]
+    if not given.page and (status := probed(chosen)):
+        return status
     found = [(server, probing.kept(server)) for server in SERVERS]
     missing = [server.word for server, document in found if document is None]
     if missing:

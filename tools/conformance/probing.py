@@ -5,12 +5,14 @@ What may not enter: how servers are started, and what the page looks like.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pysftpserver.probe.results import Report
 from pysftpserver.probe.running import Plan, Probe
 from pysftpserver.probe.target import Target
 from tests.support.paths import ROOT
+from tools.conformance import confining
 from tools.conformance.servers import Server
 from tools.conformance.starting import Absent, Running
 
@@ -45,20 +48,43 @@ class Here(Target):
         return self._running.connect()
 
 
-def probe(server: Server, only: Sequence[str] = (), say: Callable[[str], None] = print) -> dict[str, Any]:
+@contextlib.contextmanager
+def top_directory() -> Iterator[Path]:
+    """A directory for the files of all servers, with a short path, the same on every machine."""
+    top = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+    top.chmod(0o755)  # some servers' users are not this one
+    try:
+        yield top
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def confine(top: Path) -> None:
+    """From now on nothing can be written to but this directory and what is kept. Raises OSError."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for name in "home", "tmp":
+        (top / name).mkdir()
+    confining.confine(top, KEPT)
+    os.environ.update(HOME=str(top / "home"), TMPDIR=str(top / "tmp"))
+    tempfile.tempdir = None
+
+
+def probe(
+    server: Server, top: Path, only: Sequence[str] = (), say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Start a server and try the rules on it, or those with these names. The document has what was found, or
-    why nothing could be.
+    why nothing could be. top: a directory for its files.
     """
     begun = time.monotonic()
     document: dict[str, Any] = {"word": server.word, "date": time.strftime("%Y-%m-%d", time.gmtime())}
-    place = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a short path, the same on every machine
-    place.chmod(0o755)  # some servers' users are not this one
+    place = top / server.word
+    place.mkdir()
     try:
         document["version"] = server.version()
         with server.start(place) as running:
             report = _report(server, running, only)
     except (Absent, AssertionError, RuntimeError, OSError) as error:
-        document["absent"] = f"{error}".strip().splitlines()[0] or type(error).__name__
+        document["absent"] = [type(error).__name__, *f"{error}".strip().splitlines()][-1]
         say(f"{server.word}: not there: {document['absent']}")
         return document
     finally:
@@ -77,7 +103,10 @@ def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
     target = Here(server.title, running) if running.connect else Target(server.title, running.argv, False)
     run = Probe(target, plan)
     run.report.probe = __version__
-    return run.run()
+    report = run.run()
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return report
 
 
 def _settled(document: dict[str, Any]) -> dict[str, Any]:

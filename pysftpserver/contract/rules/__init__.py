@@ -6,15 +6,20 @@ What may not enter: how a rule is run, and what a server is (subject.py has both
 from __future__ import annotations
 
 from pysftpserver.contract.rules import (
+    attributes,
     checksums,
     copying,
+    data,
     ending,
     extensions,
+    files,
+    handles,
     links,
     listings,
     longnames,
     malformed,
     names,
+    opens,
     order,
     paths,
     protocol,
@@ -29,6 +34,11 @@ __all__ = ["MODULES", "RULES", "Rule"]
 #: In the order in which reports show them.
 MODULES = (
     protocol,
+    opens,
+    files,
+    data,
+    handles,
+    attributes,
     names,
     paths,
     links,

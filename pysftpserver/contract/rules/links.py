@@ -59,7 +59,7 @@ def link_text(subject: Subject) -> None:
     "readlink",
 )
 def symlink_target_first(subject: Subject) -> None:
-    # A server with the draft's order makes a link at the target: that must be in the rule's directory as well.
+    # With the draft's order, the link is made at the target: that must be in the directory as well.
     path, target = subject.path(b"link"), subject.path(b"target")
     fields = packets.sftpstring(target), packets.sftpstring(path)
     status = subject.client.status_of(wire.SSH2_FXP_SYMLINK, *fields)
@@ -170,9 +170,9 @@ def link_chain(subject: Subject) -> None:
 )
 def link_circle(subject: Subject) -> None:
     made = links(subject, self=b"self", a=b"b", b=b"a")
-    for path in (made["self"], made["a"] + b"/f"):
-        for call in (subject.client.stat, subject.client.open, subject.client.opendir):
-            subject.refuses(ANY_FAILURE, call, path)
+    subject.refuses(ANY_FAILURE, subject.client.open, made["self"])
+    subject.refuses(ANY_FAILURE, subject.client.stat, made["a"])
+    subject.refuses(ANY_FAILURE, subject.client.opendir, made["a"] + b"/d")
 
 
 @rule(

@@ -177,7 +177,7 @@ def _counts(name: str, outcomes: list[Outcome]) -> str:
     cells = []
     for level in LEVELS:
         kind = "" if tally.holds(level) else "bad" if level == MUST else "warn"
-        words = _safe(tally.of(level))
+        words = _safe(tally.of(level).replace(" of ", "/"))
         cells.append(f'<td class="n">{f"<b class={kind}>{words}</b>" if kind else words}</td>')
     cells.append(_tag("td", str(tally.verdicts[UNSUPPORTED] or "-"), class_="n"))
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'

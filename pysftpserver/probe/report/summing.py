@@ -63,13 +63,13 @@ def conforms(report: Report) -> bool:
 
 
 def summary(report: Report) -> str:
-    """One line: "conforms: 201 of 201 musts, 40 of 52 shoulds; 3 rules unsupported"."""
+    """One line: "conforms: 201 of 201 musts, 40 of 52 shoulds"."""
     tally = Tally(report.outcomes)
     levels = [f"{tally.of(level)} {NAMES[level][1]}" for level in LEVELS if tally.total[level]]
-    rest = [f"{tally.verdicts[UNSUPPORTED]} unsupported"] if tally.verdicts[UNSUPPORTED] else []
-    rest += [f"{tally.verdicts[ERROR]} could not be tried"] if tally.verdicts[ERROR] else []
+    text = ", ".join(levels) or "no rule was tried"
+    if tally.verdicts[ERROR]:
+        text += f"; {tally.verdicts[ERROR]} could not be tried"
     verdict = "conforms" if tally.holds(MUST) else "does not conform"
-    text = "; ".join(filter(None, (", ".join(levels) or "no rule was tried", ", ".join(rest))))
     return f"stopped early: {text}" if report.stopped else f"{verdict}: {text}"
 
 
