@@ -163,6 +163,7 @@ class OnSKSync(MeasuredCase):
 
 
 class OnRemo(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
         little = remo.Sizes(transfer=8 * MIB, commands=3)
         results, memory = self.measured(measure_remo, remo, little)
@@ -250,6 +251,7 @@ class OverADistance(MeasuredCase):
 
 
 class OnWarm(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_has_the_ratio_of_its_greatest_time(self):
         little = warm.Sizes(starts=1, sessions=1, at_once=1)
         results, memory = self.measured(measure_warm, warm, little)

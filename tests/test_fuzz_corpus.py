@@ -44,7 +44,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.hard import IS_HARD
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 
-MUTATIONS = int(os.environ.get("PYSFTP_FUZZ_MUTATIONS", "1500" if IS_HARD else "250"))
+MUTATIONS = int(os.environ.get("PYSFTP_FUZZ_MUTATIONS", "1500" if IS_HARD else "120"))
 LONGEST = 1024  # bytes of a mutated input
 MOST_TEXT = 150 << 10  # bytes of all of the corpus
 WAYS = [1 << bit for bit in range(8)] + [Ways.PIECES | Ways.TIGHT, Ways.PIECES | Ways.TIGHT | Ways.WALKS]

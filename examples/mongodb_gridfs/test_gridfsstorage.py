@@ -35,19 +35,21 @@ from pysftpserver.testing import (
     t_path,
 )
 
-SERVER = {}  # remote, port
+SERVER = {}  # remote, port, and what another program would use
 
 
 def setUpModule():
     uri = os.environ.get("PYSFTP_TEST_MONGO_URI")
     if uri:
         SERVER["remote"], SERVER["port"] = uri, None
-        return
-    directory = tempfile.TemporaryDirectory()
-    unittest.addModuleCleanup(directory.cleanup)
-    server = EmbeddedMongo(directory.name)
-    unittest.addModuleCleanup(server.stop)
-    SERVER["remote"], SERVER["port"] = LOOPBACK, server.port
+    else:
+        directory = tempfile.TemporaryDirectory()
+        unittest.addModuleCleanup(directory.cleanup)
+        server = EmbeddedMongo(directory.name)
+        unittest.addModuleCleanup(server.stop)
+        SERVER["remote"], SERVER["port"] = LOOPBACK, server.port
+    SERVER["other"] = pymongo.MongoClient(SERVER["remote"], SERVER["port"])
+    unittest.addModuleCleanup(SERVER["other"].close)
 
 
 class WithADatabase(unittest.TestCase):
@@ -56,10 +58,8 @@ class WithADatabase(unittest.TestCase):
     def setUp(self):
         super().setUp()
         self.db_name = f"pysftpserver_{uuid.uuid4().hex[:16]}"
-        client = pymongo.MongoClient(SERVER["remote"], SERVER["port"])
-        self.addCleanup(client.close)
-        self.addCleanup(client.drop_database, self.db_name)
-        self.gridfs = gridfs.GridFS(client[self.db_name])
+        self.addCleanup(SERVER["other"].drop_database, self.db_name)
+        self.gridfs = gridfs.GridFS(SERVER["other"][self.db_name])
 
 
 class Packets(WithADatabase):

@@ -46,15 +46,6 @@ def _test_of(rule: Rule) -> Callable[[ContractBase], None]:
     return needs(*dict.fromkeys(methods))(test)
 
 
-#: The part of the suite that the rules of a module belong to; those of any other module: SessionRules.
-PARTS: dict[str, type[ContractBase]] = {
-    **dict.fromkeys(("opens", "files", "data", "handles"), FileRules),
-    "attributes": AttributeRules,
-    **dict.fromkeys(("listings", "longnames"), DirectoryRules),
-    **dict.fromkeys(("tree", "links", "renames", "statvfs"), TreeRules),
-    **dict.fromkeys(("names", "paths"), NameRules),
-}
 for _rule in RULES.values():
     if not _rule.of_server:
-        part = PARTS.get(_rule.group, SessionRules)
-        setattr(part, f"test_{_rule.check.__name__}", _test_of(_rule))
+        setattr(StorageContract, f"test_{_rule.check.__name__}", _test_of(_rule))

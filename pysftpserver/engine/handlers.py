@@ -290,6 +290,9 @@ def serve_mkdir(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) 
 
 def serve_rmdir(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_RMDIR, section 6.6: a STATUS."""
+    if path.rstrip(b"/").rpartition(b"/")[2] == b".":
+        session.storage.lstat(session.path(path))
+        raise os_error(errno.EINVAL)  # as rmdir(2), on any storage
     session.storage.rmdir(session.path(path))
     session.send_status(rid)
 

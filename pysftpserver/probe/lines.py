@@ -27,6 +27,7 @@ ANY_BYTES = 1 << 62
 LAST_LINES = 3
 FAREWELL = 2.0  # seconds for the exit status and the last words of a child that has closed its output
 ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM
+HURRY = 0.05  # the same, once many have not ended in time
 DYING = 10.0  # seconds for the kernel to end a child that was killed
 
 
@@ -38,11 +39,12 @@ class Patience:
     """What is waited for and taken, by all lines of a probe together.
 
     seconds: without a byte, after which a server is Silent. until: the moment, by now(), after which nothing
-    is waited for; why: what to say then. bytes: that may still arrive.
+    is waited for; why: what to say then. bytes: that may still arrive. ending: seconds for a child to end.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.ending = ENDING
         self.grant(float("inf"), "")
 
     def grant(self, until: float, why: str, most: int = MOST_BYTES) -> None:
@@ -104,17 +106,19 @@ class PipeLine:
     def send(self, data: bytes) -> None:
         """Send all of it; what arrives meanwhile is kept. Raises Closed, Silent."""
         rest = memoryview(data)
+        deadline = 0.0
         while rest:
             try:
                 rest = rest[os.write(self._to, rest) :]
+                deadline = 0.0
                 continue
             except BlockingIOError:
-                pass
+                deadline = deadline or self._patience.now() + self._patience.seconds
             except OSError:
                 raise Closed(self._farewell()) from None
             self._poll.register(self._to, select.POLLOUT)
             try:
-                self._wait(self._patience.seconds, "take what was sent")
+                self._wait(deadline, self._patience.seconds, "take what was sent")
             finally:
                 self._poll.unregister(self._to)
 
@@ -124,20 +128,23 @@ class PipeLine:
         while not self._kept:
             if self._is_over:
                 raise Closed(self._farewell())
-            self._wait(max(0.0, deadline - self._patience.now()), "answer", seconds)
+            self._wait(deadline, seconds, "answer")
         received = bytes(self._kept)
         self._kept.clear()
         return received
 
-    def _wait(self, seconds: float, what: str, limit: float | None = None) -> None:
-        """Wait until there is something to do, and take what has arrived. Raises Silent."""
-        left = self._patience.until - self._patience.now()
-        events = self._patience.wait(self._poll, min(seconds, left)) if left > 0 else []
+    def _wait(self, deadline: float, limit: float, what: str) -> None:
+        """Take what has arrived, once something has. Raises Silent after the deadline, whatever comes then.
+
+        limit: the seconds that the deadline gave, and what the server should have done, for a sentence.
+        """
+        now = self._patience.now()
+        left = min(deadline, self._patience.until) - now
+        events = self._patience.wait(self._poll, left) if left > 0 else []
         if not events:
             self._is_stuck = True
-            if left <= seconds:
+            if self._patience.until <= deadline:
                 raise OutOfTime(self._patience.why)
-            limit = seconds if limit is None else limit
             raise Silent(f"the server did not {what} within {limit:g} seconds{self._after_words()}")
         for descriptor, _ in events:
             if descriptor != self._to:
@@ -222,16 +229,23 @@ class PipeLine:
         os.close(self._ended)
 
     def _end_child(self) -> None:
-        has_ended = not self._is_stuck and self._await_end(time.monotonic() + ENDING)
+        has_ended = not self._is_stuck and self._ends()
         if not has_ended:
             self._signal(signal.SIGTERM)
-            has_ended = self._await_end(time.monotonic() + ENDING)
+            has_ended = self._ends()
         # The child has not been waited for: until then no other process can have its number.
         self._signal(signal.SIGKILL)
         if has_ended or self._await_end(time.monotonic() + DYING):
             self._child.wait()
         else:
             self.left = f"process {self._child.pid} of the server, which cannot be ended"
+
+    def _ends(self) -> bool:
+        """Whether the child ends in time. Those of one server are alike: the next one is waited for less."""
+        has_ended = self._await_end(time.monotonic() + self._patience.ending)
+        if not has_ended:
+            self._patience.ending = max(HURRY, self._patience.ending / 2)
+        return has_ended
 
     def _signal(self, number: signal.Signals) -> None:
         try:

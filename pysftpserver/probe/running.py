@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PREFIX = b"pysftp-probe-"
 EXCHANGES = 10  # last ones of a rule that failed, which the report has
 CLEANING = 0.1  # part of the deadline that is kept for removing what was made
-LEAST_CLEANING = 5.0  # seconds
+LEAST_CLEANING = 5.0  # seconds, or half of the deadline
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
 AT_ONCE = 64  # files that are made at once
 CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
@@ -87,7 +87,8 @@ class Probe:
         self._plan = plan
         self._patience = patience or Patience(plan.seconds)
         self._begun = self._patience.now()
-        self._end = self._begun + plan.deadline - max(LEAST_CLEANING, plan.deadline * CLEANING)
+        self._cleaning = max(min(LEAST_CLEANING, plan.deadline / 2), plan.deadline * CLEANING)
+        self._end = self._begun + plan.deadline - self._cleaning
         self._sessions = Sessions(target.connect, self._patience)
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
@@ -262,9 +263,9 @@ class Probe:
 
     def _empty(self, directory: bytes) -> None:
         """Remove a rule's directory. What cannot be removed now is tried again at the end."""
-        if not self._top:
-            return
         self._allow(self._plan.rule_seconds)
+        if not self._top or self._patience.is_over():
+            return
         try:
             remove_tree(self._sessions.client(), directory)
         except Broken:
@@ -313,7 +314,7 @@ class Probe:
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
         self._plan.progress("", 0, 0)
-        left = max(self._begun + self._plan.deadline - self._patience.now(), LEAST_CLEANING)
+        left = max(self._begun + self._plan.deadline - self._patience.now(), self._cleaning)
         self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
         try:
             if self._top:

@@ -47,6 +47,11 @@ def client() -> pymongo.MongoClient[dict[str, Any]]:
     return made
 
 
+def new_name() -> str:
+    """A name for a database."""
+    return f"pysftpserver_{uuid.uuid4().hex[:16]}"
+
+
 @contextlib.contextmanager
 def hanging_up(other: pymongo.MongoClient[dict[str, Any]]) -> Iterator[None]:
     """The server hangs up on every command of a storage. other: another program's connection."""
@@ -63,11 +68,16 @@ class DatabaseCase(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.db_name = f"pysftpserver_{uuid.uuid4().hex[:16]}"
         self.other: Any = client()
-        self.addCleanup(self.other.drop_database, self.db_name)
+        self.db_name = self.named()
         self.database = self.other[self.db_name]
         self.gridfs = gridfs.GridFS(self.database)
+
+    def named(self) -> str:
+        """The name of the database."""
+        name = new_name()
+        self.addCleanup(client().drop_database, name)
+        return name
 
     def open_storage(self, **options: Any) -> SFTPServerMongoStorage:
         """A storage on that database, with its indexes."""

@@ -5,23 +5,50 @@ from __future__ import annotations
 import datetime
 import os
 from contextlib import AbstractContextManager
+from typing import Any
 
 from bson.int64 import Int64
 
-from pysftpserver.contract.attributes import AttributeRules
-from pysftpserver.contract.directories import DirectoryRules
-from pysftpserver.contract.files import FileRules
 from pysftpserver.contract.names import NameRules
-from pysftpserver.contract.tree import TreeRules
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.mongo.bucket import INDEXES
 from pysftpserver.testing import StorageContract
-from tests.mongo.databases import VARIABLE, DatabaseCase, hanging_up
+from tests.mongo.databases import VARIABLE, DatabaseCase, client, hanging_up, new_name, uri
 from tests.support.hard import IS_HARD, MANY
 
 
 class InABucket(DatabaseCase):
+    """All tests of a class have one database, emptied for each: its indexes take as long as a rule."""
+
     many = MANY
     prefix = ""
+    bucket = "fs"
+    options: dict[str, Any] = {}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.of_class = new_name()
+        cls.addClassCleanup(client().drop_database, cls.of_class)
+        storage = cls.opened_anew()
+        cls.addClassCleanup(storage.close_client)
+        storage.prepare()
+
+    @classmethod
+    def opened_anew(cls) -> SFTPServerMongoStorage:
+        return SFTPServerMongoStorage.from_uri(
+            uri(), cls.of_class, bucket=cls.bucket, prefix=cls.prefix, **cls.options
+        )
+
+    def named(self) -> str:
+        for collection in {collection for collection, *_ in INDEXES}:
+            self.other[self.of_class][f"{self.bucket}.{collection}"].delete_many({})
+        return self.of_class
+
+    def make_storage(self) -> SFTPServerMongoStorage:
+        storage = self.opened_anew()
+        self.addCleanup(storage.close_client)
+        return storage
 
     def failing(self) -> AbstractContextManager[None] | None:
         return None if VARIABLE in os.environ else hanging_up(self.other)
@@ -48,26 +75,18 @@ class InABucket(DatabaseCase):
 class GridFSKeepsTheContract(InABucket, StorageContract):
     unsupported = frozenset({"link"})
 
-    def make_storage(self) -> SFTPServerMongoStorage:
-        return self.open_storage()
 
+class BelowAPrefix(InABucket, StorageContract if IS_HARD else NameRules):  # type: ignore[misc]
+    """The rules for names and paths, which a prefix changes. Old revisions are not seen in them either.
 
-class BelowAPrefix(InABucket, TreeRules, NameRules):
-    """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either.
-
-    (Listings below a prefix are those of test_listing.RandomTrees, too.)
+    Renames, trees, links and content take the same way as at the top, with the name that these rules prove:
+    their rules come below a prefix in `make test-hard`. (Trees and listings below one are also those of
+    test_listing.RandomTrees.)
     """
 
     prefix = "users/alice"
+    bucket = "shared"
+    options = {"keep_revisions": True}
     unsupported = frozenset({"link"})
-    if not IS_HARD:  # a prefix changes nothing about how many links there are
-        test_links_in_a_circle_lead_nowhere = None  # type: ignore[assignment]
-
-    def make_storage(self) -> SFTPServerMongoStorage:
-        return self.open_storage(bucket="shared", prefix=self.prefix, keep_revisions=True)
-
-
-if IS_HARD:
-
-    class FilesBelowAPrefix(FileRules, AttributeRules, DirectoryRules, BelowAPrefix):
-        """The rules for content, attributes and listings, which take the same way as at the top."""
+    if not IS_HARD:  # a prefix changes nothing about which names there are
+        test_unusual_names = test_names_without_meaning = None  # type: ignore[assignment]

@@ -31,8 +31,9 @@ if IS_HARD:
         server = "moto"
         settings = "&setstat=refuse&timeout=20"
 
-        def possible_names(self) -> list[bytes]:
-            return [name for name in super().possible_names() if b"\n" not in name]  # moto has no such keys
+        # moto has no such keys with control characters
+        test_unusual_names = None  # type: ignore[assignment]
+        test_control_characters_in_names = None  # type: ignore[assignment]
 
     class BelowAPrefix(ObjectsKeepTheContract):
         def make_storage(self) -> SFTPServerObjectStorage:

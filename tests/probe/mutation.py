@@ -40,7 +40,7 @@ class Mutant:
 
     name: what it does wrong. rule: the identifier of the rule that catches it. patch: makes the context in
     which the engine has the fault. storage: makes what it serves. server: its class. also: identifiers of
-    further rules that it breaks.
+    further rules that it breaks, with spaces between them; None: of many, as what they need first is wrong.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Mutant:
     patch: Fault = contextlib.nullcontext
     storage: Storage = SFTPServerMemoryStorage
     server: type[SFTPServer] = SFTPServer
-    also: frozenset[str] | tuple[str, ...] = ()
+    also: str | None = ""
 
     def breaks(self, rules: Iterable[str] | None = None) -> dict[str, str]:
         """Which of these rules (None: of all) the mutant breaks, and how."""

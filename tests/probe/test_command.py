@@ -24,11 +24,11 @@ from tests.integration.harness import ServedCase
 from tests.integration.sshd import TARGET
 from tests.probe.test_hostile import HOSTILE, READLINK, RULES
 from tests.support.cases import InAPlace
-from tests.support.forked import Process, environment
+from tests.support.forked import Process, environment, run
 from tests.support.hard import IS_HARD
 from tests.support.paths import IN_MEMORY
 from tests.support.processes import command, is_alive, program
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import NEVER, PATIENCE, until
 
 #: Rules without sessions of their own: a tenth of the time of all.
 CHEAP = ("links", "statvfs")
@@ -42,7 +42,8 @@ class ProbeCase(CommandCase):
 
     def report(self, *words: Any, status: int | None = 0) -> Report:
         """The report of a run that says nothing on standard error, and leaves the jail empty."""
-        done = self.run_it("--json", "-", *words)
+        argv = command(self.prog, "--json", "-", *words)
+        done = run(argv, timeout=NEVER if IS_HARD else PATIENCE, env=environment())
         self.assertEqual(done.stderr, b"")
         if status is not None:
             self.assertEqual(done.returncode, status, done.stdout[-2000:])
@@ -73,8 +74,7 @@ class Running(ProbeCase):
         for name, words in {
             "jail": command("pysftpjail", self.jail),
             "jail with checksums": command("pysftpjail", "--checksums", self.jail),
-            "plain": command("pysftpserver", "-d", self.jail),
-            "memory": command("pysftpsite", "--storage", "tests.support.memory:SFTPServerMemoryStorage"),
+            "plain": command("pysftpserver", "-l", "QUIET", "-d", self.jail),
         }.items():
             with self.subTest(name):
                 self.assert_all_hold(self.report("--", *words))

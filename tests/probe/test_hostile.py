@@ -113,11 +113,11 @@ class Hostile(unittest.TestCase):
         self.assertEqual(len(os.listdir(self.jail)) > 1, leaves)
         return report
 
-    def run_probe(self, mode: str, kind: int | None) -> Report:
+    def run_probe(self, mode: str, kind: int | None, deadline: float = 600.0) -> Report:
         """The report of a probe that has ended in time, whose server has left no process."""
         command = [sys.executable, "-I", "-S", str(HOSTILE), str(self.jail), mode]
         target = of_command([*command, *([] if kind is None else [str(kind)])])
-        plan = Plan(RULES)
+        plan = Plan(RULES, deadline=deadline)
         report = Probe(target, plan, Clock(self.pids, plan.seconds)).run()
         self.assertLess(report.seconds, plan.deadline + PATIENCE)
         self.assertEqual([pid for pid in self.servers() if is_alive(pid)], [])
@@ -164,6 +164,12 @@ class Hostile(unittest.TestCase):
         self.assertEqual([outcome.verdict for outcome in report.outcomes], [PASSED, FAILED, PASSED])
         self.assertIn("did not answer within", self.outcome(report, a_link_is_kept).why)
         self.assertGreater(len(self.servers()), 2)
+
+    def test_the_whole_ends_in_time_and_says_how_far_it_came(self) -> None:
+        report = self.run_probe("hang", READLINK, deadline=18.0)
+        self.assertEqual(report.stopped, "the time for all rules (18 seconds) is over after 2 of 3 rules")
+        self.assertEqual([outcome.verdict for outcome in report.outcomes], [PASSED, ERROR])
+        self.assertEqual(report.left, [])
 
     def test_names_that_lead_elsewhere_are_not_removed(self) -> None:
         self.assertEqual(self.probe("outside", READDIR).stopped, "")

@@ -190,13 +190,17 @@ class Listings(ProcessCase):
             raw.sendall(opening(5, "/share") + b"\n")
             self.assertIn(b"old\n", rest(raw))
         before = peak(server)
+        names = [
+            b"".join(b"%d IMG_%08d.jpeg\n" % (OLD * 1000, at + n) for n in range(1000))
+            for at in range(0, NAMES, 1000)
+        ]
         for number in range(CROWD):
             raw = socket.create_connection((LOOPBACK, port), PATIENCE, (f"127.0.1.{number + 1}", 0))
             self.addCleanup(raw.close)
             with contextlib.suppress(OSError):  # it is refused before it has said all
                 raw.sendall(opening(5, "/share"))
-                for at in range(0, NAMES, 1000):
-                    raw.sendall(b"".join(b"%d IMG_%08d.jpeg\n" % (OLD * 1000, at + n) for n in range(1000)))
+                for some in names:
+                    raw.sendall(some)
         server.said("max_listing_memory")
         # Without a ceiling it is 126 MiB; with it, 72; what the threads take varies.
         self.assertLess(peak(server) - before, (CEILING >> 10) + (36 << 10))

@@ -26,25 +26,8 @@ class Embedded(unittest.TestCase):
         holder = self.enterContext(tempfile.TemporaryDirectory())
         self.directory = Path(holder) / "database"
 
-    def test_it_keeps_its_data_from_one_start_to_the_next_and_does_not_listen_in_between(self):
+    def test_it_listens_on_loopback_keeps_its_data_and_has_its_directory_for_itself(self):
         with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
-            client.db.things.insert_one({"name": "kept"})
-        server.stop()  # twice is once
-        with self.assertRaises(ConnectionRefusedError):
-            socket.create_connection((LOOPBACK, server.port)).close()
-        with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
-            self.assertEqual(client.db.things.find_one()["name"], "kept")
-
-    def test_two_of_them_do_not_get_in_each_others_way(self):
-        with EmbeddedMongo(self.directory) as one, EmbeddedMongo(self.directory.with_name("other")) as other:
-            self.assertNotEqual(one.port, other.port)
-            with pymongo.MongoClient(LOOPBACK, one.port) as client:
-                client.db.things.insert_one({})
-            with pymongo.MongoClient(LOOPBACK, other.port) as client:
-                self.assertEqual(client.db.things.count_documents({}), 0)
-
-    def test_it_listens_on_loopback_only_is_not_ended_by_a_terminal_and_has_its_directory_for_itself(self):
-        with EmbeddedMongo(self.directory) as server:
             listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
             addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
             (ours,) = [address for address in addresses if address.endswith(f":{server.port:04X}")]
@@ -54,7 +37,21 @@ class Embedded(unittest.TestCase):
             self.assertEqual(os.getpgid(pid), pid, "signals of the terminal go to another process group")
             with self.assertRaises(EmbeddedFailed) as raised:
                 EmbeddedMongo(self.directory)
-        self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
+            self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
+            client.db.things.insert_one({"name": "kept"})
+        server.stop()  # twice is once
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, server.port)).close()
+        # It keeps its data from one start to the next, and two servers do not get in each other's way.
+        with (
+            EmbeddedMongo(self.directory) as one,
+            EmbeddedMongo(self.directory.with_name("other")) as other,
+            pymongo.MongoClient(LOOPBACK, one.port) as client,
+            pymongo.MongoClient(LOOPBACK, other.port) as others,
+        ):
+            self.assertNotEqual(one.port, other.port)
+            self.assertEqual(client.db.things.find_one()["name"], "kept")
+            self.assertEqual(others.db.things.count_documents({}), 0)
 
     def test_it_ends_when_the_process_that_started_it_is_killed(self):
         code = (

@@ -8,10 +8,16 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.support.hard import IS_HARD
+
 __all__ = ["SEEDED", "HealthCheck", "Phase", "example", "given", "seed", "settings", "st"]
 
 settings.register_profile(
-    "here", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "here",
+    deadline=None,
+    max_examples=100 if IS_HARD else 30,  # fifty tests have no number of their own: a minute of a processor
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile("here")
 #: The same examples in every run.

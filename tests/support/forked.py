@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -277,4 +278,6 @@ if __name__ == "__main__":
     for module in sys.argv[1:]:
         with contextlib.suppress(ImportError):  # of a library that is not installed
             importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # no fork looks through what has been imported, or makes it its own by that
     _serve()

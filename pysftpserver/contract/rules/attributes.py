@@ -444,7 +444,7 @@ def setstat_nothing(subject: Subject) -> None:
     client.setstat(path, SFTPAttributes(permissions=0o640, atime=EARLIER, mtime=LONG_AGO))
     before = client.lstat(path)
     client.setstat(path, SFTPAttributes())
-    handle = client.open(path, WRITE)
+    handle = client.open(path, READ)
     client.fsetstat(handle, SFTPAttributes())
     client.close_handle(handle)
     same(subject, client.lstat(path), before, "LSTAT")

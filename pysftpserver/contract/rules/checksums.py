@@ -46,7 +46,7 @@ def announced(client: Client) -> list[str]:
     return [word for word in words if word in KNOWN]
 
 
-def check(
+def check_file(
     client: Client,
     name: bytes,
     of: bytes,
@@ -83,7 +83,7 @@ def _agrees(
     path = subject.file(b"f", content)
     handle = subject.client.open(path)
     of = path if name == BY_NAME else handle
-    found = check(subject.client, name, of, algorithm.encode(), offset, length, block)
+    found = check_file(subject.client, name, of, algorithm.encode(), offset, length, block)
     subject.client.close_handle(handle)
     part = content[offset : offset + length] if length else content[offset:]
     expected = algorithm, blocks_of(algorithm, part, block)
@@ -141,7 +141,7 @@ def every_announced_algorithm(subject: Subject) -> None:
     content = subject.random.randbytes(1_000)
     path = subject.file(b"f", content)
     for algorithm in announced(subject.client):
-        found = check(subject.client, BY_NAME, path, algorithm.encode())
+        found = check_file(subject.client, BY_NAME, path, algorithm.encode())
         subject.equal(found, (algorithm, digest_of(algorithm, content)), f"the digest of {algorithm}")
 
 
@@ -229,7 +229,7 @@ def first_known_algorithm(subject: Subject) -> None:
     words = announced(subject.client)
     for order in (words, words[::-1], ["unknown", *words[-1:]], ["", *words]):
         wanted = next(word for word in order if word in words)
-        found = check(subject.client, BY_NAME, path, ",".join(order).encode())
+        found = check_file(subject.client, BY_NAME, path, ",".join(order).encode())
         subject.equal(found, (wanted, digest_of(wanted, content)), f"what {order} gives")
 
 
@@ -244,7 +244,7 @@ def first_known_algorithm(subject: Subject) -> None:
 def unknown_algorithms(subject: Subject) -> None:
     path = subject.file(b"f", b"content")
     for algorithms in (b"", b"unknown", b"unknown,other", b"\xff"):
-        subject.refuses(None, check, subject.client, BY_NAME, path, algorithms)
+        subject.refuses(None, check_file, subject.client, BY_NAME, path, algorithms)
 
 
 @rule(
@@ -259,7 +259,7 @@ def blocks_that_are_too_small(subject: Subject) -> None:
     path = subject.file(b"f", b"content")
     algorithm = _tried(subject).encode()
     for block in (1, 128, 255):
-        subject.refuses(None, check, subject.client, BY_NAME, path, algorithm, 0, 0, block)
+        subject.refuses(None, check_file, subject.client, BY_NAME, path, algorithm, 0, 0, block)
 
 
 @rule(
@@ -274,8 +274,8 @@ def blocks_that_are_too_small(subject: Subject) -> None:
 def checksum_of_no_file(subject: Subject) -> None:
     algorithm = _tried(subject).encode()
     subject.client.mkdir(subject.path(b"d"))
-    subject.refuses(None, check, subject.client, BY_NAME, subject.path(b"d"), algorithm)
-    subject.refuses(NOT_FOUND, check, subject.client, BY_NAME, subject.path(b"missing"), algorithm)
+    subject.refuses(None, check_file, subject.client, BY_NAME, subject.path(b"d"), algorithm)
+    subject.refuses(NOT_FOUND, check_file, subject.client, BY_NAME, subject.path(b"missing"), algorithm)
 
 
 @rule(
@@ -295,7 +295,7 @@ def checksum_by_other_handles(subject: Subject) -> None:
     directory, writer = client.opendir(subject.path()), client.open(subject.path(b"g"), NEW)
     for handle in (closed, b"", b"no handle", directory, writer):
         for name in (BY_HANDLE, CHECK.encode()):
-            subject.refuses(None, check, client, name, handle, algorithm)
+            subject.refuses(None, check_file, client, name, handle, algorithm)
     client.close_handle(directory)
     client.close_handle(writer)
 
@@ -311,9 +311,8 @@ def checksum_by_other_handles(subject: Subject) -> None:
 )
 def checksum_through_a_link(subject: Subject) -> None:
     algorithm = _tried(subject)
-    subject.file(b"f", b"content")
-    subject.client.symlink(b"f", subject.path(b"link"))
-    found = check(subject.client, BY_NAME, subject.path(b"link"), algorithm.encode())
+    subject.client.symlink(subject.file(b"f", b"content"), subject.path(b"link"))
+    found = check_file(subject.client, BY_NAME, subject.path(b"link"), algorithm.encode())
     subject.equal(found, (algorithm, digest_of(algorithm, b"content")), "the digest")
 
 
@@ -332,7 +331,7 @@ def checksum_after_writes(subject: Subject) -> None:
     reader = client.open(path)
     for content in (b"new content", b"NEW content"):
         subject.client.put(path, content)
-        found = check(client, BY_HANDLE, reader, algorithm.encode())
+        found = check_file(client, BY_HANDLE, reader, algorithm.encode())
         subject.equal(found, (algorithm, digest_of(algorithm, content)), "the digest")
     client.close_handle(reader)
 

@@ -30,7 +30,9 @@ def copy_of(source: bytes, offset: int, length: int, target: bytes, target_offse
     return wire.SSH2_FXP_EXTENDED, name + _fields(source, offset, length, target, target_offset)
 
 
-def copy(client: Client, source: bytes, offset: int, length: int, target: bytes, target_offset: int) -> None:
+def copy_data(
+    client: Client, source: bytes, offset: int, length: int, target: bytes, target_offset: int
+) -> None:
     """copy-data between two handles. Raises Refused."""
     reply = client.extended(COPY.encode(), _fields(source, offset, length, target, target_offset))
     client.expect(COPY, reply, packets.get_sftpstatus)
@@ -48,7 +50,7 @@ class Pair:
 
     def copy(self, offset: int, length: int, target_offset: int) -> None:
         """copy-data from one into the other."""
-        copy(self.client, self.source, offset, length, self.target, target_offset)
+        copy_data(self.client, self.source, offset, length, self.target, target_offset)
 
     def content(self) -> bytes:
         """What is in the target once both are closed."""
@@ -164,8 +166,8 @@ def copy_over_the_end(subject: Subject) -> None:
 def copy_of_a_handle_into_itself(subject: Subject) -> None:
     path = subject.file(b"f", b"0123456789")
     handle = subject.client.open(path, READ | WRITE)
-    subject.refuses(None, copy, subject.client, handle, 0, 2, handle, 5)
-    subject.refuses(None, copy, subject.client, handle, 0, 0, handle, 10)
+    subject.refuses(None, copy_data, subject.client, handle, 0, 2, handle, 5)
+    subject.refuses(None, copy_data, subject.client, handle, 0, 0, handle, 10)
     subject.client.close_handle(handle)
     subject.equal(subject.content(path), b"0123456789", "the content")
 
@@ -237,8 +239,8 @@ def copy_with_closed_handles(subject: Subject) -> None:
     closed = subject.client.open(subject.path(b"source"))
     subject.client.close_handle(closed)
     for bad in (closed, b"", b"no handle"):
-        subject.refuses(None, copy, subject.client, bad, 0, 0, pair.target, 0)
-        subject.refuses(None, copy, subject.client, pair.source, 0, 0, bad, 0)
+        subject.refuses(None, copy_data, subject.client, bad, 0, 0, pair.target, 0)
+        subject.refuses(None, copy_data, subject.client, pair.source, 0, 0, bad, 0)
     subject.equal(pair.content(), b"abc", "the content")
 
 
@@ -252,7 +254,7 @@ def copy_with_closed_handles(subject: Subject) -> None:
 )
 def copy_with_the_wrong_access(subject: Subject) -> None:
     pair = Pair(subject, b"0123456789", b"abc")
-    subject.refuses(None, copy, subject.client, pair.target, 0, 0, pair.source, 0)
+    subject.refuses(None, copy_data, subject.client, pair.target, 0, 0, pair.source, 0)
     subject.equal(pair.content(), b"abc", "the content")
     subject.equal(subject.content(subject.path(b"source")), b"0123456789", "the other content")
 
@@ -269,8 +271,8 @@ def copy_with_the_wrong_access(subject: Subject) -> None:
 def copy_with_a_directory(subject: Subject) -> None:
     pair = Pair(subject, b"0123456789", b"abc")
     directory = subject.client.opendir(subject.path())
-    subject.refuses(None, copy, subject.client, directory, 0, 0, pair.target, 0)
-    subject.refuses(None, copy, subject.client, pair.source, 0, 0, directory, 0)
+    subject.refuses(None, copy_data, subject.client, directory, 0, 0, pair.target, 0)
+    subject.refuses(None, copy_data, subject.client, pair.source, 0, 0, directory, 0)
     subject.client.close_handle(directory)
     subject.equal(pair.content(), b"abc", "the content")
 
@@ -285,7 +287,7 @@ def copy_with_a_directory(subject: Subject) -> None:
 )
 def copy_to_offsets_that_no_file_has(subject: Subject) -> None:
     pair = Pair(subject, b"0123456789", b"abc")
-    subject.refuses(None, copy, subject.client, pair.source, 0, 5, pair.target, (1 << 64) - 1)
+    subject.refuses(None, copy_data, subject.client, pair.source, 0, 5, pair.target, (1 << 64) - 1)
     subject.equal(pair.content(), b"abc", "the content")
 
 

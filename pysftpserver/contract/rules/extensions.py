@@ -291,7 +291,7 @@ def fsync_of_no_handle(subject: Subject) -> None:
 # --- names and places -----------------------------------------------------------------------------------
 
 
-def _expanded(client: Client, path: bytes) -> bytes:
+def expand_path(client: Client, path: bytes) -> bytes:
     reply = client.extended(EXPAND.encode(), sftpstring(path))
     return client.expect(f"{EXPAND} of {path!r}", reply, packets.get_sftpname)
 
@@ -308,7 +308,7 @@ def expand_path_without_a_tilde(subject: Subject) -> None:
     client = subject.client
     subject.file(b"f")
     for path in (b".", subject.path(), subject.path(b"f"), subject.path(b"./f")):
-        subject.equal(_expanded(client, path), client.realpath(path), f"what {path!r} is expanded to")
+        subject.equal(expand_path(client, path), client.realpath(path), f"what {path!r} is expanded to")
 
 
 @rule(
@@ -319,9 +319,9 @@ def expand_path_without_a_tilde(subject: Subject) -> None:
     of_server=True,
 )
 def expand_path_of_a_tilde(subject: Subject) -> None:
-    home = _expanded(subject.client, b"~")
+    home = expand_path(subject.client, b"~")
     subject.check(home.startswith(b"/"), f"~ is expanded to {home!r}")
-    missing = _expanded(subject.client, b"~/no-such-name")
+    missing = expand_path(subject.client, b"~/no-such-name")
     subject.equal(missing, home.rstrip(b"/") + b"/no-such-name", "what ~/no-such-name is expanded to")
 
 
@@ -334,10 +334,10 @@ def expand_path_of_a_tilde(subject: Subject) -> None:
 )
 def expand_path_of_an_unknown_user(subject: Subject) -> None:
     for path in (b"~no-such-user", b"~no-such-user/file"):
-        subject.refuses(None, _expanded, subject.client, path)
+        subject.refuses(None, expand_path, subject.client, path)
 
 
-def _home(client: Client, user: bytes) -> bytes:
+def home_directory(client: Client, user: bytes) -> bytes:
     reply = client.extended(HOME.encode(), sftpstring(user))
     return client.expect(f"{HOME} of {user!r}", reply, packets.get_sftpname)
 
@@ -350,10 +350,10 @@ def _home(client: Client, user: bytes) -> bytes:
     of_server=True,
 )
 def home_directory_of_the_user(subject: Subject) -> None:
-    found = _home(subject.client, b"")
+    found = home_directory(subject.client, b"")
     subject.check(found.startswith(b"/"), f"the home directory is {found!r}")
     if EXPAND.encode() in subject.client.extensions:
-        subject.equal(subject.client.realpath(found), _expanded(subject.client, b"~"), "the home directory")
+        subject.equal(subject.client.realpath(found), expand_path(subject.client, b"~"), "the home directory")
 
 
 @rule(
@@ -364,7 +364,7 @@ def home_directory_of_the_user(subject: Subject) -> None:
     of_server=True,
 )
 def home_directory_of_an_unknown_user(subject: Subject) -> None:
-    subject.refuses(None, _home, subject.client, b"no-such-user")
+    subject.refuses(None, home_directory, subject.client, b"no-such-user")
 
 
 def _names(client: Client, uids: Iterable[int], gids: Iterable[int]) -> tuple[list[bytes], list[bytes]]:

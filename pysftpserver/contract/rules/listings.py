@@ -126,22 +126,24 @@ def listing_of_large_directory(subject: Subject) -> None:
     "mkdir",
     "opendir",
     "rm",
+    of_server=True,
 )
 def listing_while_names_change(subject: Subject) -> None:
-    stay, go = [b"stays-%d" % n for n in range(8)], [b"goes-%d" % n for n in range(8)]
-    path = filled(subject, *stay, *go)
+    names = {kind: [b"%s-%0100d" % (kind, n) for n in range(MANY // 2)] for kind in (b"stays", b"goes")}
+    path = filled(subject)
+    subject.fill(path, [name for pair in zip(*names.values(), strict=True) for name in pair])
     handle = subject.client.opendir(path)
     found = [name for name, _, _ in subject.client.readdir(handle)]
-    for number, name in enumerate(go):
+    for number, name in enumerate(names[b"goes"]):
         subject.client.remove(path + b"/" + name)
-        subject.put(path + b"/new-%d" % number, b"")
+        if not number % 8:
+            subject.put(path + b"/new-%d" % number, b"")
     found += rest_of(subject, handle)
     subject.client.close_handle(handle)
     subject.equal(len(found), len(set(found)), "the number of names in the listing")
-    subject.equal(sorted(set(stay) - set(found)), [], "what is missing in the listing")
-    subject.equal(
-        subject.names(path), sorted([*stay, *(b"new-%d" % n for n in range(8))]), "what a new listing has"
-    )
+    subject.equal(sorted(set(names[b"stays"]) - set(found)), [], "what is missing in the listing")
+    now = [name for name in subject.names(path) if not name.startswith(b"new-")]
+    subject.equal(now, names[b"stays"], "what a new listing has of the names that were there")
 
 
 @rule(MUST, f"{SCANNING}, 7", "OPENDIR of what does not exist is refused with NO_SUCH_FILE.", "opendir")
@@ -223,9 +225,18 @@ def listing_closed_early(subject: Subject) -> None:
     subject.check(not subject.exists(path), "the directory is still there after RMDIR")
 
 
-@rule(SHOULD, SCANNING, "Two listings of one directory do not change each other.", "mkdir", "opendir")
+@rule(
+    SHOULD,
+    SCANNING,
+    "Two listings of one directory do not change each other.",
+    "mkdir",
+    "opendir",
+    of_server=True,
+)
 def listings_are_independent(subject: Subject) -> None:
-    path = filled(subject, b"one", b"two")
+    path = filled(subject)
+    expected = [b"%0100d" % number for number in range(MANY)]
+    subject.fill(path, expected)
     first, second = subject.client.opendir(path), subject.client.opendir(path)
     subject.check(first != second, f"both have the handle {first!r}")
     names = [name for name, _, _ in subject.client.readdir(first)]
@@ -234,7 +245,7 @@ def listings_are_independent(subject: Subject) -> None:
     names += rest_of(subject, first)
     subject.client.close_handle(first)
     for found in (names, other):
-        subject.equal(sorted(set(found) - set(DOTS)), [b"one", b"two"], "what is in a listing")
+        subject.equal(sorted(set(found) - set(DOTS)), expected, "what is in a listing")
         subject.equal(len(found), len(set(found)), "the number of names in a listing")
 
 

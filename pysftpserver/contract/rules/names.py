@@ -56,15 +56,13 @@ LONG = 255  # bytes
 
 
 def kept(subject: Subject, names: Iterable[bytes]) -> None:
-    """Files with these names can be made, are listed by them and found by them."""
+    """Files with these names can be made, and are listed by them."""
     top = subject.path(b"names")
     subject.client.mkdir(top)
     expected = sorted(set(names) - subject.unencodable)
     for name in expected:
-        subject.put(top + b"/" + name, name)
+        subject.put(top + b"/" + name, b"")
     subject.equal(subject.names(top), expected, "what is listed in the directory")
-    for name in expected:
-        subject.equal(subject.client.lstat(top + b"/" + name).size, len(name), f"the size of {name!r}")
 
 
 # --- which names there can be --------------------------------------------------------------------------
@@ -76,7 +74,6 @@ def kept(subject: Subject, names: Iterable[bytes]) -> None:
     "A name can have every printable ASCII character but the slash.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def printable_names(subject: Subject) -> None:
     half = len(PRINTABLE) // 2
@@ -89,7 +86,6 @@ def printable_names(subject: Subject) -> None:
     "A name can have every control character but NUL, line ends among them.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def control_characters_in_names(subject: Subject) -> None:
     kept(subject, (CONTROL, b"line\nend", b"tab\tand\r", b"\x1b[31mred"))
@@ -101,7 +97,6 @@ def control_characters_in_names(subject: Subject) -> None:
     "A name in UTF-8 is kept byte for byte.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def utf8_names(subject: Subject) -> None:
     kept(subject, [name.encode() for name in UTF_8])
@@ -136,7 +131,6 @@ def names_that_are_not_utf8(subject: Subject) -> None:
     "Names that shells, format strings or Windows give a meaning to are names like others.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def names_without_meaning(subject: Subject) -> None:
     kept(subject, MEANT)
@@ -145,27 +139,23 @@ def names_without_meaning(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "What has a name of unusual characters can be listed, read, renamed and removed.",
+    "What has a name of unusual characters can be listed, renamed and removed.",
     "mkdir",
     "opendir",
     "rename",
     "rm",
-    "open",
-    "read",
-    "close",
 )
 def unusual_names(subject: Subject) -> None:
     top, other = subject.path(b"names"), subject.path(b"names/tmp")
     subject.client.mkdir(top)
     names = sorted(set(NAMES) - subject.unencodable)
     for name in names:
-        subject.put(top + b"/" + name, name)
+        subject.put(top + b"/" + name, b"")
     subject.equal(subject.names(top), names, "what is listed in the directory")
     for name in names:
         path = top + b"/" + name
         subject.client.rename(path, other)
         subject.client.rename(other, path)
-        subject.equal(subject.content(path), name, f"the content of {name!r}")
         subject.client.remove(path)
     subject.equal(subject.names(top), [], "what is listed when all are removed")
 
@@ -197,12 +187,12 @@ def overlong_names(subject: Subject) -> None:
     subject.equal(subject.names(top), expected, "what is in the directory")
 
 
-@rule(SHOULD, POSIX, "A path can have a thousand bytes.", "mkdir", "lstat")
+@rule(SHOULD, POSIX, "A path can have 800 bytes.", "mkdir", "lstat")
 def long_paths(subject: Subject) -> None:
-    path = subject.path(b"p" * 250)
-    for _ in range(4):
+    path = subject.path(b"p" * 200)
+    for _ in range(3):
         subject.client.mkdir(path)
-        path += b"/" + b"p" * 250
+        path += b"/" + b"p" * 200
     subject.put(path, b"content")
     subject.equal(subject.client.lstat(path).size, 7, "the size of a file with a long path")
 
@@ -213,7 +203,6 @@ def long_paths(subject: Subject) -> None:
     "Names that differ in case are different names.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def names_differ_in_case(subject: Subject) -> None:
     kept(subject, (b"name", b"Name", b"NAME", "\u00e4".encode(), "\u00c4".encode()))
@@ -225,7 +214,6 @@ def names_differ_in_case(subject: Subject) -> None:
     "Names that differ in the Unicode form of a character are different names.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def names_differ_in_form(subject: Subject) -> None:
     kept(subject, ("\u00e4".encode(), "a\u0308".encode(), "\u212b".encode(), "\u00c5".encode()))
@@ -237,7 +225,6 @@ def names_differ_in_form(subject: Subject) -> None:
     "Names that differ in dots or spaces at their ends are different names.",
     "mkdir",
     "opendir",
-    "lstat",
 )
 def names_differ_at_their_ends(subject: Subject) -> None:
     kept(subject, (b"a", b"a ", b"a.", b"a..", b" a", b".a"))
@@ -317,6 +304,7 @@ def dots_are_the_parent(subject: Subject) -> None:
     "mkdir",
     "rmdir",
     "rm",
+    "lstat",
     "opendir",
 )
 def dots_are_no_names(subject: Subject) -> None:
@@ -361,6 +349,7 @@ def slash_behind_directories(subject: Subject) -> None:
     "The path of a file does not lead to it with a slash behind it.",
     "stat",
     "open",
+    of_server=True,
 )
 def slash_behind_files(subject: Subject) -> None:
     path = subject.file(b"f") + b"/"

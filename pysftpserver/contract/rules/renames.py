@@ -175,7 +175,6 @@ def rename_onto_link(subject: Subject) -> None:
     "RENAME of something to its own name leaves it as it was, whether it is refused or not.",
     "rename",
     "mkdir",
-    "lstat",
     "open",
     "read",
     "close",

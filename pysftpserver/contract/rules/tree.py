@@ -65,7 +65,6 @@ def mkdir_permissions(subject: Subject) -> None:
     DIRECTORIES,
     "MKDIR is refused where a file or a directory is, and leaves it as it was.",
     "mkdir",
-    "lstat",
     "open",
     "read",
     "close",

@@ -126,7 +126,7 @@ def winscp_sync(play: Play) -> None:
     if found.mtime is None:
         play.but("cannot compare by time: listings have no times")
     elif abs(found.mtime - MTIME) > 1:
-        play.but("compares wrongly by time the next time, because times are not kept")
+        play.but("takes its uploads for newer than what it has uploaded, because times are not kept")
     if found.size != len(play.bytes):
         play.but("copies every file each time, because listings have no right sizes")
 
