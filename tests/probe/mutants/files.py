@@ -606,10 +606,7 @@ MUTANTS = (
         "a missing file opens for reading as an empty one",
         "open-read-missing",
         flags(lambda f: f | 8 if f == 1 else f),
-        also=(
-            "dangling-link handle-of-a-removed-file open-flags open-refusal-status open-refused-often "
-            "status-of-missing-paths"
-        ),
+        also="dangling-link handle-of-a-removed-file open-flags open-refusal-status open-refused-often",
     ),
     Mutant("CREAT is ignored", "open-create", flags(lambda f: f & ~8), also=None),
     Mutant(
@@ -651,8 +648,8 @@ MUTANTS = (
         "open-exclusive",
         flags(lambda f: f & ~8 if f & 32 else f),
         also=(
-            "exclusive-once open-exclusive-existing open-exclusive-status open-flags open-makes-at- "
-            "once open-refusal-status"
+            "exclusive-once open-exclusive-existing open-exclusive-status open-flags "
+            "open-makes-at-once open-refusal-status"
         ),
     ),
     Mutant(
@@ -660,8 +657,8 @@ MUTANTS = (
         "append-ignores-offset",
         flags(lambda f: f & ~4),
         also=(
-            "append-reads-anywhere append-together appends-in-flight copy-into-a-file-opened-to- "
-            "append open-append-truncate open-flags"
+            "append-reads-anywhere append-together appends-in-flight "
+            "copy-into-a-file-opened-to-append open-append-truncate open-flags"
         ),
     ),
     Mutant(
@@ -815,8 +812,8 @@ MUTANTS = (
         "handle-closed",
         instead(HandleTable, "close", closed_stay_open),
         also=(
-            "checksum-by-other-handles copy-with-closed-handles fsync-of-no-handle handle-closed- "
-            "directory handle-closed-twice read-behind-close-in-flight"
+            "checksum-by-other-handles copy-with-closed-handles fsync-of-no-handle "
+            "handle-closed-directory handle-closed-twice read-behind-close-in-flight"
         ),
     ),
     Mutant(
@@ -898,8 +895,8 @@ MUTANTS = (
         "setstat-size",
         setting(lambda a: without(a, "size")),
         also=(
-            "setstat-all-at-once setstat-extended setstat-impossible-size setstat-missing setstat- "
-            "size-of-a-directory"
+            "setstat-all-at-once setstat-extended setstat-impossible-size setstat-missing "
+            "setstat-size-of-a-directory"
         ),
     ),
     Mutant(
@@ -928,8 +925,8 @@ MUTANTS = (
         "setstat-permissions",
         setting(lambda a: without(a, "permissions")),
         also=(
-            "setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits status-of- "
-            "missing-paths"
+            "setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits "
+            "status-of-missing-paths"
         ),
     ),
     Mutant("SETSTAT changes the type", "setstat-type-bits", storage=ChangingType),
@@ -938,8 +935,8 @@ MUTANTS = (
         "setstat-times",
         setting(lambda a: without(a, "atime", "mtime")),
         also=(
-            "longname-of-old-file setstat-all-at-once setstat-follows-links setstat-missing setstat- "
-            "times-after-close setstat-times-range"
+            "longname-of-old-file setstat-all-at-once setstat-follows-links setstat-missing "
+            "setstat-times-after-close setstat-times-range"
         ),
     ),
     Mutant("SETSTAT ignores the owner and says OK", "setstat-owner", storage=SilentOwner),
