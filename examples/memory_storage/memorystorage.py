@@ -151,8 +151,6 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         self._enter(self._get_free(path.rstrip(b"/") or path), Node(S_IFDIR | mode, {}))
 
     def rmdir(self, path: bytes) -> None:
-        if path.rpartition(b"/")[2] in (b".", b".."):
-            fail(errno.EINVAL)
         place = self._find(path, follow=False)
         node = place.node or fail(errno.ENOENT)
         if not S_ISDIR(node.mode):

@@ -389,6 +389,7 @@ def readdirs_in_flight(subject: Subject) -> None:
                 ended = True
                 continue
             subject.check(not ended, "READDIR gave names after it had answered EOF")
+            subject.check(bool(entries), "READDIR was answered with a NAME without names")
             found += [name for name, _, _ in entries if name not in (b".", b"..")]
     client.close_handle(handle)
     subject.equal(sorted(found), names, "the names")

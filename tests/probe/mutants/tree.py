@@ -267,11 +267,16 @@ def followed(self: Memory, path: bytes, entries: Iterator[Any]) -> Iterator[Any]
         yield name, (self.stat(where) if self._find(where).node is not None else attrs)
 
 
-def empty_at_the_end(serve: Any, session: Any, rid: int, handle: bytes) -> Any:
-    try:
-        return serve(session, rid, handle)
-    except SFTPEndOfFile:
+def empty_after_the_end(serve: Any, session: Any, rid: int, handle: bytes) -> Any:
+    directory = session.handles.directory(handle)
+    if directory.entries == ():
         session.send(wire.SSH2_FXP_NAME, rid, wire.encode_names([]))
+        return
+    try:
+        serve(session, rid, handle)
+    except SFTPEndOfFile:
+        directory.entries = ()
+        raise
 
 
 def begins_again(serve: Any, session: Any, rid: int, handle: bytes) -> Any:
@@ -315,9 +320,9 @@ LISTINGS = (
         storage=listed(with_path),
     ),
     Mutant(
-        "a listing ends with an empty NAME",
+        "READDIR after the end is an empty NAME",
         "listing-ends-for-good",
-        handler(wire.SSH2_FXP_READDIR, empty_at_the_end),
+        handler(wire.SSH2_FXP_READDIR, empty_after_the_end),
     ),
     Mutant(
         "a listing begins again after its end",
