@@ -52,7 +52,7 @@ class Project(unittest.TestCase):
         self.assertEqual(project["dependencies"], [])
         self.assertEqual(project["requires-python"], ">=3.11")
         parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded", "objects", "fsspec"}
-        self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test"})
+        self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test", "conformance"})
         (everything,) = project["optional-dependencies"]["all"]
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)
         self.assertIsNotNone(named, everything)
@@ -128,7 +128,7 @@ class Environment(InAPlace):
         self.python.chmod(0o755)
 
     def installs(self, *words: str) -> list[str]:
-        """What a run has pip do."""
+        """What a run has pip do, but for a newer pip."""
         asked = self.place / "installed"
         asked.write_text("")
         subprocess.run(
@@ -138,11 +138,11 @@ class Environment(InAPlace):
             check=True,
             timeout=PATIENCE,
         )
-        return asked.read_text().splitlines()
+        return [line for line in asked.read_text().splitlines() if not line.endswith(" pip>=25")]
 
     def test_an_environment_is_made_once_and_anew_when_what_it_is_made_of_changes(self):
         (asked,) = self.installs("test")
-        self.assertIn("--constraint tools/constraints.txt --editable .[test]", asked)
+        self.assertRegex(asked, r"--constraint tools/constraints\.txt .*--editable \.\[test\]")
         self.assertEqual(self.installs("test"), [])
         self.assertEqual(self.installs("sshd"), [], "what the tests need is enough")
         for name in ("pyproject.toml", "setup.py", "bin/pysftpjail", "tools/constraints.txt"):
@@ -161,7 +161,7 @@ class Environment(InAPlace):
     def test_the_newest_versions_go_into_an_environment_of_their_own_and_are_asked_for_each_time(self):
         for _ in range(2):
             (asked,) = self.installs("--latest", "test")
-            self.assertIn("--upgrade --upgrade-strategy eager --editable .[test]", asked)
+            self.assertRegex(asked, r"--upgrade --upgrade-strategy eager .*--editable \.\[test\]")
             self.assertNotIn("constraint", asked)
         self.assertTrue((self.place / ".venv-latest" / "bin" / "python").exists())
         self.assertFalse((self.place / ".venv").exists())

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Refused
+from pysftpserver.contract.client import NEW, UNSUPPORTED, Broken, Closed, Refused, Silent, refusal_of
 from pysftpserver.contract.subject import Subject
 from pysftpserver.engine import wire
 from pysftpserver.failures import Unavailable, one_line, show
@@ -104,9 +104,9 @@ class Probe:
             self._try_rules()
             self._do_more()
         except (GaveUp, Unavailable) as error:
-            self.report.stopped = str(error)
+            self.report.stopped = one_line(str(error))
         except (Broken, Refused) as error:
-            self.report.stopped = f"the server cannot be probed: {error}{self._asked_last()}"
+            self.report.stopped = one_line(f"the server cannot be probed: {error}{self._asked_last()}")
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
@@ -217,11 +217,18 @@ class Probe:
             directory = self._made()
         except (Broken, Refused) as error:
             self._sessions.replace()
-            outcome.verdict, outcome.why = results.ERROR, f"a directory for it could not be made: {error}"
+            outcome.verdict = results.ERROR
+            outcome.why = one_line(f"a directory for it could not be made: {error}")
             return
         self._judge(rule, directory, outcome)
         outcome.seconds = self._patience.now() - begun
-        self._empty(directory)
+        broken = self._empty(directory)
+        if (
+            broken is not None
+            and outcome.verdict == results.PASSED
+            and not isinstance(broken, Closed | Silent)
+        ):
+            outcome.verdict, outcome.why = results.FAILED, f"afterwards, {broken}"  # by a reply too many
 
     def _made(self) -> bytes:
         """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
@@ -261,26 +268,31 @@ class Probe:
                 self._sessions.replace()  # it may have open handles, and replies on their way
             subject.end()
 
-    def _empty(self, directory: bytes) -> None:
-        """Remove a rule's directory. What cannot be removed now is tried again at the end."""
+    def _empty(self, directory: bytes) -> Broken | None:
+        """Remove a rule's directory; return how the session was lost then.
+
+        What cannot be removed now is tried again at the end.
+        """
         self._allow(self._plan.rule_seconds)
         if not self._top or self._patience.is_over():
-            return
+            return None
         try:
             remove_tree(self._sessions.client(), directory)
-        except Broken:
+        except Broken as broken:
             self._sessions.replace()
+            return broken
+        return None
 
     def _still_works(self) -> None:
         """Whether files can still be stored, after a rule has failed. Raises GaveUp: the disk may be full."""
         if not self._top or "write" in self._lacks:
             return
-        path = self._top + b"/storing"
+        path = self._top + b"/storing-" + secrets.token_hex(4).encode()
         self._allow(self._plan.rule_seconds)
         client = self._sessions.client()
         try:
             client.put(path, CONTENT)
-            client.remove(path)
+            refusal_of(client.remove, path)
         except OutOfTime:
             self._sessions.replace()
         except (Broken, Refused) as error:
@@ -318,7 +330,7 @@ class Probe:
         self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
         try:
             if self._top:
-                self.report.left += self._removed()
+                self.report.left += map(one_line, self._removed())
         except Interrupted:
             self.report.left.append(f"{show(self._top)}: interrupted again")
         self._close()

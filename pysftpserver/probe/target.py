@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 FORM = "[user@]host[:port]"
 SCHEMES = ("ssh://", "sftp://")
-# Nothing is asked on the terminal: a probe opens many sessions, which would each ask.
-SETTINGS = ("-o", "BatchMode=yes", "-o", "RequestTTY=no", "-o", "ForwardAgent=no")
+# Nothing is asked on the terminal: a probe opens many sessions, which would each ask. The rest is sftp(1)'s.
+_SETTINGS = (
+    "BatchMode=yes",
+    "RequestTTY=no",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+    "ClearAllForwardings=yes",
+)
+SETTINGS = tuple(word for setting in _SETTINGS for word in ("-o", setting))
 ASKING = 15.0  # seconds for `ssh -G`, which may run the commands of `Match exec`
 LOOPBACK = ("localhost", "::1")
 

@@ -56,6 +56,14 @@ class Mutant:
             return broken(self.storage, rules)
 
 
+class Careful(SFTPServer):
+    """Every request is served by its handler: no faster way for READ and WRITE, which has no faults."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.transfers = frozenset()
+
+
 # --- faults -------------------------------------------------------------------------------------------
 
 

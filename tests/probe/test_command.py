@@ -134,7 +134,7 @@ class Ended(ProbeCase):
             (process.returncode, errors), (128 + number, b"pysftp-probe: stopped: interrupted\n")
         )
         self.assertEqual(os.listdir(self.jail), [])
-        self.assertEqual([p for p in os.listdir(pids) if p.isdecimal() and is_alive(int(p))], [])
+        until(lambda: not any(p.isdecimal() and is_alive(int(p)) for p in os.listdir(pids)))
 
 
 class FullDisks(InAPlace):

@@ -30,7 +30,6 @@ class Gated(Guarded):
     test_handle_of_a_removed_file = None
     test_handle_of_a_renamed_file = None
     test_handles_see_writes = None
-    test_read_grown = None
     test_stat_grows = None
     test_a_hard_link_is_another_name_of_the_same_file = None
     test_a_hard_link_of_a_symbolic_link_is_one = None

@@ -77,7 +77,8 @@ SERVERS = (
     ),
     Server(
         "objects", "pysftpsite, object store",
-        "pysftpsite 's3://BUCKET/?times=metadata&setstat=refuse', with moto, by pipe", ours, objects,
+        "pysftpsite 's3://BUCKET/?times=metadata&setstat=refuse', with an S3 server for tests, by pipe",
+        ours, objects,
     ),
     Server(
         "gridfs", "pysftpmongo, GridFS", "pysftpmongo URI, with SecantusDB, by pipe", ours, gridfs,

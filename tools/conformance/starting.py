@@ -25,8 +25,8 @@ from pysftpserver.contract.in_process import ServerLine
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 from tests.integration.sshd import TARGET, Sshd, Way, write_ssh_config
 from tests.objects import stores
+from tests.objects.fake import FakeS3
 from tests.support.memory import SFTPServerMemoryStorage
-from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.processes import Program, command, program, rclone
 
@@ -250,22 +250,16 @@ def gridfs(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def objects(place: Path) -> Iterator[Running]:
-    """Our server over a bucket, in moto."""
+    """Our server over a bucket, in the S3 server of the tests: moto would take an hour for all rules."""
     environment = {**stores.NO_OTHERS, **stores.CREDENTIALS}
-    with stores.running("moto", made(place / "store")) as url:
-        subprocess.run(
-            [sys.executable, "-c", _BUCKET, url], check=True, env={**os.environ, **environment}, cwd=ROOT
-        )
-        name = f"s3://probe/?endpoint={url}&path_style=true&times=metadata&setstat=refuse"
+    store = FakeS3()
+    store.buckets["probe"] = {}
+    try:
+        name = f"s3://probe/?endpoint={store.url}&path_style=true&times=metadata&setstat=refuse"
         settings = [f"{name}={value}" for name, value in environment.items()]
         yield Running(["env", *settings, *command("pysftpsite", "--logfile", place / "log", name)])
-
-
-_BUCKET = """
-import sys
-from pysftpserver.objectstorage import SFTPServerObjectStorage
-SFTPServerObjectStorage(f"s3://probe/?endpoint={sys.argv[1]}&path_style=true")._store._ask("PUT", "")
-"""
+    finally:
+        store.close()
 
 
 @contextlib.contextmanager

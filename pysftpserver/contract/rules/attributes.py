@@ -183,7 +183,7 @@ def stat_below_a_file(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6.2",
+    f"{DRAFT}, 6.1",
     "FSTAT sees what was written through the handle before.",
     *"open close write fstat".split(),
 )
@@ -197,7 +197,7 @@ def fstat_grows(subject: Subject) -> None:
 
 @rule(
     SHOULD,
-    f"{DRAFT}, 6.2; sshfs",
+    f"{DRAFT}, 6.1; sshfs",
     "STAT of a file sees what was written through a handle before, while it is open.",
     *"open close write stat".split(),
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.contract.subject import Subject
 
 TRANSFER = f"{DRAFT}, 6.4"
-ORDER = f"{DRAFT}, 6.2"
+ORDER = f"{DRAFT}, 6.1"
 BOTH = READ | WRITE
 SURE = 1 << 15  # bytes that a READ or a WRITE may move on any server: the draft, section 3
 LONG = 300_000  # bytes, more than most servers move at once
@@ -237,6 +237,7 @@ def read_out_of_order(subject: Subject) -> None:
     f"{POSIX}, read",
     "A file that grows can be read on: READ at what was the end answers what was added.",
     *"open read close write".split(),
+    of_server=True,
 )
 def read_grown(subject: Subject) -> None:
     path = subject.file(b"f", b"12345")
@@ -284,7 +285,7 @@ def write_in_place(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6.2, 6.4",
+    f"{DRAFT}, 6.1, 6.4",
     "WRITEs and READs at any offset of one handle have the same results as on a file of one's own.",
     *"open read write close fstat".split(),
 )
@@ -440,7 +441,7 @@ def write_impossible(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6.2, 7",
+    f"{DRAFT}, 6.1, 7",
     "A refused WRITE does not undo or spoil the ones that were answered with OK.",
     *"open read close write".split(),
     of_server=True,

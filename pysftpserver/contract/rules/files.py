@@ -98,7 +98,7 @@ def content_of_many_files(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6.2",
+    f"{DRAFT}, 6.1",
     "Files that are written in turn, through handles open at the same time, are kept apart.",
     *"open read write close".split(),
 )

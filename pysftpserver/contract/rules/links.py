@@ -67,14 +67,6 @@ def symlink_target_first(subject: Subject) -> None:
     subject.equal(subject.client.readlink(path), target, "the text of the link")
 
 
-@rule(MUST, LINKS, "READLINK answers a NAME with exactly one name.", "symlink", "readlink")
-def readlink_one_name(subject: Subject) -> None:
-    path = links(subject, link=b"target")["link"]
-    reply = subject.client.ask(wire.SSH2_FXP_READLINK, packets.sftpstring(path))
-    entries = subject.client.expect("READLINK", reply, packets.get_sftpentries)
-    subject.equal([name for name, _, _ in entries], [b"target"], "what READLINK answers")
-
-
 @rule(MUST, LINKS, "READLINK of a file or a directory is refused.", "readlink", "mkdir")
 def readlink_of_no_link(subject: Subject) -> None:
     subject.make({b"f": b"", b"d": None})

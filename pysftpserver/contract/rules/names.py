@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posixpath import relpath
 
-from pysftpserver.contract.client import CREAT, NOT_FOUND, WRITE, Closed, Refused
+from pysftpserver.contract.client import NOT_FOUND, Closed, Refused
 from pysftpserver.contract.subject import ANY_FAILURE
 from pysftpserver.contract.table import DRAFT, MUST, POSIX, SHOULD, rule
 
@@ -231,24 +231,6 @@ def names_differ_at_their_ends(subject: Subject) -> None:
 
 
 @rule(
-    MUST,
-    f"{DRAFT}, 3: a string may have null characters",
-    "A path with a NUL in it is not taken for the path before the NUL.",
-    "lstat",
-    "open",
-    "write",
-    "close",
-)
-def nul_does_not_end_paths(subject: Subject) -> None:
-    other = subject.another()
-    try:
-        other.close_handle(other.open(subject.path(b"f\0g"), WRITE | CREAT))
-    except (Refused, Closed):
-        pass
-    subject.check(not subject.exists(subject.path(b"f")), "OPEN with CREAT of f, NUL, g made a file f")
-
-
-@rule(
     SHOULD,
     f"{POSIX}; {DRAFT}, 7",
     "A path with a NUL in it is refused with a STATUS, and the session goes on.",
@@ -355,20 +337,6 @@ def slash_behind_files(subject: Subject) -> None:
     path = subject.file(b"f") + b"/"
     subject.refuses(ANY_FAILURE, subject.client.stat, path)
     subject.refuses(ANY_FAILURE, subject.client.open, path)
-
-
-@rule(
-    SHOULD,
-    f"{POSIX}; {DRAFT}, 7",
-    "A path below a file leads to nothing: NO_SUCH_FILE.",
-    "stat",
-    "open",
-    "opendir",
-)
-def nothing_is_below_files(subject: Subject) -> None:
-    path = subject.file(b"f") + b"/g"
-    for call in (subject.client.stat, subject.client.open, subject.client.opendir):
-        subject.refuses(NOT_FOUND, call, path)
 
 
 @rule(

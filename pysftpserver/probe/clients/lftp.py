@@ -56,9 +56,11 @@ def fetch(play: Play, start: int = 0) -> bytes:
     handle = play.open(play.path(b"there"), READ)
     size = play.fstat(handle).size
     try:
-        return play.read_all(handle, STEP, READS, start, size, short="fails")
+        content = play.read_all(handle, STEP, READS, start, size, short="fails")
     except Short as error:
         raise Failed(f"never ends: it begins again and again, because {error}") from None
+    play.close_handle(handle)
+    return content
 
 
 @script(NAME, UPLOAD, OBSERVED)
