@@ -96,8 +96,7 @@ def get_sftpentries(output: bytes) -> list[tuple[bytes, bytes, SFTPAttributes]]:
     for _ in range(wire.u32_at(body, 0, end)):
         name, pos = wire.string_at(body, pos, end)
         longname, pos = wire.string_at(body, pos, end)
-        attrs = wire.attributes_at(body, pos, end)
-        pos += len(wire.encode_attributes(attrs))
+        attrs, pos = wire.attributes_and_end(body, pos, end)
         entries.append((name, longname, attrs))
     return _all_of(body, entries, pos)
 
@@ -105,8 +104,7 @@ def get_sftpentries(output: bytes) -> list[tuple[bytes, bytes, SFTPAttributes]]:
 def get_sftpstat(output: bytes) -> SFTPAttributes:
     """The attributes in an ATTRS reply; a field that was not sent is None."""
     body = _body(output, wire.SSH2_FXP_ATTRS)
-    attrs = wire.attributes_at(body, 0, len(body))
-    return _all_of(body, attrs, len(wire.encode_attributes(attrs)))
+    return _all_of(body, *wire.attributes_and_end(body, 0, len(body)))
 
 
 def get_sftpstatus(output: bytes) -> int:

@@ -15,6 +15,7 @@ from pysftpserver.storages.mongo.bucket import INDEXES
 from pysftpserver.testing import StorageContract
 from tests.mongo.databases import VARIABLE, DatabaseCase, client, hanging_up, new_name, uri
 from tests.support.hard import IS_HARD, MANY
+from tests.support.rules import daily
 
 
 class InABucket(DatabaseCase):
@@ -76,7 +77,8 @@ class GridFSKeepsTheContract(InABucket, StorageContract):
     unsupported = frozenset({"link"})
 
 
-class BelowAPrefix(InABucket, StorageContract if IS_HARD else NameRules):  # type: ignore[misc]
+@daily("names", "paths", also=(NameRules,))
+class BelowAPrefix(InABucket, StorageContract):
     """The rules for names and paths, which a prefix changes. Old revisions are not seen in them either.
 
     Renames, trees, links and content take the same way as at the top, with the name that these rules prove:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.contract.client import Silent
 from pysftpserver.contract.in_process import ServerLine
-from pysftpserver.probe.clients import CLIENTS, MODULES, run_all
+from pysftpserver.engine.wire import SSH2_FXP_FSETSTAT
+from pysftpserver.probe.clients import CLIENTS, DEAD, HANGS, MODULES, MOST_HANGING, run_all
 from pysftpserver.probe.clients.playing import DOCUMENTED, OBSERVED
 from pysftpserver.probe.results import Task
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.probe.faulty import FAULTS, Fault, FaultyLine
+from tests.probe.faulty import FAULTS, Fault, FaultyLine, Request
 from tests.support.hard import IS_HARD
 from tests.support.memory import SFTPServerMemoryStorage
 from tests.support.paths import IN_MEMORY
@@ -135,19 +136,18 @@ MET: dict[str, dict[str, str]] = {
     },
     "TRUNC without CREAT is refused": {"fails, because OPEN is answered with FAILURE": "Cyberduck: edit"},
     "sizes are 0": {
-        "damages the file: it is too long": "OpenSSH sftp: resume; sshfs: resume; paramiko: resume",
-        "takes 0 of": (
-            "lftp: download resume; rclone: download; sshfs: download; paramiko: download; asyncssh: download"
-        ),
+        "damages the file: it is too long": "OpenSSH sftp: resume",
+        "takes 0 of": ("lftp: download resume; rclone: download; sshfs: download; asyncssh: download"),
         "removes what it has uploaded, because STAT says 0 bytes": "rclone: upload sync",
         "finds the repository damaged": "restic: upload download",
         "fails with 'size mismatch in put'": "paramiko: upload",
     },
     "sizes are missing": {
         "does not say how": (
-            "OpenSSH sftp: resume; WinSCP: resume; FileZilla: resume; lftp: resume; sshfs: download resume; "
+            "OpenSSH sftp: resume; WinSCP: resume; FileZilla: resume; lftp: resume; sshfs: download; "
             "paramiko: download resume"
         ),
+        "takes 0 of": "asyncssh: download",
         "removes what it has uploaded, because STAT says None": "rclone: upload sync",
         "fails with 'size mismatch in put'": "paramiko: upload",
     },
@@ -246,6 +246,18 @@ class OnServersWithAFault(unittest.TestCase):
 
             return Fault(refuses=refuses)
 
-        for task in self.tasks(silent).values():
-            self.assertFalse(task.works)
-            self.assertIn("did not answer", task.verdict)
+        tasks = list(self.tasks(silent).values())
+        self.assertEqual({task.verdict for task in tasks}, {DEAD})
+        self.assertEqual(len(tasks), MOST_HANGING)
+        self.assertIn("not tried", tasks[-1].notes[-1])
+
+    def test_a_server_that_hangs_at_something_costs_its_silence_a_few_times(self) -> None:
+        def refuses(request: Request) -> int:
+            if request.kind == SSH2_FXP_FSETSTAT:
+                raise Silent("the server did not answer")
+            return 0
+
+        tasks = self.tasks(lambda: Fault(refuses=refuses)).values()
+        hung = [f"{task.client}: {task.task}" for task in tasks if task.verdict == HANGS]
+        self.assertEqual(hung, ["OpenSSH sftp: upload", "OpenSSH scp: upload", "lftp: upload"])
+        self.assertEqual(list(tasks)[-1].task, "upload")

@@ -30,6 +30,7 @@ from tests.support.paths import IN_MEMORY
 from tests.support.processes import command, is_alive, program
 from tests.support.waiting import NEVER, PATIENCE, until
 
+ASK = "far may be another machine, and the probe writes to it; add --yes if it may"
 #: Rules without sessions of their own: a tenth of the time of all.
 CHEAP = ("links", "statvfs")
 
@@ -165,7 +166,7 @@ class OverSSH(ServedCase):
     """Through OpenSSH's ssh, with the user's configuration, to an sshd of loopback."""
 
     def test_a_host_of_the_configuration_is_probed(self) -> None:
-        self.over_ssh("--only", "link-text", "--only", "other-sessions-go-on")
+        self.over_ssh("--only", "link-text")
 
     @unittest.skipUnless(IS_HARD, "a login for each session takes minutes")
     def test_every_rule_can_be_tried(self) -> None:
@@ -262,23 +263,27 @@ class Usage(unittest.TestCase):
             self.assertIn(said, caught.exception.message)
             self.assertEqual(caught.exception.status, 2)
 
-    def test_nothing_is_asked_in_a_pipe_and_nothing_written_without_a_yes(self) -> None:
-        argv = [sys.executable, "-c", "import sys; from pysftpserver.cli.pysftp_probe import *\n"]
-        argv[2] += (
-            "from pysftpserver.probe.target import Target\nask(Target('far', [], True)); print('asked')"
+    def test_nothing_is_asked_in_a_pipe_and_only_a_yes_is_taken_for_one(self) -> None:
+        code = (
+            "from pysftpserver.cli.pysftp_probe import *\n"
+            "from pysftpserver.probe.target import Target\n"
+            "for _ in range(3):\n"
+            "    try: ask(Target('far', [], True)); print('yes')\n"
+            "    except BadInput as error: print(error.message)\n"
         )
-        done = subprocess.run(argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True)
-        self.assertIn(b"add --yes", done.stderr)
-        for answer, asked in ((b"\n", False), (b"yes\n", True)):
-            with self.subTest(answer):
-                ours, theirs = pty.openpty()
-                os.write(ours, answer)
+        for is_terminal, said in ((True, ["nothing was done"] * 2 + ["yes"]), (False, [ASK] * 3)):
+            ours, theirs = pty.openpty() if is_terminal else os.pipe()[::-1]
+            with self.subTest(is_terminal), open(ours, "wb", 0) as answers, open(theirs, "rb", 0) as terminal:
+                answers.write(b"n\n\nyes\n")
                 done = subprocess.run(
-                    argv, env=environment(), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
+                    [sys.executable, "-c", code],
+                    env=environment(),
+                    stdin=terminal,
+                    stdout=subprocess.PIPE,
+                    stderr=terminal if is_terminal else subprocess.PIPE,
+                    text=True,
                 )
-                self.assertEqual(done.stdout, b"asked\n" if asked else b"")
-                os.close(ours)
-                os.close(theirs)
+                self.assertEqual(done.stdout.splitlines(), said)
 
     def test_levels_and_patterns_choose_rules(self) -> None:
         from pysftpserver.probe.choosing import chosen, listed

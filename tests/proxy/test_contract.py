@@ -19,6 +19,7 @@ from tests.proxy.servers import BehindTheProxy
 from tests.support.cases import InAPlace
 from tests.support.hard import MANY
 from tests.support.paths import IN_MEMORY
+from tests.support.rules import daily
 from tests.support.waiting import PATIENCE
 
 
@@ -63,8 +64,11 @@ class ProxyKeepsTheContract(StorageContract, OneServer):
         self.storage.home = home
 
 
-class BelowARoot(TreeRules, NameRules, OneServer):
+@daily("names", "paths", "tree", "links", "renames", also=(TreeRules, NameRules))
+class BelowARoot(StorageContract, OneServer):
     """The rules for paths: a root changes these."""
+
+    many = MANY
 
     made_in = IN_MEMORY
     unsupported = frozenset({"nlink"})

@@ -253,7 +253,7 @@ def objects(place: Path) -> Iterator[Running]:
     """Our server over a bucket, in the S3 server of the tests: moto would take an hour for all rules."""
     environment = {**stores.NO_OTHERS, **stores.CREDENTIALS}
     store = FakeS3()
-    store.buckets["probe"] = {}
+    store.buckets["probe"], store.uploads["probe"] = {}, {}
     try:
         name = f"s3://probe/?endpoint={store.url}&path_style=true&times=metadata&setstat=refuse"
         settings = [f"{name}={value}" for name, value in environment.items()]

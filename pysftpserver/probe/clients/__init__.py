@@ -41,6 +41,9 @@ CLIENTS: dict[str, list[Script]] = {}
 for _script in sorted(SCRIPTS, key=lambda s: [m.__name__ for m in MODULES].index(s.play.__module__)):
     CLIENTS.setdefault(_script.client, []).append(_script)
 
+HANGS = "hangs, because the server does not answer"
+DEAD = "could not be tried, because the server does not answer"
+MOST_HANGING = 3  # tasks; each costs the time after which a server is silent
 SHOWN = 16  # exchanges that are kept of a task that does not work, or works not quite
 _TO_BE_WRITTEN = frozenset(("open", "close", "write", "mkdir"))
 
@@ -58,7 +61,7 @@ def run_all(
     connect: opens a line to a new session. directory: exists; tasks get directories in it. lacks: what the
     server cannot do, in the words of Rule.needs; without writing, nothing can be tried. seconds: of silence,
     after which the server has not answered. progress: is told which task begins. size: of the files, in
-    bytes. Raises what connect() raises.
+    bytes. It ends early when a server has hung MOST_HANGING times. Raises what connect() raises.
     """
     if _TO_BE_WRITTEN & frozenset(lacks):
         return []
@@ -68,6 +71,9 @@ def run_all(
             progress(f"{each.client}: {each.task}")
             path = directory.rstrip(b"/") + b"/client-%d" % len(tasks)
             tasks.append(run(each, connect, path, seconds, size))
+            if sum(task.verdict in (HANGS, DEAD) for task in tasks) == MOST_HANGING:
+                tasks[-1].notes.append("further clients were not tried, because this takes long")
+                return tasks
     return tasks
 
 
@@ -79,6 +85,8 @@ def run(script: Script, connect: Connect, directory: bytes, seconds: float = 10.
         play = _prepared(keeper, connect, directory, size, seconds)
     except (Refused, Broken) as error:
         task.verdict = f"could not be tried, because its files cannot be made: {error}"
+        if isinstance(error, Silent):
+            task.verdict = DEAD
         task.notes = _removed(keeper, directory)
         keeper.close()
         return task
@@ -96,7 +104,7 @@ def run(script: Script, connect: Connect, directory: bytes, seconds: float = 10.
     except Short as error:
         task.verdict = f"fails, because {error}"
     except Silent:
-        task.verdict = "hangs, because the server does not answer"
+        task.verdict = HANGS
     except Closed as error:
         task.verdict = f"loses the connection: {error}"
     except Broken as error:

@@ -56,7 +56,7 @@ def asyncssh_upload(play: Play) -> None:
 def asyncssh_download(play: Play) -> None:
     step, _ = begin(play)
     path = play.path(b"there")
-    size = play.lstat(path).size
+    size = play.lstat(path).size or 0
     handle = play.open(path, READ)
     content = play.read_all(handle, step, REQUESTS, size=size)
     play.close_handle(handle)

@@ -46,6 +46,7 @@ def paramiko_download(play: Play) -> None:
     size = play.size_of(play.stat(path))
     handle = play.open(path, READ)
     content = play.read_all(handle, STEP, ALL, size=size)
+    content += play.read_all(handle, STEP, 1, len(content))
     play.close_unheard(handle)
     play.got(content)
 
@@ -54,8 +55,8 @@ def paramiko_download(play: Play) -> None:
 def paramiko_resume(play: Play) -> None:
     play.hello()
     handle = play.open(play.path(b"half"), WRITE | APPEND | CREAT)
-    start = play.size_of(play.fstat(handle))
-    play.write_all(handle, play.bytes, STEP, 1, start)
+    size = play.size_of(play.fstat(handle))
+    play.write_all(handle, play.bytes, STEP, 1, play.half, size)
     play.close_unheard(handle)
     play.has(b"half")
 

@@ -72,8 +72,8 @@ def sshfs_resume(play: Play) -> None:
     path = play.path(b"half")
     play.lstat(path)
     handle = play.open(path, WRITE | APPEND, SFTPAttributes(permissions=0))
-    start = play.size_of(play.lstat(path))
-    play.write_all(handle, play.bytes, STEP, WRITES, start)
+    size = play.lstat(path).size or 0
+    play.write_all(handle, play.bytes, STEP, WRITES, play.half, size)
     play.close_unheard(handle)
     play.has(b"half")
 

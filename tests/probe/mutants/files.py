@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from stat import S_IFMT, S_IFREG
 from typing import Any
 
@@ -151,6 +153,19 @@ def file_lists_empty(directory: Any, table: HandleTable, name: bytes) -> Any:
     return directory(table, name)
 
 
+def ends_for_long_handles(file: Any, table: HandleTable, name: bytes) -> FileHandle:
+    if len(name) > 256:
+        raise SFTPSessionEnd("a long handle")
+    return file(table, name)  # type: ignore[no-any-return]
+
+
+def counts_all(check: Any, table: HandleTable) -> None:
+    """Handles that are closed are counted as well."""
+    table.limit -= 1
+    if table.limit < 1024 - 200:
+        raise SFTPFailure("too many")
+
+
 def few_handles(check: Any, table: HandleTable) -> None:
     if len(table.opened) >= 16:
         raise SFTPFailure("too many")
@@ -220,11 +235,39 @@ def flags_of_version_4(body: bytes) -> bytes:
     return (int.from_bytes(body[:4], "big") | 0x40).to_bytes(4, "big") + body[4:]
 
 
+class Position:
+    """READ leaves a position, and WRITE begins there."""
+
+    def __init__(self) -> None:
+        self.at: dict[bytes, int] = {}
+
+    def read(self, serve: Any, session: Session, rid: int, handle: bytes, offset: int, length: int) -> Any:
+        self.at[handle] = offset + length
+        return serve(session, rid, handle, offset, length)
+
+    def write(self, serve: Any, session: Session, rid: int, handle: bytes, offset: int, chunk: Any) -> Any:
+        return serve(session, rid, handle, self.at.pop(handle, offset), chunk)
+
+
+@contextlib.contextmanager
+def with_position() -> Iterator[None]:
+    position = Position()
+    with handler(READ, position.read)(), handler(WRITE, position.write)():
+        yield
+
+
 # --- faults of storages -------------------------------------------------------------------------------
 
 
 class Memory(SFTPServerMemoryStorage):
     """What the storages with a fault have in common: the fault is in _change(), attributes or open()."""
+
+
+class Changing(Memory):
+    """Faults of _change()."""
+
+    def change(self, node: Any, attrs: SFTPAttributes) -> None:
+        super()._change(node, attrs)
 
 
 class WithoutExcl(Memory):
@@ -397,6 +440,35 @@ class Snapshots(Memory):
         return super().read(handle, off, size)
 
 
+class FirstWins(Memory):
+    """Bytes that were written once stay."""
+
+    def write(self, handle: Any, off: int, chunk: bytes) -> None:
+        old = bytes(handle.node.content[off : off + len(chunk)])
+        kept = bytes(b or a for a, b in zip(bytes(chunk), old.ljust(len(chunk), b"\0"), strict=True))
+        super().write(handle, off, kept)
+
+
+class Signed(Changing):
+    """Times have 31 bits."""
+
+    def _change(self, node: Any, attrs: SFTPAttributes) -> None:
+        for field in ("atime", "mtime"):
+            value = getattr(attrs, field)
+            if value is not None:
+                setattr(attrs, field, min(value, (1 << 31) - 1))
+        self.change(node, attrs)
+
+
+class Refusing(Changing):
+    """SETSTAT of what a file cannot have makes it empty."""
+
+    def _change(self, node: Any, attrs: SFTPAttributes) -> None:
+        if attrs.size is not None and attrs.size >= 1 << 63:
+            self._resize(node, 0)
+        self.change(node, attrs)
+
+
 class Texts(Memory):
     """Lines are given the ends of its own system."""
 
@@ -468,13 +540,6 @@ class Timeless(Memory):
         handle.node.mtime = before
 
 
-class Changing(Memory):
-    """Faults of _change()."""
-
-    def change(self, node: Any, attrs: SFTPAttributes) -> None:
-        super()._change(node, attrs)
-
-
 class DirtyGrowing(Changing):
     def _change(self, node: Any, attrs: SFTPAttributes) -> None:
         before = len(node.content)
@@ -541,10 +606,7 @@ MUTANTS = (
         "a missing file opens for reading as an empty one",
         "open-read-missing",
         flags(lambda f: f | 8 if f == 1 else f),
-        also=(
-            "dangling-link handle-of-a-removed-file open-flags open-refusal-status open-refused-often "
-            "status-of-missing-paths"
-        ),
+        also="dangling-link handle-of-a-removed-file open-flags open-refusal-status open-refused-often",
     ),
     Mutant("CREAT is ignored", "open-create", flags(lambda f: f & ~8), also=None),
     Mutant(
@@ -586,8 +648,8 @@ MUTANTS = (
         "open-exclusive",
         flags(lambda f: f & ~8 if f & 32 else f),
         also=(
-            "exclusive-once open-exclusive-existing open-exclusive-status open-flags open-makes-at- "
-            "once open-refusal-status"
+            "exclusive-once open-exclusive-existing open-exclusive-status open-flags "
+            "open-makes-at-once open-refusal-status"
         ),
     ),
     Mutant(
@@ -595,8 +657,8 @@ MUTANTS = (
         "append-ignores-offset",
         flags(lambda f: f & ~4),
         also=(
-            "append-reads-anywhere append-together appends-in-flight copy-into-a-file-opened-to- "
-            "append open-append-truncate open-flags"
+            "append-reads-anywhere append-together appends-in-flight "
+            "copy-into-a-file-opened-to-append open-append-truncate open-flags"
         ),
     ),
     Mutant(
@@ -750,8 +812,8 @@ MUTANTS = (
         "handle-closed",
         instead(HandleTable, "close", closed_stay_open),
         also=(
-            "checksum-by-other-handles copy-with-closed-handles fsync-of-no-handle handle-closed- "
-            "directory handle-closed-twice read-behind-close-in-flight"
+            "checksum-by-other-handles copy-with-closed-handles fsync-of-no-handle "
+            "handle-closed-directory handle-closed-twice read-behind-close-in-flight"
         ),
     ),
     Mutant(
@@ -833,8 +895,8 @@ MUTANTS = (
         "setstat-size",
         setting(lambda a: without(a, "size")),
         also=(
-            "setstat-all-at-once setstat-extended setstat-impossible-size setstat-missing setstat- "
-            "size-of-a-directory"
+            "setstat-all-at-once setstat-extended setstat-impossible-size setstat-missing "
+            "setstat-size-of-a-directory"
         ),
     ),
     Mutant(
@@ -863,8 +925,8 @@ MUTANTS = (
         "setstat-permissions",
         setting(lambda a: without(a, "permissions")),
         also=(
-            "setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits status-of- "
-            "missing-paths"
+            "setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits "
+            "status-of-missing-paths"
         ),
     ),
     Mutant("SETSTAT changes the type", "setstat-type-bits", storage=ChangingType),
@@ -873,8 +935,8 @@ MUTANTS = (
         "setstat-times",
         setting(lambda a: without(a, "atime", "mtime")),
         also=(
-            "longname-of-old-file setstat-all-at-once setstat-follows-links setstat-missing setstat- "
-            "times-after-close setstat-times-range"
+            "longname-of-old-file setstat-all-at-once setstat-follows-links setstat-missing "
+            "setstat-times-after-close setstat-times-range"
         ),
     ),
     Mutant("SETSTAT ignores the owner and says OK", "setstat-owner", storage=SilentOwner),
@@ -900,4 +962,20 @@ MUTANTS = (
         "setstat-extended",
         handler(wire.SSH2_FXP_SETSTAT, extended_ends),
     ),
+    # --- sequences --------------------------------------------------------------------------------
+    Mutant("READ moves where the next WRITE begins", "read-has-no-position", with_position, also=None),
+    Mutant("of two WRITEs the first wins", "write-overlapping", storage=FirstWins, also=None),
+    Mutant(
+        "long handles end the session",
+        "handle-too-long",
+        instead(HandleTable, "file", ends_for_long_handles),
+    ),
+    Mutant(
+        "refused OPENs take handles",
+        "open-refused-often",
+        instead(HandleTable, "check_room", counts_all),
+        also=None,
+    ),
+    Mutant("times end in 2038", "setstat-times-range", storage=Signed),
+    Mutant("an impossible size empties the file", "setstat-impossible-size", storage=Refusing),
 )
