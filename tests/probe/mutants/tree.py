@@ -102,20 +102,47 @@ def below_a_file(find: Any, _: Memory, path: bytes, follow: bool = True) -> Any:
 
 
 NAMES = (
-    Mutant("names are folded", "names-differ-in-case", storage=named(bytes.lower)),
+    Mutant(
+        "names are folded",
+        "names-differ-in-case",
+        storage=named(bytes.lower),
+        also=(
+            "names-without-meaning",
+            "printable-names",
+            "unusual-names",
+        ),
+    ),
     Mutant("names are composed", "names-differ-in-form", storage=named(composed)),
-    Mutant("ends of names are trimmed", "names-differ-at-their-ends", storage=named(trimmed)),
+    Mutant(
+        "ends of names are trimmed",
+        "names-differ-at-their-ends",
+        storage=named(trimmed),
+        also=(
+            "realpath-keeps-bytes",
+            "unusual-names",
+        ),
+    ),
     Mutant(
         "names are cut to 255 bytes",
         "overlong-names",
         storage=named(lambda path: b"/".join(part[:255] for part in path.split(b"/"))),
+        also=("statvfs-namemax-is-a-limit",),
     ),
     Mutant(
         "names are decoded with replacements",
         "names-that-are-not-utf8",
         storage=named(lambda path: path.decode("utf-8", "replace").encode()),
+        also=("unusual-names",),
     ),
-    Mutant("a backslash separates", "printable-names", storage=named(lambda path: path.replace(b"\\", b"/"))),
+    Mutant(
+        "a backslash separates",
+        "printable-names",
+        storage=named(lambda path: path.replace(b"\\", b"/")),
+        also=(
+            "realpath-keeps-bytes",
+            "unusual-names",
+        ),
+    ),
     Mutant(
         "a NUL ends a path",
         "paths-with-a-nul-byte",
@@ -124,8 +151,19 @@ NAMES = (
             "path_at",
             lambda _, *where: (lambda path, end: (path.split(b"\0")[0], end))(*wire.string_at(*where)),
         ),
+        also=("paths-with-a-nul-byte",),
     ),
-    Mutant("below a file is FAILURE", "stat-below-a-file", storage=storage("_find", below_a_file)),
+    Mutant(
+        "below a file is FAILURE",
+        "stat-below-a-file",
+        storage=storage("_find", below_a_file),
+        also=tuple(
+            (
+                "mkdir-without-directory open-below-a-file posix-rename-without-source rename-without- "
+                "source stat-below-a-file"
+            ).split()
+        ),
+    ),
 )
 
 # --- REALPATH ------------------------------------------------------------------------------------------
@@ -147,14 +185,29 @@ PATHS = (
         "REALPATH leaves two dots",
         "realpath-is-canonical",
         storage=storage("realpath", lambda right, _, path: path if b"/../" in path else right(path)),
+        also=(
+            "realpath-above-the-top",
+            "realpath-of-missing",
+        ),
     ),
     Mutant(
         "REALPATH is relative",
         "realpath-is-absolute",
         storage=storage("realpath", lambda right, _, path: right(path).lstrip(b"/")),
+        also=(
+            "absolute-link",
+            "expand-path-of-a-tilde",
+            "realpath-above-the-top",
+        ),
     ),
     Mutant(
-        "REALPATH of a missing file fails", "realpath-of-missing", storage=storage("realpath", only_existing)
+        "REALPATH of a missing file fails",
+        "realpath-of-missing",
+        storage=storage("realpath", only_existing),
+        also=(
+            "expand-path-of-a-tilde",
+            "realpath-keeps-bytes",
+        ),
     ),
     Mutant(
         "REALPATH of nothing fails", "realpath-of-nothing", handler(wire.SSH2_FXP_REALPATH, no_empty_path)
@@ -163,6 +216,7 @@ PATHS = (
         "REALPATH follows no links",
         "realpath-follows-links",
         storage=storage("realpath", lambda right, _, path: os.path.normpath(b"/" + path.lstrip(b"/"))),
+        also=("realpath-up-from-link",),
     ),
 )
 
@@ -204,24 +258,56 @@ LINKS = (
         "READLINK answers an absolute path",
         "link-text",
         storage=storage("readlink", lambda right, _, path: b"/" + right(path).lstrip(b"/")),
+        also=tuple(
+            (
+                "link-circle-can-be-removed open-excl-of-link open-makes-target posix-rename-of-link "
+                "rename-of-link rename-onto-link symlink-over-existing"
+            ).split()
+        ),
     ),
     Mutant(
         "SYMLINK takes the draft's order",
         "symlink-target-first",
         handler(wire.SSH2_FXP_SYMLINK, lambda serve, session, rid, a, b: serve(session, rid, b, a)),
+        also=tuple(
+            (
+                "absolute-link checksum-through-a-link dangling-link kinds-of-link-replies link-chain link- "
+                "circle-can-be-removed link-inside-path link-text listing-of-links lsetstat-of-link lstat- "
+                "of-link lstat-of-link-size mkdir-over-link open-excl-of-link open-follows-links open- "
+                "makes-target opendir-follows-links posix-rename-of-link realpath-follows-links realpath- "
+                "up-from-link relative-link remove-of-link rename-of-link rename-onto-link rmdir-of-link "
+                "setstat-follows-links stat-follows-links symlink-over-existing symlink-without-directory"
+            ).split()
+        ),
     ),
     Mutant("SYMLINK replaces", "symlink-over-existing", storage=storage("symlink", replacing)),
     Mutant(
         "STAT follows no links",
         "stat-follows-links",
         storage=storage("stat", lambda _, self, path: self.lstat(path)),
+        also=(
+            "dangling-link",
+            "link-chain",
+            "link-circle",
+        ),
     ),
     Mutant(
         "LSTAT follows links",
         "lstat-of-link",
         storage=storage("lstat", lambda right, self, path: self.stat(path)),
+        also=tuple(
+            (
+                "dangling-link link-circle-can-be-removed listing-of-links lsetstat-of-link lstat-of-link- "
+                "size"
+            ).split()
+        ),
     ),
-    Mutant("LSTAT of a link has no size", "lstat-of-link-size", storage=storage("lstat", sizeless)),
+    Mutant(
+        "LSTAT of a link has no size",
+        "lstat-of-link-size",
+        storage=storage("lstat", sizeless),
+        also=("listing-of-links",),
+    ),
     Mutant(
         "four links are the most", "link-chain", lambda: mock.patch.object(memorystorage, "MOST_LINKS", 4)
     ),
@@ -236,7 +322,12 @@ LINKS = (
         "lsetstat-of-link",
         storage=storage("lsetstat", lambda _, self, path, attrs: self.setstat(path, attrs)),
     ),
-    Mutant("a hard link is a copy", "hardlink-same-file", storage=storage("link", copying)),
+    Mutant(
+        "a hard link is a copy",
+        "hardlink-same-file",
+        storage=storage("link", copying),
+        also=("longname-link-count",),
+    ),
     Mutant("a hard link replaces", "hardlink-over-existing", storage=storage("link", linking_over)),
 )
 
@@ -308,63 +399,139 @@ LISTINGS = (
         "listing-is-complete",
         storage=listed(lambda _, path, entries: (entry for entry in entries if entry[0] != b"three")),
     ),
-    Mutant("a name comes twice", "listing-of-large-directory", storage=listed(twice)),
+    Mutant(
+        "a name comes twice",
+        "listing-of-large-directory",
+        storage=listed(twice),
+        also=(
+            "listing-while-names-change",
+            "listings-are-independent",
+        ),
+    ),
     Mutant(
         "the dots come twice",
         "listing-of-dots",
         storage=listed(lambda _, path, entries: itertools.chain([next(entries)] * 2, entries)),
+        also=(
+            "listing-while-names-change",
+            "listings-are-independent",
+        ),
     ),
     Mutant(
         "a name comes with its path",
         "listing-has-names-and-no-paths",
         storage=listed(with_path),
+        also=("listing-is-complete",),
     ),
     Mutant(
         "READDIR after the end is an empty NAME",
         "listing-ends-for-good",
         handler(wire.SSH2_FXP_READDIR, empty_after_the_end),
+        also=("readdirs-in-flight",),
     ),
     Mutant(
         "a listing begins again after its end",
         "listing-ends-for-good",
         handler(wire.SSH2_FXP_READDIR, begins_again),
+        also=("readdirs-in-flight",),
     ),
-    Mutant("listings share their place", "listings-are-independent", storage=OneIterator),
+    Mutant(
+        "listings share their place",
+        "listings-are-independent",
+        storage=OneIterator,
+        also=tuple(
+            (
+                "changes-cut-off cut-off-names-are-not-used handle-requests-cut-off listing-of-links "
+                "listing-says-types listing-while-names-change listings-left-open longname-link-count look- "
+                "ups-cut-off slash-behind-directories"
+            ).split()
+        ),
+    ),
     Mutant("links are listed as what they lead to", "listing-of-links", storage=listed(followed)),
-    Mutant("entries have no type", "listing-says-types", storage=listed(typeless)),
+    Mutant(
+        "entries have no type",
+        "listing-says-types",
+        storage=listed(typeless),
+        also=tuple(
+            (
+                "listing-attributes listing-of-dots listing-of-links longname-fields longname-for-filezilla "
+                "longname-for-lftp longname-link-count longname-of-new-file longname-of-old-file longname- "
+                "size longname-widths"
+            ).split()
+        ),
+    ),
 )
 
 LONGNAMES = (
-    Mutant("longname is the name", "longname-fields", longname(lambda name, attrs: name)),
+    Mutant(
+        "longname is the name",
+        "longname-fields",
+        longname(lambda name, attrs: name),
+        also=tuple(
+            (
+                "longname-ends-with-name longname-for-filezilla longname-for-lftp longname-for-winscp "
+                "longname-link-count longname-mode longname-of-new-file longname-of-old-file longname-size "
+                "longname-widths"
+            ).split()
+        ),
+    ),
     Mutant(
         "longname has no link count",
         "longname-for-lftp",
         longname(lambda name, attrs: line(name, attrs, b"%b owner    group    %8d %b %b")),
+        also=tuple(
+            (
+                "longname-fields longname-link-count longname-mode longname-of-new-file longname-of-old- "
+                "file longname-size longname-widths"
+            ).split()
+        ),
     ),
     Mutant(
         "longname has no group",
         "longname-for-winscp",
         longname(lambda name, attrs: line(name, attrs, b"%b   1 owner    %8d %b %b")),
+        also=tuple(
+            (
+                "longname-fields longname-for-filezilla longname-for-lftp longname-link-count longname-mode "
+                "longname-of-new-file longname-of-old-file longname-size longname-widths"
+            ).split()
+        ),
     ),
     Mutant(
         "longname is narrow",
         "longname-widths",
         longname(lambda name, attrs: line(name, attrs, b"%b 1 owner group %d %b %b")),
+        also=(
+            "longname-link-count",
+            "longname-of-old-file",
+        ),
     ),
     Mutant(
         "longname has another size",
         "longname-size",
         longname(lambda name, attrs: line(name, attrs, b"%b   1 owner    group    9%07d %b %b")),
+        also=(
+            "longname-for-filezilla",
+            "longname-link-count",
+            "longname-of-old-file",
+        ),
     ),
     Mutant(
         "longname is of January",
         "longname-of-old-file",
         longname(lambda name, attrs: line(name, attrs).replace(b" Sep ", b" Jan ")),
+        also=("longname-link-count",),
     ),
     Mutant(
         "longname's mode has no type",
         "longname-mode",
         longname(lambda name, attrs: b"-" + line(name, attrs)[1:]),
+        also=(
+            "longname-for-filezilla",
+            "longname-for-winscp",
+            "longname-link-count",
+            "longname-of-old-file",
+        ),
     ),
 )
 
@@ -439,21 +606,50 @@ def over_links(rename: Any, self: Memory, old: bytes, new: bytes, replace: bool 
 
 
 TREE = (
-    Mutant("MKDIR of what is there is OK", "mkdir-over-existing", storage=storage("mkdir", already)),
+    Mutant(
+        "MKDIR of what is there is OK",
+        "mkdir-over-existing",
+        storage=storage("mkdir", already),
+        also=(
+            "dots-are-no-names",
+            "mkdir-over-existing-status",
+            "mkdir-over-link",
+            "slash-behind-directories",
+        ),
+    ),
     Mutant("MKDIR makes parents", "mkdir-without-directory", storage=storage("mkdir", with_parents)),
     Mutant(
         "MKDIR does not look at permissions",
         "mkdir-permissions",
         storage=storage("mkdir", lambda mkdir, _, path, mode: mkdir(path, 0o777)),
     ),
-    Mutant("RMDIR removes what is inside", "rmdir-of-full-directory", storage=storage("rmdir", recursive)),
+    Mutant(
+        "RMDIR removes what is inside",
+        "rmdir-of-full-directory",
+        storage=storage("rmdir", recursive),
+        also=(
+            "dots-are-no-names",
+            "rmdir-of-full-directory-status",
+        ),
+    ),
     Mutant("RMDIR follows links", "rmdir-of-link", storage=storage("rmdir", through_link)),
-    Mutant("RMDIR removes files", "rmdir-of-file", storage=storage("rmdir", unlinking)),
-    Mutant("REMOVE removes directories", "remove-of-directory", storage=storage("rm", removing_all)),
+    Mutant(
+        "RMDIR removes files", "rmdir-of-file", storage=storage("rmdir", unlinking), also=("rmdir-of-link",)
+    ),
+    Mutant(
+        "REMOVE removes directories",
+        "remove-of-directory",
+        storage=storage("rm", removing_all),
+        also=(
+            "dots-are-no-names",
+            "remove-of-directory-status",
+        ),
+    ),
     Mutant(
         "REMOVE follows links",
         "remove-of-link",
         storage=storage("rm", lambda rm, self, path: rm(self.realpath(path))),
+        also=("link-circle-can-be-removed",),
     ),
     Mutant("REMOVE of what is missing is FAILURE", "remove-of-missing", storage=storage("rm", failing)),
 )
@@ -463,14 +659,35 @@ RENAMES = (
         "RENAME replaces",
         "rename-onto-existing",
         storage=storage("rename", lambda rename, _, old, new, replace=False: rename(old, new, True)),
+        also=(
+            "rename-onto-existing-status",
+            "rename-onto-link",
+            "rename-race",
+        ),
     ),
     Mutant(
         "posix-rename does not replace",
         "posix-rename-replaces-file",
         storage=storage("rename", lambda rename, _, old, new, replace=False: rename(old, new)),
+        also=tuple(
+            (
+                "handle-of-a-replaced-file posix-rename-leaves-open-file posix-rename-onto-itself posix- "
+                "rename-replaces-empty-directory posix-rename-replaces-link posix-rename-without-gap"
+            ).split()
+        ),
     ),
-    Mutant("RENAME changes the time", "rename-of-file", storage=storage("rename", renewing)),
-    Mutant("RENAME follows links", "rename-of-link", storage=storage("rename", through)),
+    Mutant(
+        "RENAME changes the time",
+        "rename-of-file",
+        storage=storage("rename", renewing),
+        also=("posix-rename-of-file",),
+    ),
+    Mutant(
+        "RENAME follows links",
+        "rename-of-link",
+        storage=storage("rename", through),
+        also=("posix-rename-of-link",),
+    ),
     Mutant(
         "posix-rename of a file to its own name removes it",
         "posix-rename-onto-itself",
@@ -502,6 +719,12 @@ STATVFS = (
         "statvfs has ten figures",
         "statvfs-figures",
         replies(wire.SSH2_FXP_EXTENDED_REPLY, lambda body: body[:-8] if len(body) == 88 else body),
+        also=tuple(
+            (
+                "fstatvfs-of-handle read-full statvfs-flags statvfs-namemax statvfs-namemax-is-a-limit "
+                "statvfs-of-directory statvfs-plausible statvfs-writable"
+            ).split()
+        ),
     ),
     Mutant(
         "statvfs has other flags",
@@ -510,6 +733,7 @@ STATVFS = (
             wire.SSH2_FXP_EXTENDED_REPLY,
             lambda body: body[:72] + bytes(6) + b"\x10\0" + body[80:] if len(body) == 88 else body,
         ),
+        also=("read-full",),
     ),
     Mutant(
         "statvfs says more free than there is",
@@ -520,11 +744,13 @@ STATVFS = (
         "statvfs says read-only",
         "statvfs-writable",
         storage=storage("statvfs", figures(f_flag=os.ST_RDONLY)),
+        also=("fstatvfs-of-handle",),
     ),
     Mutant(
         "statvfs says that names can be longer",
         "statvfs-namemax",
         storage=storage("statvfs", figures(f_namemax=500)),
+        also=("fstatvfs-of-handle",),
     ),
 )
 
