@@ -14,7 +14,6 @@ import os
 import shutil
 import tempfile
 
-from pysftpserver.contract import StorageContract
 from pysftpserver.contract.packets import (
     SFTPTestClient,
     get_sftpdata,
@@ -36,6 +35,7 @@ from pysftpserver.contract.packets import (
     sftpint64,
     sftpstring,
 )
+from pysftpserver.contract.suite import StorageContract
 
 __all__ = [
     "SFTPTestClient",

@@ -70,8 +70,12 @@ def pages(found: Found) -> dict[str, str]:
 
 
 def _readable(report: Report) -> Report:
-    """A report with short words for the directories of rules."""
+    """A report on the rules that there are now, with short words for their directories."""
+    report.outcomes = [outcome for outcome in report.outcomes if outcome.rule in RULES]
     for outcome in report.outcomes:
+        rule = RULES[outcome.rule]
+        outcome.group, outcome.level = rule.group, rule.level
+        outcome.sentence, outcome.source = rule.sentence, rule.source
         outcome.why = DIRECTORY.sub("DIR", outcome.why)
         request = b""
         for step in outcome.steps:

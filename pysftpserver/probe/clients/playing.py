@@ -144,19 +144,36 @@ class Play(Session):
     # --- what came of it ----------------------------------------------------------------------------
 
     def has(self, name: bytes, content: bytes | None = None) -> None:
-        """The server has this content (without: the file that clients move) under a name."""
+        """The server has this content (without: the file that clients move) under a name. A server that shows
+        it to the client's own session alone is said to, and has it."""
         wanted = self.bytes if content is None else content
-        shown = name.decode()
+        problem = self._problem(self.keeper, name, wanted)
+        if problem and not self._problem(self, name, wanted):
+            self.note("another session does not see at once what this one has written")
+        elif problem:
+            raise Failed(problem)
+
+    def _problem(self, session: Session, name: bytes, wanted: bytes) -> str:
+        """What is wrong with a file, as a session sees it, or ""."""
+        sent = list(self.exchanges)
         try:
-            found = self.keeper.content(self.path(name), size=len(wanted))
+            found = session.content(self.path(name), size=len(wanted))
         except Refused as refusal:
-            if refusal.status != NOT_FOUND:
-                raise
-            raise Failed(f"loses the file: {shown} is not there afterwards") from None
+            if refusal.status == NOT_FOUND:
+                return f"loses the file: {name.decode()} is not there afterwards"
+            return f"leaves a file that cannot be read, because {why(refusal)}"
+        finally:
+            self.exchanges.clear()  # the report shows what the client asked
+            self.exchanges.extend(sent)
         if len(found) != len(wanted):
-            raise Failed(f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}")
-        if found != wanted:
-            raise Failed("damages the file: it has other bytes than were sent")
+            return f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}"
+        return "" if found == wanted else "damages the file: it has other bytes than were sent"
+
+    def _attributes_of(self, name: bytes) -> SFTPAttributes:
+        try:
+            return self.keeper.stat(self.path(name))
+        except Refused:
+            return self.stat(self.path(name))
 
     def got(self, content: bytes, start: int = 0) -> None:
         """What the client has downloaded is what the server has."""
@@ -168,7 +185,7 @@ class Play(Session):
 
     def keeps_times(self, name: bytes, text: str = "files have the time of the upload") -> bool:
         """Whether a file that was brought has MTIME. text: what the user has, if not."""
-        mtime = self.keeper.stat(self.path(name)).mtime
+        mtime = self._attributes_of(name).mtime
         kept = mtime is not None and abs(mtime - MTIME) <= 1
         if not kept:
             self.but(f"{text}, because times are not kept")
@@ -176,7 +193,7 @@ class Play(Session):
 
     def keeps_mode(self, name: bytes, text: str = "files have other permissions than they had") -> None:
         """A file that was brought has MODE. text: what the user has, if not."""
-        permissions = self.keeper.stat(self.path(name)).permissions
+        permissions = self._attributes_of(name).permissions
         if permissions is None or permissions & 0o777 != MODE:
             self.but(f"{text}, because permissions are not kept")
 

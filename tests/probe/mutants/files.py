@@ -727,7 +727,7 @@ MUTANTS = (
         "read-full",
         read_at(lambda o, n: (o, min(n, 1 << 14))),
         also=(
-            "read-64k read-any-offset read-of-the-announced-length read-too-long replies-wait-for- the-client"
+            "read-64k read-any-offset read-of-the-announced-length read-too-long replies-wait-for-the-client"
         ),
     ),
     Mutant(
@@ -835,7 +835,7 @@ MUTANTS = (
         "an unknown handle stands for the first file",
         "handle-made-up",
         instead(HandleTable, "file", any_file),
-        also="copy-with-closed-handles failures-in-flight handle-changed handle-empty handle-too-long",
+        also="copy-with-closed-handles handle-changed handle-empty handle-too-long",
     ),
     Mutant(
         "an empty handle ends the session",
@@ -865,7 +865,6 @@ MUTANTS = (
         "READDIR of a file's handle gets EOF",
         "file-handle-readdir",
         instead(HandleTable, "directory", file_lists_empty),
-        also="readdir-of-file",
     ),
     Mutant(
         "removed files lose their content",
@@ -924,10 +923,7 @@ MUTANTS = (
         "SETSTAT ignores permissions",
         "setstat-permissions",
         setting(lambda a: without(a, "permissions")),
-        also=(
-            "setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits "
-            "status-of-missing-paths"
-        ),
+        also=("setstat-all-at-once setstat-leaves-the-rest setstat-missing setstat-type-bits "),
     ),
     Mutant("SETSTAT changes the type", "setstat-type-bits", storage=ChangingType),
     Mutant(
