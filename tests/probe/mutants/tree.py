@@ -159,7 +159,7 @@ NAMES = (
         storage=storage("_find", below_a_file),
         also=tuple(
             (
-                "mkdir-without-directory open-below-a-file posix-rename-without-source rename-without- "
+                "mkdir-without-directory open-below-a-file posix-rename-without-source rename-without-"
                 "source stat-below-a-file"
             ).split()
         ),
@@ -271,10 +271,10 @@ LINKS = (
         handler(wire.SSH2_FXP_SYMLINK, lambda serve, session, rid, a, b: serve(session, rid, b, a)),
         also=tuple(
             (
-                "absolute-link checksum-through-a-link dangling-link kinds-of-link-replies link-chain link- "
-                "circle-can-be-removed link-inside-path link-text listing-of-links lsetstat-of-link lstat- "
-                "of-link lstat-of-link-size mkdir-over-link open-excl-of-link open-follows-links open- "
-                "makes-target opendir-follows-links posix-rename-of-link realpath-follows-links realpath- "
+                "absolute-link checksum-through-a-link dangling-link kinds-of-link-replies link-chain link-"
+                "circle-can-be-removed link-inside-path link-text listing-of-links lsetstat-of-link lstat-"
+                "of-link lstat-of-link-size mkdir-over-link open-excl-of-link open-follows-links open-"
+                "makes-target opendir-follows-links posix-rename-of-link realpath-follows-links realpath-"
                 "up-from-link relative-link remove-of-link rename-of-link rename-onto-link rmdir-of-link "
                 "setstat-follows-links stat-follows-links symlink-over-existing symlink-without-directory"
             ).split()
@@ -297,7 +297,7 @@ LINKS = (
         storage=storage("lstat", lambda right, self, path: self.stat(path)),
         also=tuple(
             (
-                "dangling-link link-circle-can-be-removed listing-of-links lsetstat-of-link lstat-of-link- "
+                "dangling-link link-circle-can-be-removed listing-of-links lsetstat-of-link lstat-of-link-"
                 "size"
             ).split()
         ),
@@ -442,7 +442,7 @@ LISTINGS = (
         also=tuple(
             (
                 "changes-cut-off cut-off-names-are-not-used handle-requests-cut-off listing-of-links "
-                "listing-says-types listing-while-names-change listings-left-open longname-link-count look- "
+                "listing-says-types listing-while-names-change listings-left-open longname-link-count look-"
                 "ups-cut-off slash-behind-directories"
             ).split()
         ),
@@ -455,7 +455,7 @@ LISTINGS = (
         also=tuple(
             (
                 "listing-attributes listing-of-dots listing-of-links longname-fields longname-for-filezilla "
-                "longname-for-lftp longname-link-count longname-of-new-file longname-of-old-file longname- "
+                "longname-for-lftp longname-link-count longname-of-new-file longname-of-old-file longname-"
                 "size longname-widths"
             ).split()
         ),
@@ -481,7 +481,7 @@ LONGNAMES = (
         longname(lambda name, attrs: line(name, attrs, b"%b owner    group    %8d %b %b")),
         also=tuple(
             (
-                "longname-fields longname-link-count longname-mode longname-of-new-file longname-of-old- "
+                "longname-fields longname-link-count longname-mode longname-of-new-file longname-of-old-"
                 "file longname-size longname-widths"
             ).split()
         ),
@@ -671,7 +671,7 @@ RENAMES = (
         storage=storage("rename", lambda rename, _, old, new, replace=False: rename(old, new)),
         also=tuple(
             (
-                "handle-of-a-replaced-file posix-rename-leaves-open-file posix-rename-onto-itself posix- "
+                "handle-of-a-replaced-file posix-rename-leaves-open-file posix-rename-onto-itself posix-"
                 "rename-replaces-empty-directory posix-rename-replaces-link posix-rename-without-gap"
             ).split()
         ),
