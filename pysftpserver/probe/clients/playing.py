@@ -169,7 +169,8 @@ class Play(Session):
             return f"damages the file: it is too {'long' if len(found) > len(wanted) else 'short'}"
         return "" if found == wanted else "damages the file: it has other bytes than were sent"
 
-    def _attributes_of(self, name: bytes) -> SFTPAttributes:
+    def attributes_of(self, name: bytes) -> SFTPAttributes:
+        """Of a file in the directory, as another session sees it, or else the client's own."""
         try:
             return self.keeper.stat(self.path(name))
         except Refused:
@@ -185,7 +186,7 @@ class Play(Session):
 
     def keeps_times(self, name: bytes, text: str = "files have the time of the upload") -> bool:
         """Whether a file that was brought has MTIME. text: what the user has, if not."""
-        mtime = self._attributes_of(name).mtime
+        mtime = self.attributes_of(name).mtime
         kept = mtime is not None and abs(mtime - MTIME) <= 1
         if not kept:
             self.but(f"{text}, because times are not kept")
@@ -193,7 +194,7 @@ class Play(Session):
 
     def keeps_mode(self, name: bytes, text: str = "files have other permissions than they had") -> None:
         """A file that was brought has MODE. text: what the user has, if not."""
-        permissions = self._attributes_of(name).permissions
+        permissions = self.attributes_of(name).permissions
         if permissions is None or permissions & 0o777 != MODE:
             self.but(f"{text}, because permissions are not kept")
 

@@ -84,7 +84,7 @@ def restic_upload(play: Play) -> None:
     init(play)
     backup(play)
     play.has(b"repo/data/00/p")
-    mode = play.keeper.stat(path(play, b"config")).permissions
+    mode = play.attributes_of(b"repo/config").permissions
     if mode is None or mode & 0o077:
         play.but("the repository is not private, because permissions are not kept")
 
