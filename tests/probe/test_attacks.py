@@ -1,0 +1,345 @@
+"""What a server or a moment could do to those who probe: nothing outside of the probe's directory is changed,
+what is taken has bounds, and everything is removed, whatever fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import unittest
+from collections.abc import Callable
+from unittest import mock
+
+from pysftpserver.contract import client as client_module
+from pysftpserver.contract import packets
+from pysftpserver.contract.client import Broken, Client
+from pysftpserver.contract.in_process import ServerLine
+from pysftpserver.contract.subject import Subject
+from pysftpserver.contract.table import MUST, Rule
+from pysftpserver.engine import wire
+from pysftpserver.probe import lines
+from pysftpserver.probe.clients import run
+from pysftpserver.probe.clients.playing import SCRIPTS
+from pysftpserver.probe.lines import Patience, PipeLine
+from pysftpserver.probe.results import FAILED, Report
+from pysftpserver.probe.running import Plan, Probe
+from pysftpserver.probe.words import words_of
+from tests.support.memory import SFTPServerMemoryStorage
+from tests.support.processes import is_alive
+
+Change = Callable[[bytes, bytes], bytes]
+VICTIM = b"not the probe's"
+
+
+class Spoiled(ServerLine):
+    """A line whose replies are changed. change: makes of a request and its reply what arrives. swaps: it
+    takes SYMLINK's arguments in the draft's order."""
+
+    left = ""
+    is_closed = False
+
+    def __init__(self, storage: SFTPServerMemoryStorage, change: Change, sent: list[bytes]) -> None:
+        super().__init__(storage)
+        self._change = change
+        self._sent = sent
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        self._rest += data
+        while len(self._rest) >= 4 and len(self._rest) >= 4 + int.from_bytes(self._rest[:4], "big"):
+            end = 4 + int.from_bytes(self._rest[:4], "big")
+            request, self._rest = self._rest[:end], self._rest[end:]
+            self._sent.append(request)
+            before, self._replies = self._replies, b""
+            super().send(request)
+            self._replies = before + self._change(request, self._replies)
+
+    def close(self) -> None:
+        super().close()
+        self.is_closed = True
+
+
+class InProcess:
+    """A Target in this process."""
+
+    name = "a test"
+
+    def __init__(self, change: Change = lambda request, reply: reply) -> None:
+        self.storage = SFTPServerMemoryStorage()
+        self.change = change
+        self.sent: list[bytes] = []
+        client = self.client()
+        client.mkdir(b"/home")
+        client.put(b"/home/victim", VICTIM)
+        client.put(b"/victim", VICTIM)
+        client.close()
+
+    def connect(self, patience: Patience | None = None) -> Spoiled:
+        return Spoiled(self.storage, self.change, self.sent)
+
+    def client(self) -> Client:
+        client = Client(ServerLine(self.storage))
+        client.hello()
+        return client
+
+
+def rule(check: Callable[[Subject], None], *needs: str) -> Rule:
+    return Rule(check, MUST, "a test", "A sentence.", needs, False)
+
+
+def name_reply(request: bytes, *names: bytes) -> bytes:
+    entries = b"".join(
+        packets.sftpstring(name) + packets.sftpstring(b"?") + packets.sftpint(0) for name in names
+    )
+    return packets.sftpcmd(
+        wire.SSH2_FXP_NAME,
+        packets.sftpint(len(names)),
+        entries,
+        request_id=int.from_bytes(request[5:9], "big"),
+    )
+
+
+def status_reply(request: bytes, status: int, message: bytes = b"") -> bytes:
+    return packets.sftpcmd(
+        wire.SSH2_FXP_STATUS,
+        packets.sftpint(status),
+        packets.sftpstring(message),
+        packets.sftpstring(b""),
+        request_id=int.from_bytes(request[5:9], "big"),
+    )
+
+
+def a_file_is_made(subject: Subject) -> None:
+    subject.file(b"f", b"content")
+
+
+class Attacks(unittest.TestCase):
+    def probe(self, target: InProcess, *rules: Rule, **plan: object) -> Report:
+        return Probe(target, Plan(rules, directory=b"/home", **plan)).run()  # type: ignore[arg-type]
+
+    def unharmed(self, target: InProcess) -> None:
+        """Nothing but what was there is there."""
+        client = target.client()
+        self.assertEqual(client.content(b"/victim"), VICTIM)
+        self.assertEqual(client.content(b"/home/victim"), VICTIM)
+        self.assertEqual({name for name, _, _ in client.listing(b"/home")} - {b".", b".."}, {b"victim"})
+
+    # --- names, paths and links ---------------------------------------------------------------------
+
+    def test_names_that_lead_elsewhere_are_not_removed_after_a_client_was_played(self) -> None:
+        def outside(request: bytes, reply: bytes) -> bytes:
+            if request[4] != wire.SSH2_FXP_READDIR or reply[4] != wire.SSH2_FXP_NAME:
+                return reply
+            names = packets.get_sftpnames(reply)
+            return name_reply(request, *names, b"../../victim", b"..\\..\\victim", b"/victim", b"a\0b")
+
+        target = InProcess(outside)
+        target.client().mkdir(b"/home/d")
+        run(SCRIPTS[0], target.connect, b"/home/d/client-0")
+        target.client().rmdir(b"/home/d")
+        self.unharmed(target)
+        removed = [p for p in target.sent if p[4] == wire.SSH2_FXP_REMOVE and b"victim" in p]
+        self.assertEqual(removed, [])
+
+    def test_a_start_directory_with_a_nul_is_not_worked_below(self) -> None:
+        """A server that stops at the NUL would make, and then remove, the start directory."""
+
+        def cut(request: bytes, reply: bytes) -> bytes:
+            return name_reply(request, b"/home\0") if request[4] == wire.SSH2_FXP_REALPATH else reply
+
+        target = InProcess(cut)
+        report = self.probe(target, rule(a_file_is_made))
+        self.assertIn("no path to work below", report.stopped)
+        self.assertEqual({p[4] for p in target.sent}, {wire.SSH2_FXP_INIT, wire.SSH2_FXP_REALPATH})
+        self.unharmed(target)
+
+    def test_a_link_that_lstat_takes_for_a_directory_is_not_emptied(self) -> None:
+        target = InProcess()
+
+        def follows(request: bytes, reply: bytes) -> bytes:
+            """LSTAT follows, and what it takes for a directory that is not empty cannot be removed."""
+            client = target.client()
+            path = request[13:]
+            if request[4] == wire.SSH2_FXP_LSTAT:
+                changed = packets.sftpcmd(wire.SSH2_FXP_STAT, request[9:], request_id=1)
+                return client.raw(changed)[:5] + request[5:9] + client.raw(changed)[9:]
+            if request[4] in (wire.SSH2_FXP_REMOVE, wire.SSH2_FXP_RMDIR) and path.endswith(b"/out"):
+                if request[4] == wire.SSH2_FXP_REMOVE:
+                    client.symlink(b"/home", path)  # it is there again: the request was refused
+                return status_reply(request, wire.SSH2_FX_FAILURE)
+            return reply
+
+        target.change = follows
+
+        def a_link_leads_out(subject: Subject) -> None:
+            subject.client.symlink(b"/home", subject.path(b"out"))
+
+        report = self.probe(target, rule(a_link_leads_out))
+        self.assertEqual(target.client().content(b"/home/victim"), VICTIM)
+        self.assertTrue(any("/out: " in what for what in report.left), report.left)
+
+    def test_links_are_made_inside_by_a_server_in_the_drafts_order_that_fails_at_readlink(self) -> None:
+        target = InProcess()
+
+        def draft(request: bytes, reply: bytes) -> bytes:
+            if request[4] == wire.SSH2_FXP_READLINK:
+                return b"\0\0\0\0"
+            return reply
+
+        class Swapping(Spoiled):
+            def send(self, data: bytes) -> None:
+                if data[4] == wire.SSH2_FXP_SYMLINK:
+                    first, at = wire.string_at(data, 9, len(data))
+                    second, _ = wire.string_at(data, at, len(data))
+                    fields = packets.sftpstring(second), packets.sftpstring(first)
+                    data = packets.sftpcmd(
+                        wire.SSH2_FXP_SYMLINK, *fields, request_id=int.from_bytes(data[5:9], "big")
+                    )
+                super().send(data)
+
+        target.connect = lambda patience=None: Swapping(target.storage, draft, target.sent)  # type: ignore[method-assign]
+
+        def a_link_is_made(subject: Subject) -> None:
+            subject.client.symlink(b"/home/text", subject.path(b"link"))
+
+        self.probe(target, rule(a_link_is_made, "symlink"))
+        self.unharmed(target)
+
+    def test_a_client_does_not_go_where_realpath_sends_it(self) -> None:
+        def elsewhere(request: bytes, reply: bytes) -> bytes:
+            is_file = request[4] == wire.SSH2_FXP_REALPATH and request[13:].count(b"/") > 1
+            return name_reply(request, b"/home/victim") if is_file and request[-2:] != b"/." else reply
+
+        target = InProcess(elsewhere)
+        before = target.client().stat(b"/home/victim")
+        for script in SCRIPTS:
+            run(script, target.connect, b"/client-0")
+        self.assertEqual(target.client().stat(b"/home/victim"), before)
+        self.unharmed(target)
+
+    # --- how much is taken --------------------------------------------------------------------------
+
+    def test_a_long_message_is_shortened_in_the_report(self) -> None:
+        def talks(request: bytes, reply: bytes) -> bytes:
+            if request[4] == wire.SSH2_FXP_READLINK:
+                return status_reply(request, wire.SSH2_FX_FAILURE, b"\x1b" * 1_000_000)
+            return reply
+
+        def a_link_is_read(subject: Subject) -> None:
+            subject.client.readlink(subject.path(b"l"))
+
+        report = self.probe(InProcess(talks), rule(a_link_is_read))
+        self.assertEqual(report.outcomes[0].verdict, FAILED)
+        self.assertLess(len(report.outcomes[0].why), 10_000)
+
+    def test_few_large_replies_are_kept(self) -> None:
+        long = 1 << 18
+
+        def large(request: bytes, reply: bytes) -> bytes:
+            return reply + bytes(long - len(reply)) if request[4] == wire.SSH2_FXP_STAT else reply
+
+        line = Spoiled(SFTPServerMemoryStorage(), grown(large), [])
+        with mock.patch.multiple(client_module, LARGE=long // 2, MOST_KEPT=4 * long):
+            client = Client(line)
+            client.hello()
+            for _ in range(8):
+                client.ask(wire.SSH2_FXP_STAT, packets.sftpstring(b"/"))
+            kept = sum(len(exchange.reply or b"") for exchange in client.exchanges)
+            self.assertLessEqual(kept, 4 * long)
+            requests = [client.send(wire.SSH2_FXP_STAT, packets.sftpstring(b"/")) for _ in range(8)]
+            with self.assertRaises(Broken):
+                client.reply(requests[-1])
+
+    def test_a_listing_of_very_many_names_is_not_taken(self) -> None:
+        entry = packets.sftpstring(b"") + packets.sftpstring(b"") + packets.sftpint(0)
+
+        def many(request: bytes, reply: bytes) -> bytes:
+            if request[4] != wire.SSH2_FXP_READDIR:
+                return reply
+            count = 200_001
+            return packets.sftpcmd(
+                wire.SSH2_FXP_NAME,
+                packets.sftpint(count),
+                entry * count,
+                request_id=int.from_bytes(request[5:9], "big"),
+            )
+
+        client = Client(Spoiled(SFTPServerMemoryStorage(), many, []))
+        client.hello()
+        with self.assertRaisesRegex(Broken, "200001 names"):
+            client.readdir(client.opendir(b"/"))
+
+    def test_of_a_long_list_in_a_packet_the_words_say_how_long_it_is(self) -> None:
+        entry = packets.sftpstring(b"") + packets.sftpstring(b"") + packets.sftpint(0)
+        packet = packets.sftpcmd(wire.SSH2_FXP_NAME, packets.sftpint(2**32 - 1), entry * 20_000)
+        self.assertIn("4294967295 names", words_of(packet, False))
+        self.assertTrue(words_of(packet, False).endswith("and 4294967291 more"))
+
+    def test_what_comes_while_nothing_is_taken_is_not_kept_without_end(self) -> None:
+        """Also where as many bytes as the server likes may come in all, as for measurements."""
+        patience = Patience(10.0)
+        patience.bytes = lines.ANY_BYTES
+        line = PipeLine(
+            [sys.executable, "-ISc", "import os\nwhile True: os.write(1, bytes(65536))"], patience
+        )
+        self.addCleanup(line.close)
+        with mock.patch.object(lines, "MOST_BYTES", 1 << 20), self.assertRaises(Broken):
+            line.send(bytes(1 << 24))
+
+    # --- whatever fails, the end is the same --------------------------------------------------------
+
+    def test_a_failure_of_the_probe_itself_leaves_nothing(self) -> None:
+        def fails(*arguments: object) -> None:
+            raise ZeroDivisionError("division by zero")
+
+        target = InProcess()
+        report = self.probe(target, extras=[("speed", fails)])
+        self.assertIn("ZeroDivisionError", report.stopped)
+        self.unharmed(target)
+
+    def test_a_signal_at_the_end_does_not_keep_it_from_being_removed(self) -> None:
+        target = InProcess()
+
+        def progress(name: str, number: int, count: int) -> None:
+            if not name:
+                probe.interrupt(signal.SIGTERM)
+
+        probe = Probe(target, Plan([rule(a_file_is_made)], directory=b"/home", progress=progress))  # type: ignore[arg-type]
+        report = probe.run()
+        self.assertEqual((probe.interrupted, report.left), (signal.SIGTERM, []))
+        self.unharmed(target)
+
+    def test_a_server_that_dies_of_a_signal_without_a_name_is_said_to(self) -> None:
+        number = signal.SIGRTMIN + 1
+        line = PipeLine(
+            [sys.executable, "-ISc", f"import os; os.kill(os.getpid(), {number})"], Patience(10.0)
+        )
+        self.addCleanup(line.close)
+        with self.assertRaisesRegex(Broken, f"killed by signal {int(number)}"):
+            line.receive(10.0)
+
+    def test_a_process_that_cannot_be_watched_is_ended(self) -> None:
+        started = []
+
+        def refuses(pid: int) -> int:
+            started.append(pid)
+            raise OSError(24, "Too many open files")
+
+        with mock.patch.object(os, "pidfd_open", refuses), self.assertRaises(OSError):
+            PipeLine(["sleep", "1000"], Patience(10.0))
+        self.assertFalse(is_alive(started[0]))
+
+
+def grown(change: Change) -> Change:
+    """The same, with a length field that says how long the reply is."""
+
+    def changed(request: bytes, reply: bytes) -> bytes:
+        packet = change(request, reply)
+        return (len(packet) - 4).to_bytes(4, "big") + packet[4:]
+
+    return changed
+
+
+if __name__ == "__main__":
+    unittest.main()
