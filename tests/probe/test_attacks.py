@@ -4,13 +4,18 @@ what is taken has bounds, and everything is removed, whatever fails.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
+from pysftpserver.cli import pysftp_probe
 from pysftpserver.contract import client as client_module
 from pysftpserver.contract import packets
 from pysftpserver.contract.client import Broken, Client
@@ -18,14 +23,18 @@ from pysftpserver.contract.in_process import ServerLine
 from pysftpserver.contract.subject import Subject
 from pysftpserver.contract.table import MUST, Rule
 from pysftpserver.engine import wire
+from pysftpserver.failures import BadInput
 from pysftpserver.probe import lines
 from pysftpserver.probe.clients import run
 from pysftpserver.probe.clients.playing import SCRIPTS
 from pysftpserver.probe.lines import Patience, PipeLine
-from pysftpserver.probe.results import FAILED, Report
+from pysftpserver.probe.report import json
+from pysftpserver.probe.results import FAILED, Figure, Report
 from pysftpserver.probe.running import Plan, Probe
+from pysftpserver.probe.target import of_command
 from pysftpserver.probe.words import words_of
 from tests.support.memory import SFTPServerMemoryStorage
+from tests.support.paths import IN_MEMORY
 from tests.support.processes import is_alive
 
 Change = Callable[[bytes, bytes], bytes]
@@ -329,6 +338,51 @@ class Attacks(unittest.TestCase):
         with mock.patch.object(os, "pidfd_open", refuses), self.assertRaises(OSError):
             PipeLine(["sleep", "1000"], Patience(10.0))
         self.assertFalse(is_alive(started[0]))
+
+
+class Reports(unittest.TestCase):
+    """What becomes of a report."""
+
+    def setUp(self) -> None:
+        self.top = Path(tempfile.mkdtemp(dir=IN_MEMORY))
+        self.addCleanup(shutil.rmtree, self.top)
+
+    def test_a_number_that_is_too_large_makes_no_report(self) -> None:
+        for report in (
+            Report("s", figures=[Figure("f", 10**400, "ms")]),
+            Report("s", figures=[Figure("f", 1.0, "ms", 10**400)]),
+            Report("s", seconds=10**400),
+        ):
+            path = self.top / "report.json"
+            path.write_text(json.text(report))
+            with self.assertRaisesRegex(BadInput, "not a report"):
+                json.read(str(path))
+
+    def test_a_report_that_cannot_be_written_is_refused_before_anything_is_probed(self) -> None:
+        for path in (str(self.top), str(self.top / "missing" / "file")):
+            with self.subTest(path), self.assertRaises(BadInput):
+                pysftp_probe.outputs_of({"json": path, "junit": "", "html": ""})
+
+    def test_one_report_that_cannot_be_written_does_not_lose_the_others(self) -> None:
+        outputs = {"json": "/dev/full", "html": str(self.top / "page")}
+        report = Report("s", left=["/a/directory"])
+        with (
+            mock.patch.object(pysftp_probe, "until_told", lambda run: report),
+            mock.patch.object(pysftp_probe.common, "tell") as tell,
+            mock.patch("sys.stdout", io.StringIO()),
+            self.assertRaisesRegex(BadInput, "/dev/full: no space left"),
+        ):
+            options = pysftp_probe.COMMAND.parse([])
+            pysftp_probe.probe(of_command(["true"]), [], options, outputs)
+        self.assertIn("/a/directory", (self.top / "page").read_text())
+        self.assertIn("left behind: /a/directory", str(tell.call_args_list))
+
+    def test_words_that_the_terminal_cannot_show_are_escaped(self) -> None:
+        octets = io.BytesIO()
+        output = io.TextIOWrapper(octets, "ascii", write_through=True)
+        with mock.patch("sys.stdout", output):
+            pysftp_probe.write("-", "Zugriff verweigert: \u00fcber")
+        self.assertEqual(octets.getvalue(), b"Zugriff verweigert: \\xfcber\n")
 
 
 def grown(change: Change) -> Change:
