@@ -15,16 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.cli import pysftp_probe
 from pysftpserver.contract import client as client_module
 from pysftpserver.contract import packets
 from pysftpserver.contract.client import Broken, Client
 from pysftpserver.contract.in_process import ServerLine
+from pysftpserver.contract.rules import RULES
 from pysftpserver.contract.subject import Subject
 from pysftpserver.contract.table import MUST, Rule
 from pysftpserver.engine import wire
 from pysftpserver.failures import BadInput
-from pysftpserver.probe import lines
+from pysftpserver.probe import extras, lines
 from pysftpserver.probe.clients import run
 from pysftpserver.probe.clients.playing import SCRIPTS
 from pysftpserver.probe.lines import Patience, PipeLine
@@ -33,6 +35,8 @@ from pysftpserver.probe.results import FAILED, Figure, Report
 from pysftpserver.probe.running import Plan, Probe
 from pysftpserver.probe.target import of_command
 from pysftpserver.probe.words import words_of
+from pysftpserver.pysftpexceptions import MalformedPacket
+from tests.support.hard import IS_HARD
 from tests.support.memory import SFTPServerMemoryStorage
 from tests.support.paths import IN_MEMORY
 from tests.support.processes import is_alive
@@ -42,8 +46,7 @@ VICTIM = b"not the probe's"
 
 
 class Spoiled(ServerLine):
-    """A line whose replies are changed. change: makes of a request and its reply what arrives. swaps: it
-    takes SYMLINK's arguments in the draft's order."""
+    """A line whose replies are changed. change: makes of a request and its reply what arrives."""
 
     left = ""
     is_closed = False
@@ -61,8 +64,12 @@ class Spoiled(ServerLine):
             request, self._rest = self._rest[:end], self._rest[end:]
             self._sent.append(request)
             before, self._replies = self._replies, b""
-            super().send(request)
-            self._replies = before + self._change(request, self._replies)
+            self.ask(request)
+            self._replies = before + self._change(request.ljust(9, b"\0"), self._replies)
+
+    def ask(self, request: bytes) -> None:
+        """Hand a whole request to the server."""
+        super().send(request)
 
     def close(self) -> None:
         super().close()
@@ -105,7 +112,7 @@ def name_reply(request: bytes, *names: bytes) -> bytes:
         wire.SSH2_FXP_NAME,
         packets.sftpint(len(names)),
         entries,
-        request_id=int.from_bytes(request[5:9], "big"),
+        request_id=id_of(request),
     )
 
 
@@ -115,7 +122,7 @@ def status_reply(request: bytes, status: int, message: bytes = b"") -> bytes:
         packets.sftpint(status),
         packets.sftpstring(message),
         packets.sftpstring(b""),
-        request_id=int.from_bytes(request[5:9], "big"),
+        request_id=id_of(request),
     )
 
 
@@ -196,17 +203,6 @@ class Attacks(unittest.TestCase):
                 return b"\0\0\0\0"
             return reply
 
-        class Swapping(Spoiled):
-            def send(self, data: bytes) -> None:
-                if data[4] == wire.SSH2_FXP_SYMLINK:
-                    first, at = wire.string_at(data, 9, len(data))
-                    second, _ = wire.string_at(data, at, len(data))
-                    fields = packets.sftpstring(second), packets.sftpstring(first)
-                    data = packets.sftpcmd(
-                        wire.SSH2_FXP_SYMLINK, *fields, request_id=int.from_bytes(data[5:9], "big")
-                    )
-                super().send(data)
-
         target.connect = lambda patience=None: Swapping(target.storage, draft, target.sent)  # type: ignore[method-assign]
 
         def a_link_is_made(subject: Subject) -> None:
@@ -271,7 +267,7 @@ class Attacks(unittest.TestCase):
                 wire.SSH2_FXP_NAME,
                 packets.sftpint(count),
                 entry * count,
-                request_id=int.from_bytes(request[5:9], "big"),
+                request_id=id_of(request),
             )
 
         client = Client(Spoiled(SFTPServerMemoryStorage(), many, []))
@@ -338,6 +334,117 @@ class Attacks(unittest.TestCase):
         with mock.patch.object(os, "pidfd_open", refuses), self.assertRaises(OSError):
             PipeLine(["sleep", "1000"], Patience(10.0))
         self.assertFalse(is_alive(started[0]))
+
+
+@unittest.skipUnless(IS_HARD, "all rules against each odd server take a while")
+class OddServers(unittest.TestCase):
+    """All rules and clients against servers that take requests in a way of their own: all that was there
+    before is as it was."""
+
+    def probe(self, line: type[Spoiled], change: Change = lambda request, reply: reply) -> None:
+        target = InProcess(change)
+        target.connect = lambda patience=None: line(target.storage, target.change, target.sent)  # type: ignore[method-assign]
+        before = self.tree(target)
+        extra = [("clients", extras.clients)]
+        plan = Plan(list(RULES.values()), directory=b"/home", seconds=1.0, extras=extra, many=50)
+        report = Probe(target, plan).run()  # type: ignore[arg-type]
+        self.assertEqual((report.stopped, report.left), ("", []))
+        self.assertTrue(report.tasks)
+        self.assertEqual(self.tree(target), before)
+
+    def tree(self, target: InProcess) -> dict[bytes, object]:
+        client = target.client()
+        found: dict[bytes, object] = {}
+        for directory in (b"/", b"/home/"):
+            names = {name for name, _, _ in client.listing(directory)} - {b".", b"..", b"home"}
+            found |= {directory + name: client.lstat(directory + name) for name in names}
+        return found
+
+    def test_symlink_in_the_drafts_order(self) -> None:
+        self.probe(Swapping)
+        for refused in ({wire.SSH2_FXP_READLINK}, {wire.SSH2_FXP_LSTAT}):
+            with self.subTest(refused):
+                self.probe(Swapping, refusing(refused))
+        self.probe(Swapping, refusing({wire.SSH2_FXP_READLINK, wire.SSH2_FXP_LSTAT}))
+
+    def test_realpath_that_answers_the_same_to_all(self) -> None:
+        for answer in (b".", b"", b"/"):
+            with self.subTest(answer):
+                self.probe(Spoiled, self.resolving(answer))
+
+    def resolving(self, answer: bytes) -> Change:
+        return lambda request, reply: (
+            name_reply(request, answer) if request[4] == wire.SSH2_FXP_REALPATH else reply
+        )
+
+    def test_paths_as_far_as_they_go(self) -> None:
+        self.probe(Lenient)
+
+
+class Swapping(Spoiled):
+    """It takes the arguments of SYMLINK in the draft's order."""
+
+    def ask(self, request: bytes) -> None:
+        if request[4:5] == bytes([wire.SSH2_FXP_SYMLINK]):
+            try:
+                first, at = wire.string_at(request, 9, len(request))
+                second, _ = wire.string_at(request, at, len(request))
+            except MalformedPacket:
+                pass
+            else:
+                fields = packets.sftpstring(second), packets.sftpstring(first)
+                request = packets.sftpcmd(wire.SSH2_FXP_SYMLINK, *fields, request_id=id_of(request))
+        super().ask(request)
+
+
+class Lenient(Spoiled):
+    """It takes as much of a path as there is, up to a NUL, none for the start directory, and of attributes
+    that are cut off some permissions."""
+
+    def ask(self, request: bytes) -> None:
+        count = PATHS.get(request[4]) if len(request) >= 9 else None
+        if count:
+            at, fields = 9, []
+            for _ in range(count):
+                end = at + 4 + int.from_bytes(request[at : at + 4].ljust(4, b"\0"), "big")
+                path = request[at + 4 : end].split(b"\0")[0] or b"/home"
+                fields.append(packets.sftpstring(path if path.startswith(b"/") else b"/home/" + path))
+                at = end
+            rest = request[at:]
+            if request[4] == wire.SSH2_FXP_OPEN:
+                rest = rest.ljust(8, b"\0")
+            elif request[4] in (wire.SSH2_FXP_SETSTAT, wire.SSH2_FXP_MKDIR) and len(rest) < 4:
+                rest = packets.sftpattrs(SFTPAttributes(permissions=0o700))
+            request = packets.sftpcmd(request[4], *fields, rest, request_id=id_of(request))
+        super().ask(request)
+
+
+#: How many paths a request begins with.
+PATHS = {
+    wire.SSH2_FXP_OPEN: 1,
+    wire.SSH2_FXP_LSTAT: 1,
+    wire.SSH2_FXP_SETSTAT: 1,
+    wire.SSH2_FXP_OPENDIR: 1,
+    wire.SSH2_FXP_REMOVE: 1,
+    wire.SSH2_FXP_MKDIR: 1,
+    wire.SSH2_FXP_RMDIR: 1,
+    wire.SSH2_FXP_REALPATH: 1,
+    wire.SSH2_FXP_STAT: 1,
+    wire.SSH2_FXP_RENAME: 2,
+    wire.SSH2_FXP_READLINK: 1,
+    wire.SSH2_FXP_SYMLINK: 2,
+}
+
+
+def id_of(request: bytes) -> int:
+    return int.from_bytes(request[5:9], "big")
+
+
+def refusing(kinds: set[int]) -> Change:
+    """These requests are refused."""
+    return lambda request, reply: (
+        status_reply(request, wire.SSH2_FX_FAILURE) if request[4] in kinds and len(request) > 8 else reply
+    )
 
 
 class Reports(unittest.TestCase):
