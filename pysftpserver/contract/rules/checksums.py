@@ -62,7 +62,7 @@ def check_file(
     if name == CHECK.encode():
         prefix, pos = wire.string_at(body, 0, len(body))
         if prefix != name:
-            raise Broken(f"the reply begins with {prefix!r} in place of {name!r}")
+            raise Broken(f"the reply begins with {prefix!r} instead of {name!r}")
     algorithm, pos = wire.string_at(body, pos, len(body))
     return algorithm.decode("latin-1"), body[pos:]
 

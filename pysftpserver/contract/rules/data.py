@@ -213,7 +213,7 @@ def read_after_end(subject: Subject) -> None:
     handle = subject.client.open(subject.file(b"f", b"12345"))
     for _ in range(3):
         subject.ends(handle, 5)
-        subject.equal(subject.client.read(handle, 1, 3), b"234", "the answer to READ behind an EOF")
+        subject.equal(subject.client.read(handle, 1, 3), b"234", "the answer to READ after an EOF")
 
 
 @rule(
@@ -259,7 +259,7 @@ def read_has_no_position(subject: Subject) -> None:
     handle = subject.client.open(path, BOTH)
     subject.equal(subject.client.read(handle, 8, 2), b"89", "the answer to READ")
     subject.client.write(handle, 1, b"A")
-    subject.equal(subject.client.read(handle, 0, 3), b"0A2", "the answer to READ behind a WRITE")
+    subject.equal(subject.client.read(handle, 0, 3), b"0A2", "the answer to READ after a WRITE")
     subject.client.write(handle, 3, b"B")
     subject.client.close_handle(handle)
     subject.equal(subject.content(path), b"0A2B456789", "the content")
@@ -500,7 +500,7 @@ def append_reads_anywhere(subject: Subject) -> None:
     handle = subject.client.open(subject.file(b"f", b"01234"), BOTH | APPEND)
     subject.equal(subject.client.read(handle, 1, 2), b"12", "the answer to READ")
     subject.client.write(handle, 0, b"56")
-    subject.equal(subject.client.read(handle, 3, 100), b"3456", "the answer to READ behind a WRITE")
+    subject.equal(subject.client.read(handle, 3, 100), b"3456", "the answer to READ after a WRITE")
     subject.client.close_handle(handle)
 
 

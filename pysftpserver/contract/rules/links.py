@@ -296,7 +296,7 @@ def absolute_link(subject: Subject) -> None:
 def link_inside_path(subject: Subject) -> None:
     subject.make({b"d": None, b"d/sub": None, b"d/sub/f": b"content"})
     path = links(subject, link=b"d")["link"] + b"/sub/f"
-    subject.equal(subject.content(path), b"content", "the content of the file behind the link")
+    subject.equal(subject.content(path), b"content", "the content of the target of the link")
     subject.equal(subject.client.lstat(path).size, 7, "its size, with LSTAT")
 
 

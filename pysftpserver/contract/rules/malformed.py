@@ -418,7 +418,7 @@ def _not_misread(subject: Subject, what: str, packet: bytes) -> None:
             subject.check(client.status_in(reply)[0] != OK, f"{what} was answered with STATUS OK")
             reply = client.packet()
         if (reply[4], reply[5:9]) != (wire.SSH2_FXP_NAME, ID.to_bytes(4, "big")):
-            subject.broken(f"behind {what}, REALPATH was answered with {kind_of(reply)}")
+            subject.broken(f"after {what}, REALPATH was answered with {kind_of(reply)}")
     except Closed:
         pass
     subject.client.realpath(b".")

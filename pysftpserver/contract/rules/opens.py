@@ -270,7 +270,7 @@ def open_append_truncate(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "sshfs (LSTAT sent right behind OPEN with CREAT)",
+    "sshfs (LSTAT sent right after OPEN with CREAT)",
     "LSTAT and STAT find a file that OPEN has created before it is closed.",
     *"open close lstat stat".split(),
     of_server=True,

@@ -162,7 +162,7 @@ def reads_in_flight_over_the_end(subject: Subject) -> None:
     for reply in replies[3:]:
         refusal = refusal_of(data_in, client, reply)
         subject.check(
-            refusal is not None and refusal.status == EOF, "a READ behind the end was not answered with EOF"
+            refusal is not None and refusal.status == EOF, "a READ past the end was not answered with EOF"
         )
     client.close_handle(handle)
 

@@ -181,7 +181,7 @@ def _answers(subject: Subject, expected: int, kind: int, *fields: bytes) -> byte
     """A request succeeds with this kind of reply."""
     reply = subject.client.ask(kind, *fields)
     if reply[4] != expected or expected == wire.SSH2_FXP_STATUS and subject.client.status_in(reply)[0] != OK:
-        subject.broken(f"type {kind} was answered with {kind_of(reply)} in place of {REPLIES[expected]}")
+        subject.broken(f"type {kind} was answered with {kind_of(reply)} instead of {REPLIES[expected]}")
     return reply
 
 
