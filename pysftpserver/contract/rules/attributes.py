@@ -504,7 +504,7 @@ def fsetstat_fields(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp (put -p) and scp (-p)",
+    "OpenSSH sftp (put -p) and scp (-p), lftp",
     "Times that FSETSTAT sets after the last WRITE are kept when the file is closed.",
     *"fsetstat open close write stat times".split(),
 )
@@ -519,7 +519,7 @@ def fsetstat_times_before_close(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "WinSCP, rclone, lftp, paramiko (times are set when the file is closed)",
+    "WinSCP, rclone, FileZilla (set the times after closing the file)",
     "STAT answers the times that SETSTAT has set after CLOSE.",
     *"setstat open close write stat times".split(),
 )

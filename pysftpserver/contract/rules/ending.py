@@ -31,7 +31,7 @@ def content_outlives_its_session(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp (reput), WinSCP, FileZilla and lftp go on with uploads so",
+    "OpenSSH sftp (reput), WinSCP, FileZilla, lftp (resume an upload after a lost connection)",
     "Data of acknowledged WRITEs is kept if the session ends without CLOSE.",
     *FILES,
     of_server=True,

@@ -117,7 +117,7 @@ def content_of_files_in_turn(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp, WinSCP, FileZilla, lftp (resume of an upload)",
+    "WinSCP, FileZilla, lftp, Cyberduck (resume of an upload)",
     "An upload can be resumed: OPEN without TRUNC, and WRITE from the file's size.",
     *"open read write close stat".split(),
 )
@@ -132,7 +132,7 @@ def upload_resumed(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "FileZilla, lftp, OpenSSH sftp (reput)",
+    "OpenSSH sftp (reput), asyncssh and paramiko (open with mode ab), sshfs (O_APPEND)",
     "An upload can be resumed with APPEND: WRITE continues at the end of the file.",
     *"open read write close".split(),
     of_server=True,

@@ -198,7 +198,7 @@ def longname_for_filezilla(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    f"{WINSCP}: type, rights, owner and group come from longname alone",
+    f"{WINSCP}: type, rights, owner and group come from longname if it can be parsed",
     "WinSCP's parser finds in longname what the attributes say, whatever the name.",
     "mkdir",
     "opendir",

@@ -186,7 +186,7 @@ def open_truncate(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "sshfs (open with O_TRUNC of a file that exists)",
+    "sshfs (O_TRUNC), Cyberduck (replaces an existing file)",
     "OPEN with TRUNC and without CREAT empties an existing file.",
     *"open close lstat write".split(),
 )
