@@ -65,7 +65,7 @@ def has_type(subject: Subject, attrs: SFTPAttributes, expected: int, what: str) 
 @rule(
     MUST,
     f"{DRAFT}, 5, 6.8",
-    "STAT, LSTAT and FSTAT answer the size of a file in bytes.",
+    "STAT, LSTAT and FSTAT return the size of a file in bytes.",
     *"open close stat lstat fstat".split(),
 )
 def stat_size(subject: Subject) -> None:
@@ -84,7 +84,7 @@ def stat_size(subject: Subject) -> None:
 @rule(
     SHOULD,
     ASKING,
-    "STAT, LSTAT and FSTAT of the same file answer the same fields with the same values.",
+    "STAT, LSTAT and FSTAT of the same file return the same attributes.",
     *"open close stat lstat fstat".split(),
 )
 def stat_agrees(subject: Subject) -> None:

@@ -71,7 +71,7 @@ def version_3(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 4",
-    "INIT with a version above 3 is answered with a version from 3 to that one.",
+    "INIT with a version above 3 is answered with a version from 3 up to the client's.",
     of_server=True,
 )
 def version_of_newer_clients(subject: Subject) -> None:
