@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import os
 import re
 import subprocess
@@ -101,8 +102,10 @@ def attributes(tree: ast.AST, name: str) -> set[str]:
 
 @functools.cache
 def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a module: each is parsed once."""
-    return ast.parse(path.read_text())
+    """The syntax tree of a module: each is parsed once, and kept, so that garbage is not looked for in it."""
+    tree = ast.parse(path.read_text())
+    gc.freeze()
+    return tree
 
 
 @functools.cache

@@ -78,6 +78,9 @@ def setuptools_is_here() -> bool:
         return False
 
 
+DAILY = "daily, the jail, the server and the browser door are tried"
+
+
 class Installation(unittest.TestCase):
     """A copy of the checkout, installed into a fresh virtual environment in the place of `make venv`'s.
 
@@ -193,6 +196,7 @@ class Installation(unittest.TestCase):
         self.assertIn("Uploading notes.txt to /notes.txt", done.stdout)
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
+    @unittest.skipUnless(IS_HARD, DAILY)
     def test_make_try_gridfs_shows_files_in_a_database_and_removes_it(self) -> None:
         self.lend_libraries()
         done = self.call(self.checkout / "tools" / "try-gridfs.sh", text="\n".join(TRIED_ON_GRIDFS))
@@ -204,6 +208,7 @@ class Installation(unittest.TestCase):
         self.assertIn("Uploading notes.txt to /reports/notes.txt", done.stdout)
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
+    @unittest.skipUnless(IS_HARD, DAILY)
     def test_make_try_s3_shows_a_bucket_and_removes_everything(self) -> None:
         lent = self.environment / "bin" / "rclone"
         lent.symlink_to(rclone())
@@ -263,6 +268,7 @@ class Installation(unittest.TestCase):
                 self.assertEqual(answer.status, 303)
                 self.assertIn("pysftpweb=", answer.headers["Set-Cookie"])
 
+    @unittest.skipUnless(IS_HARD, DAILY)
     def test_make_try_laboratory_is_a_server_and_a_client_and_removes_both(self) -> None:
         self.lend_libraries()
         text = "hello\n:use files\nget /welcome.txt\n"

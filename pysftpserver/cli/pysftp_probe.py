@@ -180,6 +180,8 @@ def outputs_of(values: dict[str, Any]) -> dict[str, str]:
     It is looked at before anything is probed, which may take minutes.
     """
     found = {kind: values[kind] for kind in ("json", "junit", "html") if values[kind]}
+    if list(found.values()).count("-") > 1:
+        raise BadInput("only one report can be written to standard output; name files for the others")
     for path in found.values():
         place = path if os.path.exists(path) else os.path.dirname(path) or "."
         if path != "-" and (os.path.isdir(path) or not os.access(place, os.W_OK)):

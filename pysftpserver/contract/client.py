@@ -120,7 +120,7 @@ class Client:
     """One session. line: to the server. seconds: without a byte, after which the server is Silent.
 
     version, extensions: what the server announced, after hello(). exchanges: the last ones, oldest first.
-    target_first: whether SYMLINK's arguments go as OpenSSH takes them, in place of the draft's order.
+    target_first: whether SYMLINK's arguments go as OpenSSH takes them, instead of the draft's order.
     lstat_follows: whether LSTAT is known to tell of what a link leads to.
     """
 
@@ -408,7 +408,7 @@ class Client:
         fields = () if of is None else (packets.sftpstring(of),)
         body = self.expect(name.decode(), self.extended(name, *fields), packets.get_sftpextended)
         if len(body) != count * 8:
-            raise Broken(f"{name.decode()} answered {len(body)} bytes in place of {count} uint64")
+            raise Broken(f"{name.decode()} answered {len(body)} bytes instead of {count} uint64")
         return tuple(packets.get_sftpint64(body[8 * i : 8 * i + 8]) for i in range(count))
 
     # --- whole things -------------------------------------------------------------------------------

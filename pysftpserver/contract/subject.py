@@ -148,7 +148,7 @@ class Subject:
     def equal(self, found: object, expected: object, what: str) -> None:
         """Something is what it must be; what: its name in a sentence."""
         if found != expected:
-            raise Broken(f"{what} is {_shown(found)} in place of {_shown(expected)}")
+            raise Broken(f"{what} is {_shown(found)} instead of {_shown(expected)}")
 
     def refuses(
         self, expected: int | tuple[int, ...] | None, call: Callable[..., object], *arguments: object
@@ -167,7 +167,7 @@ class Subject:
         refusal = refusal_of(self.client.read, handle, offset, length)
         if refusal is None or refusal.status != EOF:
             came = "DATA" if refusal is None else f"STATUS {status_name(refusal.status)}"
-            raise Broken(f"READ at offset {offset} was answered with {came} in place of STATUS EOF (1)")
+            raise Broken(f"READ at offset {offset} was answered with {came} instead of STATUS EOF (1)")
 
 
 def _shown(value: object, most: int = 300) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     Check = Callable[[Subject], None]
 
-#: Levels. MUST: the text of the protocol. SHOULD: what it leaves open, and a good server does. CLIENT: what
-#: the protocol does not ask for, and named clients rely on.
+#: Levels. MUST: the text of the protocol requires it. SHOULD: the text recommends it, or leaves it open and
+#: good servers do it. CLIENT: the text does not ask for it, and named clients rely on it.
 MUST, SHOULD, CLIENT = "must", "should", "client"
 LEVELS = (MUST, SHOULD, CLIENT)
 DRAFT = "draft-ietf-secsh-filexfer-02"

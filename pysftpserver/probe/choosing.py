@@ -18,17 +18,20 @@ __all__ = ["Rule", "chosen", "listed"]
 def chosen(patterns: Sequence[str], lowest: str) -> list[Rule]:
     """The rules of a level and of stricter ones. patterns: for their names or groups; none for all.
 
-    Raises BadInput if a pattern matches none.
+    Raises BadInput if a pattern matches none, or if none is left.
     """
     for pattern in patterns:
         if not any(_matches(rule, pattern) for rule in RULES.values()):
             raise BadInput(f"--only {pattern}: no rule and no group has such a name; see --list")
     allowed = LEVELS[: LEVELS.index(lowest) + 1]
-    return [
+    rules = [
         rule
         for rule in RULES.values()
         if rule.level in allowed and (not patterns or any(_matches(rule, pattern) for pattern in patterns))
     ]
+    if not rules:
+        raise BadInput(f"--level {lowest}: none of the rules that --only names is of this level; see --list")
+    return rules
 
 
 def _matches(rule: Rule, pattern: str) -> bool:

@@ -97,7 +97,7 @@ def _words(packet: bytes, start: int, end: int, asked: bool, request: bytes) -> 
         parts[-1] += f", which {error}"
         parts.append(reader.rest("left"))
     else:
-        parts.append(reader.rest("behind it"))
+        parts.append(reader.rest("after it"))
     if said != there:
         parts.append(f"(its length field says {said}; {there} came)")
     if kind in _KINDS and asked != (kind < 100 and kind != wire.SSH2_FXP_VERSION or kind == 200):
@@ -243,7 +243,7 @@ def _list(reader: _Reader, count: int, what: str, item: Field) -> str:
         try:
             words = item(reader)
         except MalformedPacket as error:
-            before = f", behind {'; '.join(found)}" if found else ""
+            before = f", after {'; '.join(found)}" if found else ""
             raise MalformedPacket(f"{error} of {what} {number + 1} of {count}{before}") from None
         if number < _ITEMS:
             found.append(words)
@@ -372,7 +372,7 @@ def _extended(reader: _Reader) -> list[str]:
         for field in _EXTENDED.get(name, ((), ()))[0]:
             parts.append(field(reader))
     except MalformedPacket as error:
-        raise MalformedPacket(f"{error} behind {' '.join(parts)}") from None
+        raise MalformedPacket(f"{error} after {' '.join(parts)}") from None
     return parts
 
 

@@ -255,6 +255,8 @@ class Usage(unittest.TestCase):
             (["--only", "nothing", "--", "x"], "see --list"),
             (["--timeout", "0", "--", "x"], "number of seconds"),
             (["--level", "may", "--", "x"], "must, should, client"),
+            (["--only", "longnames", "--level", "must", "--", "x"], "none of the rules"),
+            (["--json", "-", "--html", "-", "--", "x"], "only one report"),
             (["--json", "/nowhere/x", "--", "x"], "cannot be written"),
             (["--compare", "x"], "two files"),
         ):
@@ -292,4 +294,4 @@ class Usage(unittest.TestCase):
         self.assertEqual({rule.level for rule in chosen((), "must")}, {"must"})
         self.assertEqual({rule.group for rule in chosen(("links",), "client")}, {"links"})
         text = "\n".join(listed(chosen(("link-text",), "client")))
-        self.assertRegex(text, r"link-text +must +links, draft.*\n    READLINK answers")
+        self.assertRegex(text, r"link-text +must +links, draft.*\n    READLINK returns")

@@ -23,7 +23,7 @@ from pysftpserver.contract.table import LEVELS
 from pysftpserver.failures import BadInput
 from pysftpserver.probe.report import comparing, html, json, junit, rules, summing, terminal
 from pysftpserver.probe.report.reproduction import reproduction
-from pysftpserver.probe.results import ERROR, FAILED, PASSED, UNSUPPORTED, Outcome, Report, Task
+from pysftpserver.probe.results import ERROR, FAILED, PASSED, UNSUPPORTED, Outcome, Report, Step, Task
 from tests.probe.reports import Upside, hostile_report, report_of
 
 BROKEN = "link-text"
@@ -94,7 +94,19 @@ class Summary(unittest.TestCase):
         report.stopped = "no session can begin"
         self.assertTrue(summing.summary(report).startswith("stopped early: 3 of 3 musts"))
         self.assertFalse(summing.conforms(report))
-        self.assertEqual(summing.summary(Report("x")), "conforms: no rule was tried")
+        self.assertEqual(summing.summary(Report("x")), "no rule was tried")
+
+    def test_the_start_of_a_session_is_left_out_of_the_packets_unless_the_rule_is_about_it(self):
+        start = [Step(True, "INIT version 3", "", 9), Step(False, "VERSION version 3", "", 9)]
+        request, handle = Step(True, "STAT id 1", "", 9), Step(False, "HANDLE id 1", "", 9)
+        wrong = Step(True, "VERSION version 3", "", 9)
+        for steps, told in (
+            ([*start, request], [request]),
+            ([*start, request, *start], [request, *start]),
+            ([*start, request, wrong], [request, wrong]),
+            ([*start, start[0], handle], [start[0], handle]),
+        ):
+            self.assertEqual(summing.telling(steps), told)
 
 
 class Terminal(unittest.TestCase):
@@ -336,9 +348,9 @@ class Comparing(unittest.TestCase):
         )
         page = comparing.text(found)
         self.assertRegex(page, r"newly broken:\n  broken +must +why so\n")
-        self.assertRegex(page, r"mended:\n  mended +must +mended holds\.\n")
+        self.assertRegex(page, r"fixed:\n  mended +must +mended holds\.\n")
         self.assertTrue(
-            page.endswith("\n3 newly broken (3 of them musts), 1 mended, 1 supported now, 2 no longer")
+            page.endswith("\n3 newly broken (3 of them musts), 1 fixed, 1 supported now, 2 no longer")
         )
 
     def test_the_status_is_1_when_a_must_is_newly_broken(self):

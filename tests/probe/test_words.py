@@ -63,7 +63,7 @@ REQUESTS = {
             (18, "RENAME", A + B, '"/a" "/b"'),
             (19, "READLINK", A, '"/a"'),
             (20, "SYMLINK", A + B, '"/a" "/b"'),
-            (77, "type 77", b"abc", "(3 bytes behind it: 616263)"),
+            (77, "type 77", b"abc", "(3 bytes after it: 616263)"),
         )
     },
     **{
@@ -91,7 +91,7 @@ REQUESTS = {
             (b"check-file-name", A + CHECK, f'"/a" {CHECK_WORDS}'),
             (b"check-file-handle", HANDLE + CHECK, f"handle 00000001 {CHECK_WORDS}"),
             (b"check-file", HANDLE + CHECK, f"handle 00000001 {CHECK_WORDS}"),
-            (b"of-others", b"abc", "(3 bytes behind it: 616263)"),
+            (b"of-others", b"abc", "(3 bytes after it: 616263)"),
         )
     },
 }
@@ -121,7 +121,7 @@ REPLIES = {
             ),
             (201, "EXTENDED_REPLY", wire.encode_limits(1, 2, 3, 4), "packet 1 read 2 write 3 handles 4"),
             (201, "EXTENDED_REPLY", wire.encode_statvfs(tuple(range(1, 12))), STATVFS),
-            (201, "EXTENDED_REPLY", b"ab", "(2 bytes behind it: 6162)"),
+            (201, "EXTENDED_REPLY", b"ab", "(2 bytes after it: 6162)"),
         )
     },
 }
@@ -168,8 +168,8 @@ class WordsOfAPacket(unittest.TestCase):
                 b"\0" * 7,
                 ", which ends inside a number (7 bytes left: " + "00" * 7,
             ),
-            (extended(b"of-others"), b"\1" * 32, "(32 bytes behind it: " + "01" * 24 + "...)"),
-            (b"\0\0\0\x0c\xc8\0\0\0\1\0\0\0\x09abc", b"\1", "(1 byte behind it: 01)"),
+            (extended(b"of-others"), b"\1" * 32, "(32 bytes after it: " + "01" * 24 + "...)"),
+            (b"\0\0\0\x0c\xc8\0\0\0\1\0\0\0\x09abc", b"\1", "(1 byte after it: 01)"),
         ):
             with self.subTest(said):
                 self.assertIn(said, words_of(wire.encode_packet(201, 9, body), False, request))

@@ -65,7 +65,7 @@ def has_type(subject: Subject, attrs: SFTPAttributes, expected: int, what: str) 
 @rule(
     MUST,
     f"{DRAFT}, 5, 6.8",
-    "STAT, LSTAT and FSTAT answer the size of a file in bytes.",
+    "STAT, LSTAT and FSTAT return the size of a file in bytes.",
     *"open close stat lstat fstat".split(),
 )
 def stat_size(subject: Subject) -> None:
@@ -84,7 +84,7 @@ def stat_size(subject: Subject) -> None:
 @rule(
     SHOULD,
     ASKING,
-    "STAT, LSTAT and FSTAT of the same file answer the same fields with the same values.",
+    "STAT, LSTAT and FSTAT of the same file return the same attributes.",
     *"open close stat lstat fstat".split(),
 )
 def stat_agrees(subject: Subject) -> None:
@@ -160,7 +160,7 @@ def type_of_a_directory(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 7",
-    "STAT and LSTAT of what does not exist fail with NO_SUCH_FILE.",
+    "STAT and LSTAT of a path that does not exist fail with NO_SUCH_FILE.",
     *"stat lstat".split(),
 )
 def stat_missing(subject: Subject) -> None:
@@ -172,7 +172,7 @@ def stat_missing(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "STAT and LSTAT of a path that goes through a file, as if it were a directory, fail with NO_SUCH_FILE.",
+    "STAT and LSTAT of a path that has a file where a directory should be fail with NO_SUCH_FILE.",
     *"stat lstat".split(),
 )
 def stat_below_a_file(subject: Subject) -> None:
@@ -184,7 +184,7 @@ def stat_below_a_file(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.1",
-    "FSTAT sees what was written through the handle before.",
+    "FSTAT shows the size after the WRITEs sent before it on the same handle.",
     *"open close write fstat".split(),
 )
 def fstat_grows(subject: Subject) -> None:
@@ -198,7 +198,7 @@ def fstat_grows(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.1; sshfs",
-    "STAT of a file sees what was written through a handle before, while it is open.",
+    "STAT of an open file shows the size after the WRITEs that were answered.",
     *"open close write stat".split(),
 )
 def stat_grows(subject: Subject) -> None:
@@ -232,7 +232,7 @@ def fstat_without_a_name(subject: Subject) -> None:
 @rule(
     CLIENT,
     "rclone, WinSCP, lftp (compare times to see what has changed)",
-    "WRITE moves the time of the last modification.",
+    "WRITE updates the modification time.",
     *"open close write stat setstat times".split(),
 )
 def write_moves_mtime(subject: Subject) -> None:
@@ -257,7 +257,7 @@ def _sizes(subject: Subject, set_size: Callable[[SFTPAttributes], None], path: b
 @rule(
     MUST,
     SETTING,
-    "SETSTAT of a size cuts a file off or fills it up with zeros.",
+    "SETSTAT of a size truncates a file, or extends it with zeros.",
     *"setstat stat open read close".split(),
 )
 def setstat_size(subject: Subject) -> None:
@@ -268,7 +268,7 @@ def setstat_size(subject: Subject) -> None:
 @rule(
     MUST,
     SETTING,
-    "FSETSTAT of a size cuts a file off or fills it up with zeros.",
+    "FSETSTAT of a size truncates a file, or extends it with zeros.",
     *"fsetstat stat open read write close".split(),
 )
 def fsetstat_size(subject: Subject) -> None:
@@ -280,7 +280,7 @@ def fsetstat_size(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, ftruncate",
-    "FSETSTAT of a size through a handle that was opened for reading only is refused.",
+    "FSETSTAT of a size is refused on a handle that is open for reading only.",
     *"fsetstat open read close".split(),
 )
 def fsetstat_size_read_only(subject: Subject) -> None:
@@ -305,7 +305,7 @@ def setstat_size_of_a_directory(subject: Subject) -> None:
 @rule(
     MUST,
     SETTING,
-    "SETSTAT of a size that no file can have is refused, and the file stays as it is.",
+    "SETSTAT of a size that no file can have is refused, and the file is not changed.",
     *"setstat open read close".split(),
 )
 def setstat_impossible_size(subject: Subject) -> None:
@@ -336,7 +336,7 @@ def setstat_permissions(subject: Subject) -> None:
 @rule(
     SHOULD,
     FIELDS,
-    "SETSTAT takes permissions with type bits, as STAT answers them, and the type stays what it is.",
+    "SETSTAT accepts permissions with type bits, as STAT answers them, and does not change the type.",
     *"setstat lstat permissions mkdir".split(),
 )
 def setstat_type_bits(subject: Subject) -> None:
@@ -368,7 +368,7 @@ def setstat_times(subject: Subject) -> None:
 @rule(
     SHOULD,
     FIELDS,
-    "SETSTAT takes all times that 32 bits without a sign hold, from 1970 to 2106.",
+    "SETSTAT accepts every time that an unsigned 32-bit number holds, from 1970 to 2106.",
     *"setstat lstat times".split(),
 )
 def setstat_times_range(subject: Subject) -> None:
@@ -399,7 +399,7 @@ def setstat_owner(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, chown",
-    "SETSTAT of the owner that a file has already succeeds.",
+    "SETSTAT of the owner that a file already has succeeds.",
     *"setstat lstat owner".split(),
 )
 def setstat_same_owner(subject: Subject) -> None:
@@ -413,7 +413,7 @@ def setstat_same_owner(subject: Subject) -> None:
 @rule(
     MUST,
     f"{FIELDS} (the values of the remaining attributes are not modified)",
-    "SETSTAT leaves the fields that it does not name.",
+    "SETSTAT does not change the attributes that it does not name.",
     *"setstat lstat permissions times".split(),
 )
 def setstat_leaves_the_rest(subject: Subject) -> None:
@@ -436,7 +436,7 @@ def setstat_leaves_the_rest(subject: Subject) -> None:
 @rule(
     SHOULD,
     SETTING,
-    "SETSTAT and FSETSTAT without a field succeed and change nothing.",
+    "SETSTAT and FSETSTAT without any attribute succeed and change nothing.",
     *"setstat fsetstat lstat open close permissions times".split(),
 )
 def setstat_nothing(subject: Subject) -> None:
@@ -453,7 +453,7 @@ def setstat_nothing(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "SETSTAT and FSETSTAT set size, permissions and times in this order: the times are the ones asked for.",
+    "SETSTAT and FSETSTAT set size, permissions and times in this order, so that the times are kept.",
     *"setstat fsetstat open lstat permissions times close".split(),
 )
 def setstat_all_at_once(subject: Subject) -> None:
@@ -473,7 +473,7 @@ def setstat_all_at_once(subject: Subject) -> None:
 @rule(
     MUST,
     SETTING,
-    "SETSTAT of what does not exist fails with NO_SUCH_FILE.",
+    "SETSTAT of a path that does not exist fails with NO_SUCH_FILE.",
     *"setstat permissions times".split(),
 )
 def setstat_missing(subject: Subject) -> None:
@@ -504,8 +504,8 @@ def fsetstat_fields(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp (put -p) and scp (-p)",
-    "The times that FSETSTAT gives a new file behind its last WRITE are still there when it is closed.",
+    "OpenSSH sftp (put -p) and scp (-p), lftp",
+    "Times that FSETSTAT sets after the last WRITE are kept when the file is closed.",
     *"fsetstat open close write stat times".split(),
 )
 def fsetstat_times_before_close(subject: Subject) -> None:
@@ -519,8 +519,8 @@ def fsetstat_times_before_close(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "WinSCP, rclone, lftp, paramiko (times are set when the file is closed)",
-    "The times that SETSTAT gives a file behind CLOSE are the ones that STAT answers.",
+    "WinSCP, rclone, FileZilla (set the times after closing the file)",
+    "STAT answers the times that SETSTAT has set after CLOSE.",
     *"setstat open close write stat times".split(),
 )
 def setstat_times_after_close(subject: Subject) -> None:
@@ -536,7 +536,7 @@ def setstat_times_after_close(subject: Subject) -> None:
 @rule(
     SHOULD,
     FIELDS,
-    "Extended attributes that SETSTAT and FSETSTAT do not know are ignored, and the other fields are set.",
+    "SETSTAT and FSETSTAT ignore extended attributes that they do not know, and set the others.",
     *"setstat fsetstat stat open close".split(),
     of_server=True,
 )
@@ -556,8 +556,8 @@ def setstat_extended(subject: Subject) -> None:
 
 @rule(
     MUST,
-    FIELDS,
-    "A request with extended attributes is answered, whether they are taken or not, and the session goes on.",
+    f"{FIELDS}, 7",
+    "A request with many extended attributes is answered, and the session goes on.",
     *"setstat stat".split(),
     of_server=True,
 )
@@ -575,7 +575,7 @@ def setstat_many_extended(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.7",
-    "lsetstat@openssh.com of what does not exist fails with NO_SUCH_FILE.",
+    "lsetstat@openssh.com of a path that does not exist fails with NO_SUCH_FILE.",
     *"lsetstat@openssh.com permissions times".split(),
 )
 def lsetstat_missing(subject: Subject) -> None:

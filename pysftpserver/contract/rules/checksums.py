@@ -62,7 +62,7 @@ def check_file(
     if name == CHECK.encode():
         prefix, pos = wire.string_at(body, 0, len(body))
         if prefix != name:
-            raise Broken(f"the reply begins with {prefix!r} in place of {name!r}")
+            raise Broken(f"the reply begins with {prefix!r} instead of {name!r}")
     algorithm, pos = wire.string_at(body, pos, len(body))
     return algorithm.decode("latin-1"), body[pos:]
 
@@ -94,7 +94,7 @@ def _agrees(
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "check-file-handle of a whole file gives the digest of all that is in it.",
+    "check-file-handle of a whole file returns the digest of all its bytes.",
     *FILES,
     CHECK,
     of_server=True,
@@ -106,7 +106,7 @@ def checksum_by_handle(subject: Subject) -> None:
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "check-file-name of a whole file gives the digest of all that is in it.",
+    "check-file-name of a whole file returns the digest of all its bytes.",
     *FILES,
     CHECK,
     of_server=True,
@@ -148,7 +148,7 @@ def every_announced_algorithm(subject: Subject) -> None:
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "The digest of a part is of exactly the bytes between its offset and its end.",
+    "The digest of a part covers exactly the bytes from its offset to its end.",
     *FILES,
     CHECK,
     of_server=True,
@@ -190,7 +190,7 @@ def checksums_of_blocks_of_a_part(subject: Subject) -> None:
 @rule(
     SHOULD,
     EXTENSIONS_DRAFT,
-    "A part that passes the end of the file is as long as the file has bytes.",
+    "A part that extends past the end of the file ends with the file.",
     *FILES,
     CHECK,
     of_server=True,
@@ -217,7 +217,7 @@ def checksum_of_an_empty_file(subject: Subject) -> None:
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "The first algorithm of the client's list that the server has is used.",
+    "The first algorithm of the client's list that the server supports is used.",
     *FILES,
     CHECK,
     of_server=True,
@@ -236,7 +236,7 @@ def first_known_algorithm(subject: Subject) -> None:
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "check-file fails if the server has none of the algorithms that are asked for.",
+    "check-file fails if the server supports none of the algorithms asked for.",
     *FILES,
     CHECK,
     of_server=True,
@@ -303,7 +303,7 @@ def checksum_by_other_handles(subject: Subject) -> None:
 @rule(
     MUST,
     EXTENSIONS_DRAFT,
-    "check-file-name of a symbolic link gives the digest of the file that it leads to.",
+    "check-file-name of a symbolic link returns the digest of the file it points to.",
     *FILES,
     CHECK,
     "symlink",
@@ -319,7 +319,7 @@ def checksum_through_a_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     EXTENSIONS_DRAFT,
-    "A digest by handle is of what WRITEs before it have written.",
+    "A digest by handle covers the WRITEs sent before it.",
     *FILES,
     CHECK,
     of_server=True,
@@ -339,7 +339,7 @@ def checksum_after_writes(subject: Subject) -> None:
 @rule(
     SHOULD,
     EXTENSIONS_DRAFT,
-    "More digests than fit into a packet, and parts at offsets that no file has, are refused or left out.",
+    "Requests for more digests than fit into a packet, or at impossible offsets, are refused or cut short.",
     *FILES,
     CHECK,
     of_server=True,

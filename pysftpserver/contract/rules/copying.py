@@ -77,7 +77,7 @@ def copy_of_a_whole_file(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data copies as many bytes as asked for, from one offset to the other, and leaves all others.",
+    "copy-data copies as many bytes as asked for between two offsets, and changes no others.",
     *FILES,
     COPY,
 )
@@ -94,7 +94,7 @@ def copy_of_a_part(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data with a length of 0 and an offset copies what is behind the offset.",
+    "copy-data with a length of 0 and an offset copies from the offset to the end.",
     *FILES,
     COPY,
     of_server=True,
@@ -108,7 +108,7 @@ def copy_from_an_offset_to_the_end(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data to an offset behind the target's end leaves a hole of zeros, as WRITE does.",
+    "copy-data to an offset past the target's end fills the gap with zeros, as WRITE does.",
     *FILES,
     COPY,
     of_server=True,
@@ -122,7 +122,7 @@ def copy_behind_the_end(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data of an empty file, or from its end, with a length of 0 copies nothing and ends.",
+    "copy-data of an empty file, or from the end of one, with a length of 0 copies nothing and ends.",
     *FILES,
     COPY,
     of_server=True,
@@ -141,7 +141,7 @@ def copy_of_nothing(subject: Subject) -> None:
 @rule(
     SHOULD,
     SOURCE,
-    "copy-data of more bytes than the file has copies those that it has, with STATUS OK or EOF.",
+    "copy-data of more bytes than the file has copies what there is, and answers OK or EOF.",
     *FILES,
     COPY,
     of_server=True,
@@ -175,7 +175,7 @@ def copy_of_a_handle_into_itself(subject: Subject) -> None:
 @rule(
     SHOULD,
     SOURCE,
-    "copy-data within one file by two handles is done as READs and WRITEs would do it, or refused.",
+    "copy-data between two handles of one file does what READs and WRITEs would do, or is refused.",
     *FILES,
     COPY,
     of_server=True,
@@ -194,7 +194,7 @@ def copy_within_a_file(subject: Subject) -> None:
 @rule(
     SHOULD,
     SOURCE,
-    "copy-data between two overlapping parts of one file is answered, and ends.",
+    "copy-data between overlapping parts of one file is answered, and ends.",
     *FILES,
     COPY,
     of_server=True,
@@ -214,7 +214,7 @@ def copy_of_overlapping_parts(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data into a file opened to append goes to its end, as WRITE does.",
+    "copy-data into a file that is open for appending goes to its end, as WRITE does.",
     *FILES,
     COPY,
     of_server=True,
@@ -229,7 +229,7 @@ def copy_into_a_file_opened_to_append(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data with a closed handle, or one that never was, fails on either side.",
+    "copy-data with a closed or unknown handle on either side fails.",
     *FILES,
     COPY,
     of_server=True,
@@ -247,7 +247,7 @@ def copy_with_closed_handles(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data fails from a handle that is not open for reading, and into one that is not open for writing.",
+    "copy-data fails from a handle not open for reading, and to one not open for writing.",
     *FILES,
     COPY,
     of_server=True,
@@ -262,7 +262,7 @@ def copy_with_the_wrong_access(subject: Subject) -> None:
 @rule(
     MUST,
     SOURCE,
-    "copy-data with the handle of a directory fails on either side.",
+    "copy-data with a directory's handle on either side fails.",
     *FILES,
     COPY,
     "opendir",
@@ -280,7 +280,7 @@ def copy_with_a_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     SOURCE,
-    "copy-data at offsets that no file has, such as 2^64-1, fails and changes nothing.",
+    "copy-data at offsets that no file can have, such as 2^64-1, fails and changes nothing.",
     *FILES,
     COPY,
     of_server=True,
@@ -294,7 +294,7 @@ def copy_to_offsets_that_no_file_has(subject: Subject) -> None:
 @rule(
     MUST,
     f"{SOURCE}; draft-ietf-secsh-filexfer-02, 6.1",
-    "A copy-data in flight comes behind the WRITEs sent before it and before the READs sent after it.",
+    "copy-data in flight sees the WRITEs sent before it, and is seen by the READs sent after it.",
     *FILES,
     COPY,
     of_server=True,

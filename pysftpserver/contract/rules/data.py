@@ -43,7 +43,7 @@ IMPOSSIBLE = ((1 << 63) - 1, 1 << 63, (1 << 64) - 1)  # offsets at which no byte
 @rule(
     MUST,
     TRANSFER,
-    "READ at any offset answers the bytes that are there.",
+    "READ at any offset returns the bytes that are there.",
     *"open read close".split(),
 )
 def read_any_offset(subject: Subject) -> None:
@@ -62,7 +62,7 @@ def read_any_offset(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 3, 6.4",
-    f"READ of up to {SURE} bytes answers all that are asked for where the file has so many.",
+    f"READ of up to {SURE} bytes returns all of them where the file has as many.",
     *"open read close".split(),
     of_server=True,
 )
@@ -79,7 +79,7 @@ def read_full(subject: Subject) -> None:
 @rule(
     CLIENT,
     "sshfs with max_read=65536 (takes a shorter answer for the end of the file)",
-    "READ of 65536 bytes answers all of them where the file has so many.",
+    "READ of 65,536 bytes returns all of them where the file has as many.",
     *"open read close".split(),
     of_server=True,
 )
@@ -94,7 +94,7 @@ def read_64k(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "READ never answers more bytes than were asked for.",
+    "READ never returns more bytes than were asked for.",
     *"open read close".split(),
     of_server=True,
 )
@@ -109,7 +109,7 @@ def read_no_more(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "READ of more bytes than the server moves at once is shortened, and never refused.",
+    "READ of more bytes than the server reads at once is shortened, not refused.",
     *"open read close".split(),
     of_server=True,
 )
@@ -125,7 +125,7 @@ def read_too_long(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "READ across the end of a file answers what is there up to the end.",
+    "READ across the end of a file returns the bytes up to the end.",
     *"open read close".split(),
 )
 def read_short_at_end(subject: Subject) -> None:
@@ -150,7 +150,7 @@ def read_at_end(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.4, 7",
-    "READ behind the end of a file is answered with STATUS EOF, at offsets of more than 32 bits too.",
+    "READ past the end of a file is answered with STATUS EOF, also at offsets above 32 bits.",
     *"open read close".split(),
 )
 def read_behind_end(subject: Subject) -> None:
@@ -163,7 +163,7 @@ def read_behind_end(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.4, 7",
-    "An empty file ends at once: READ is answered with STATUS EOF.",
+    "READ of an empty file is answered with STATUS EOF.",
     *"open read close".split(),
 )
 def read_empty(subject: Subject) -> None:
@@ -189,7 +189,7 @@ def read_impossible(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "READ of no bytes is answered with a DATA that has none, or with STATUS EOF.",
+    "READ of no bytes is answered with an empty DATA, or with STATUS EOF.",
     *"open read close".split(),
     of_server=True,
 )
@@ -205,7 +205,7 @@ def read_nothing(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 7",
-    "STATUS EOF does not end a handle: READ at an earlier offset answers bytes again.",
+    "A handle stays usable after STATUS EOF: READ at an earlier offset returns data.",
     *"open read close".split(),
     of_server=True,
 )
@@ -213,13 +213,13 @@ def read_after_end(subject: Subject) -> None:
     handle = subject.client.open(subject.file(b"f", b"12345"))
     for _ in range(3):
         subject.ends(handle, 5)
-        subject.equal(subject.client.read(handle, 1, 3), b"234", "the answer to READ behind an EOF")
+        subject.equal(subject.client.read(handle, 1, 3), b"234", "the answer to READ after an EOF")
 
 
 @rule(
     MUST,
     TRANSFER,
-    "READs in any order answer the same bytes as READs from the start to the end.",
+    "READs in any order return the same bytes as READs from start to end.",
     *"open read close".split(),
     of_server=True,
 )
@@ -235,7 +235,7 @@ def read_out_of_order(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, read",
-    "A file that grows can be read on: READ at what was the end answers what was added.",
+    "READ at what was the end of a file returns what was added since.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -250,7 +250,7 @@ def read_grown(subject: Subject) -> None:
 @rule(
     MUST,
     ORDER,
-    "READ does not move where the next WRITE or READ of a handle begins: each has its own offset.",
+    "Each READ and WRITE uses its own offset: a READ does not move the next one.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -259,7 +259,7 @@ def read_has_no_position(subject: Subject) -> None:
     handle = subject.client.open(path, BOTH)
     subject.equal(subject.client.read(handle, 8, 2), b"89", "the answer to READ")
     subject.client.write(handle, 1, b"A")
-    subject.equal(subject.client.read(handle, 0, 3), b"0A2", "the answer to READ behind a WRITE")
+    subject.equal(subject.client.read(handle, 0, 3), b"0A2", "the answer to READ after a WRITE")
     subject.client.write(handle, 3, b"B")
     subject.client.close_handle(handle)
     subject.equal(subject.content(path), b"0A2B456789", "the content")
@@ -271,7 +271,7 @@ def read_has_no_position(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "WRITE puts its bytes at its offset, and changes nothing else.",
+    "WRITE puts its bytes at its offset and changes no others.",
     *"open read close write".split(),
 )
 def write_in_place(subject: Subject) -> None:
@@ -286,7 +286,7 @@ def write_in_place(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.1, 6.4",
-    "WRITEs and READs at any offset of one handle have the same results as on a file of one's own.",
+    "WRITEs and READs at any offset of one handle have the same results as on a local file.",
     *"open read write close fstat".split(),
 )
 def write_any_offset(subject: Subject) -> None:
@@ -309,7 +309,7 @@ def write_any_offset(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "WRITE beyond the end of a file fills what is between with zeros.",
+    "WRITE past the end of a file fills the gap with zeros.",
     *"open read close write lstat".split(),
 )
 def write_hole(subject: Subject) -> None:
@@ -324,9 +324,9 @@ def write_hole(subject: Subject) -> None:
 
 
 @rule(
-    MUST,
-    f"{DRAFT}, 3, 6.4",
-    f"WRITE takes up to {SURE} bytes, and stores all of them.",
+    SHOULD,
+    f"{DRAFT}, 3 (servers SHOULD support packets of 34000 bytes)",
+    f"WRITE of up to {SURE} bytes is accepted, and all of them are stored.",
     *"open read close write".split(),
 )
 def write_full(subject: Subject) -> None:
@@ -343,7 +343,7 @@ def write_full(subject: Subject) -> None:
 @rule(
     CLIENT,
     "sshfs with max_write=65536",
-    "WRITE takes 65536 bytes, and stores all of them.",
+    "WRITE of 65,536 bytes is accepted, and all of them are stored.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -356,7 +356,7 @@ def write_64k(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "WRITEs may come in any order: the file is whole when all have come.",
+    "WRITEs may come in any order: the file is complete when all have come.",
     *"open read close write".split(),
 )
 def write_out_of_order(subject: Subject) -> None:
@@ -373,7 +373,7 @@ def write_out_of_order(subject: Subject) -> None:
 @rule(
     MUST,
     ORDER,
-    "Of WRITEs that overlap, the later one's bytes are kept, also when they are sent without waiting.",
+    "Of overlapping WRITEs the later one's bytes are kept, also when they are sent without waiting.",
     *"open read close write".split(),
 )
 def write_overlapping(subject: Subject) -> None:
@@ -395,7 +395,7 @@ def write_overlapping(subject: Subject) -> None:
 @rule(
     MUST,
     ORDER,
-    "READ of a handle sees what was written through it before.",
+    "READ returns what was written through the same handle before.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -411,7 +411,7 @@ def write_then_read(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, write",
-    "WRITE of no bytes is answered with OK and changes nothing, behind the end of the file too.",
+    "WRITE of no bytes is answered with OK and changes nothing, also past the end of the file.",
     *"open read close write".split(),
 )
 def write_nothing(subject: Subject) -> None:
@@ -426,7 +426,7 @@ def write_nothing(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "WRITE at an offset that no file can have is refused, and the file stays as it is.",
+    "WRITE at an offset that no file can have is refused, and the file is not changed.",
     *"open read close write".split(),
 )
 def write_impossible(subject: Subject) -> None:
@@ -442,7 +442,7 @@ def write_impossible(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.1, 7",
-    "A refused WRITE does not undo or spoil the ones that were answered with OK.",
+    "A refused WRITE does not undo the WRITEs that were answered with OK.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -462,7 +462,7 @@ def write_refused(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.3",
-    "WRITE to a file that was opened with APPEND goes to its end, whatever its offset.",
+    "WRITE to a file opened with APPEND goes to its end, whatever its offset.",
     *"open read close write".split(),
 )
 def append_ignores_offset(subject: Subject) -> None:
@@ -477,7 +477,7 @@ def append_ignores_offset(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.3",
-    "What two handles with APPEND write to one file follows each other, and nothing is overwritten.",
+    "WRITEs through two handles with APPEND follow each other: nothing is overwritten.",
     *"open read close write".split(),
 )
 def append_together(subject: Subject) -> None:
@@ -493,14 +493,14 @@ def append_together(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, open (O_APPEND)",
-    "READ of a file that was opened with APPEND answers the bytes at its offset.",
+    "READ of a file opened with APPEND returns the bytes at its offset.",
     *"open read close write".split(),
 )
 def append_reads_anywhere(subject: Subject) -> None:
     handle = subject.client.open(subject.file(b"f", b"01234"), BOTH | APPEND)
     subject.equal(subject.client.read(handle, 1, 2), b"12", "the answer to READ")
     subject.client.write(handle, 0, b"56")
-    subject.equal(subject.client.read(handle, 3, 100), b"3456", "the answer to READ behind a WRITE")
+    subject.equal(subject.client.read(handle, 3, 100), b"3456", "the answer to READ after a WRITE")
     subject.client.close_handle(handle)
 
 
@@ -510,7 +510,7 @@ def append_reads_anywhere(subject: Subject) -> None:
 @rule(
     MUST,
     ORDER,
-    "READ of one handle of a file sees what was written through another before.",
+    "READ returns what was written through another handle of the file before.",
     *"open read close write".split(),
 )
 def handles_see_writes(subject: Subject) -> None:

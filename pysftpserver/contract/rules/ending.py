@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @rule(
     MUST,
     f"{DRAFT}, 6.4",
-    "What was written and closed in a session that has ended is there in the next one.",
+    "A file that was written and closed in one session is there in the next.",
     *FILES,
     of_server=True,
 )
@@ -31,8 +31,8 @@ def content_outlives_its_session(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp (reput), WinSCP, FileZilla and lftp go on with uploads so",
-    "What WRITEs have stored in a file is there when its session ends without a CLOSE.",
+    "OpenSSH sftp (reput), WinSCP, FileZilla, lftp (resume an upload after a lost connection)",
+    "Data of acknowledged WRITEs is kept if the session ends without CLOSE.",
     *FILES,
     of_server=True,
 )
@@ -50,7 +50,7 @@ def acknowledged_writes_outlive_their_session(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A request of which a session's end has cut off the last bytes is not carried out.",
+    "A request whose last bytes were cut off by the end of the session is not carried out.",
     *FILES,
     *"opendir lstat".split(),
     of_server=True,
@@ -77,7 +77,7 @@ def requests_cut_off_by_the_end(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A WRITE of which a session's end has cut off the last bytes writes nothing.",
+    "A WRITE whose last bytes were cut off by the end of the session writes nothing.",
     *FILES,
     of_server=True,
 )
@@ -104,7 +104,7 @@ def _refuses(subject: Subject, client: Client, handle: bytes) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6",
-    "A handle of a session that has ended is refused in another one.",
+    "A handle of an ended session is refused in another session.",
     *FILES,
     "fstat",
     of_server=True,
@@ -120,7 +120,7 @@ def handles_of_ended_sessions(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6",
-    "A handle of one session is refused in another one that goes on beside it.",
+    "A handle of one session is refused in another one at the same time.",
     *FILES,
     "fstat",
     of_server=True,
@@ -137,7 +137,7 @@ def handles_of_other_sessions(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.3",
-    "Files that an ended session has left open can be read, written, renamed and removed in another one.",
+    "Files that an ended session left open can be read, written, renamed and removed in another one.",
     *FILES,
     *"rename rm lstat".split(),
     of_server=True,
@@ -160,7 +160,7 @@ def files_left_open(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.7",
-    "A directory whose listing an ended session has left open can be listed and removed in another one.",
+    "A directory whose listing an ended session left open can be listed and removed in another one.",
     *"opendir mkdir rmdir rm open write close lstat".split(),
     of_server=True,
 )
@@ -182,7 +182,7 @@ def listings_left_open(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.1",
-    "The end of one session leaves the others as they are, with their open files.",
+    "The end of one session does not affect the other sessions and their open files.",
     *FILES,
     of_server=True,
 )
@@ -201,7 +201,7 @@ def sessions_end_alone(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 4",
-    "A session that ends before INIT, or within it, leaves the server ready for the next one.",
+    "After a session that ends before or within INIT, the server accepts the next one.",
     of_server=True,
 )
 def sessions_that_never_begin(subject: Subject) -> None:
@@ -216,7 +216,7 @@ def sessions_that_never_begin(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A session that ends with replies unread ends for the server too: others are served.",
+    "A session that ends with replies unread does not block the server: others are served.",
     *FILES,
     of_server=True,
 )
@@ -234,7 +234,7 @@ def end_with_replies_unread(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.1",
-    "What one session has changed is seen by another one as soon as the reply is there.",
+    "A change in one session is visible in the others as soon as it is answered.",
     *FILES,
     *"stat mkdir lstat rename opendir".split(),
     of_server=True,

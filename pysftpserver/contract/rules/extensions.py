@@ -57,8 +57,8 @@ MOST_HANDLES = 1_024
 
 @rule(
     MUST,
-    f"{OPENSSH}, 4.2",
-    "An extension of OpenSSH is announced with the version that OpenSSH gives it.",
+    f"{OPENSSH}, 4.2 to 4.12",
+    "OpenSSH's extensions are announced with the versions that PROTOCOL gives them.",
     of_server=True,
 )
 def versions_of_extensions(subject: Subject) -> None:
@@ -162,7 +162,7 @@ def _limit(subject: Subject, number: int) -> int:
 @rule(
     MUST,
     f"{OPENSSH}, 4.8; {DRAFT}, 6.4",
-    "A READ of the largest length that limits@openssh.com announces gives so many bytes.",
+    "READ of the max-read-length of limits@openssh.com returns as many bytes.",
     *FILES,
     LIMITS,
 )
@@ -179,7 +179,7 @@ def read_of_the_announced_length(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.8",
-    "A WRITE of the largest length that limits@openssh.com announces is taken whole.",
+    "WRITE of the max-write-length of limits@openssh.com is accepted and stored whole.",
     *FILES,
     LIMITS,
 )
@@ -195,7 +195,7 @@ def write_of_the_announced_length(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.8",
-    "A packet of the largest length that limits@openssh.com announces is taken.",
+    "A packet of the max-packet-length of limits@openssh.com is accepted.",
     LIMITS,
     of_server=True,
 )
@@ -212,7 +212,7 @@ def packet_of_the_announced_length(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.8",
-    "A READ of more than limits@openssh.com announces gives fewer bytes, and is not refused.",
+    "READ of more than the max-read-length of limits@openssh.com is shortened, not refused.",
     *FILES,
     LIMITS,
     of_server=True,
@@ -230,7 +230,7 @@ def read_over_the_announced_length(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.8",
-    "As many files can be open as limits@openssh.com announces, less a few that the server may need.",
+    "As many files as limits@openssh.com announces can be open, less a few that the server may need.",
     *FILES,
     LIMITS,
     of_server=True,
@@ -255,7 +255,7 @@ def as_many_handles_as_announced(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.6",
-    "fsync@openssh.com of a file that is written to is answered with STATUS OK, and the content is there.",
+    "fsync@openssh.com of a file that was written to is answered with OK, and the content is there.",
     *FILES,
     "fsync@openssh.com",
     of_server=True,
@@ -274,7 +274,7 @@ def fsync_of_a_file(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.6",
-    "fsync@openssh.com with a closed handle, or with one that never was, fails.",
+    "fsync@openssh.com with a closed or unknown handle fails.",
     *FILES,
     "fsync@openssh.com",
     of_server=True,
@@ -314,7 +314,7 @@ def expand_path_without_a_tilde(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.9",
-    "expand-path@openssh.com makes an absolute path of `~`, and of `~/name` that path with the name.",
+    "expand-path@openssh.com expands `~` to an absolute path, and `~/name` to a name below it.",
     EXPAND,
     of_server=True,
 )
@@ -328,7 +328,7 @@ def expand_path_of_a_tilde(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.9",
-    "expand-path@openssh.com of `~user` fails where no user has that name.",
+    "expand-path@openssh.com of `~user` fails if there is no such user.",
     EXPAND,
     of_server=True,
 )
@@ -345,7 +345,7 @@ def home_directory(client: Client, user: bytes) -> bytes:
 @rule(
     MUST,
     f"{OPENSSH}, 4.11; draft-ietf-secsh-filexfer-extensions-00: an empty name implies the current user",
-    "home-directory with an empty name is answered with the absolute path of the user's own home.",
+    "home-directory with an empty name returns the absolute path of the user's own home.",
     HOME,
     of_server=True,
 )
@@ -359,7 +359,7 @@ def home_directory_of_the_user(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.11",
-    "home-directory of a user that is not known fails.",
+    "home-directory of an unknown user fails.",
     HOME,
     of_server=True,
 )
@@ -393,7 +393,7 @@ UNKNOWN = 3_999_999_999  # no user's or group's number anywhere
 @rule(
     MUST,
     f"{OPENSSH}, 4.12",
-    "users-groups-by-id@openssh.com gives a name for each number, in order; an empty one if it has none.",
+    "users-groups-by-id@openssh.com returns a name for each id, in order, and an empty one for unknown ids.",
     NAMES,
     of_server=True,
 )
@@ -409,7 +409,7 @@ def names_by_id(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.12",
-    "users-groups-by-id@openssh.com takes empty sets, and answers them with empty ones.",
+    "users-groups-by-id@openssh.com answers empty lists with empty lists.",
     NAMES,
     of_server=True,
 )
@@ -424,7 +424,7 @@ def names_by_no_id(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.12",
-    "users-groups-by-id@openssh.com with a part of a number is refused or ends the session.",
+    "users-groups-by-id@openssh.com with a truncated id is refused or ends the session.",
     NAMES,
     of_server=True,
 )

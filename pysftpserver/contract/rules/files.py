@@ -23,7 +23,7 @@ TEXTS = (
 @rule(
     MUST,
     f"{DRAFT}, 6.3",
-    "The content of files is kept byte for byte: nothing is taken for text.",
+    "Content is kept byte for byte: no line endings or character sets are converted.",
     *"open read write close lstat".split(),
 )
 def content_is_kept(subject: Subject) -> None:
@@ -37,7 +37,7 @@ def content_is_kept(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "A file of 300 KiB that is written in pieces has exactly these bytes.",
+    "A file of 300 KiB that is written in pieces is stored exactly.",
     *"open read write close lstat".split(),
 )
 def content_of_many_pieces(subject: Subject) -> None:
@@ -50,7 +50,7 @@ def content_of_many_pieces(subject: Subject) -> None:
 @rule(
     MUST,
     TRANSFER,
-    "A file that is written in pieces of any size has the same bytes.",
+    "A file that is written in pieces of any size is stored exactly.",
     *"open read write close".split(),
     of_server=True,
 )
@@ -68,7 +68,7 @@ def content_of_odd_pieces(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.3",
-    "A file that is replaced by a shorter one has nothing left of the longer one.",
+    "A file that is replaced by a shorter one keeps nothing of the longer one.",
     *"open read write close lstat".split(),
 )
 def content_replaced(subject: Subject) -> None:
@@ -82,7 +82,7 @@ def content_replaced(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.3, 6.4",
-    "Files in one directory are kept apart.",
+    "Each of many files in one directory keeps its own content.",
     *"open read write close mkdir opendir".split(),
 )
 def content_of_many_files(subject: Subject) -> None:
@@ -99,7 +99,7 @@ def content_of_many_files(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.1",
-    "Files that are written in turn, through handles open at the same time, are kept apart.",
+    "Files that are written in turn through handles open at the same time keep their own content.",
     *"open read write close".split(),
 )
 def content_of_files_in_turn(subject: Subject) -> None:
@@ -117,8 +117,8 @@ def content_of_files_in_turn(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "OpenSSH sftp, WinSCP, FileZilla, lftp (resume of an upload)",
-    "An upload can be resumed: a file is opened without TRUNC and written on from its size.",
+    "WinSCP, FileZilla, lftp, Cyberduck (resume of an upload)",
+    "An upload can be resumed: OPEN without TRUNC, and WRITE from the file's size.",
     *"open read write close stat".split(),
 )
 def upload_resumed(subject: Subject) -> None:
@@ -132,8 +132,8 @@ def upload_resumed(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "FileZilla, lftp, OpenSSH sftp (reput)",
-    "An upload can be resumed with APPEND too: what is written follows what is there.",
+    "OpenSSH sftp (reput), asyncssh and paramiko (open with mode ab), sshfs (O_APPEND)",
+    "An upload can be resumed with APPEND: WRITE continues at the end of the file.",
     *"open read write close".split(),
     of_server=True,
 )
@@ -149,7 +149,7 @@ def upload_appended(subject: Subject) -> None:
 @rule(
     CLIENT,
     "WinSCP, FileZilla, OpenSSH sftp, curl (resume of a download)",
-    "A download can be resumed: STAT's size and READ from an offset give the rest of a file.",
+    "A download can be resumed: the size from STAT, and READ from an offset.",
     *"open read close stat".split(),
     of_server=True,
 )
@@ -167,7 +167,7 @@ def download_resumed(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.3 (EXCL)",
-    "Of two sessions that make the same file with CREAT and EXCL, one is refused.",
+    "Of two sessions that create the same file with CREAT and EXCL, one is refused.",
     *"open close write".split(),
     of_server=True,
 )

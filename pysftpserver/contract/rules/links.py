@@ -43,7 +43,7 @@ def link_to(subject: Subject, text: bytes) -> bytes:
 # --- SYMLINK and READLINK ------------------------------------------------------------------------------
 
 
-@rule(MUST, LINKS, "READLINK answers a link's text byte for byte.", "symlink", "readlink")
+@rule(MUST, LINKS, "READLINK returns a link's target byte for byte.", "symlink", "readlink")
 def link_text(subject: Subject) -> None:
     for number, text in enumerate(TEXTS):
         path = subject.path(b"link-%d" % number)
@@ -74,7 +74,7 @@ def readlink_of_no_link(subject: Subject) -> None:
     subject.refuses(ANY_FAILURE, subject.client.readlink, subject.path(b"d"))
 
 
-@rule(MUST, f"{DRAFT}, 7", "READLINK of what does not exist is refused with NO_SUCH_FILE.", "readlink")
+@rule(MUST, f"{DRAFT}, 7", "READLINK of a path that does not exist is refused with NO_SUCH_FILE.", "readlink")
 def readlink_of_missing(subject: Subject) -> None:
     subject.refuses(NOT_FOUND, subject.client.readlink, subject.path(b"missing"))
 
@@ -82,7 +82,7 @@ def readlink_of_missing(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "SYMLINK is refused where a file, a directory or a link is, and leaves it as it was.",
+    "SYMLINK over an existing file, directory or link is refused and changes nothing.",
     "symlink",
     "readlink",
     "mkdir",
@@ -104,7 +104,7 @@ def symlink_over_existing(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "SYMLINK where the link's directory does not exist is refused with NO_SUCH_FILE.",
+    "SYMLINK in a directory that does not exist is refused with NO_SUCH_FILE.",
     "symlink",
 )
 def symlink_without_directory(subject: Subject) -> None:
@@ -114,14 +114,14 @@ def symlink_without_directory(subject: Subject) -> None:
 # --- where links lead ----------------------------------------------------------------------------------
 
 
-@rule(MUST, STATS, "STAT of a link tells of what it leads to.", "symlink", "stat")
+@rule(MUST, STATS, "STAT of a link returns the attributes of its target.", "symlink", "stat")
 def stat_follows_links(subject: Subject) -> None:
     subject.file(b"f", b"12345")
     link = links(subject, link=b"f")["link"]
     subject.equal(subject.client.stat(link).size, 5, "the size that STAT of a link to 5 bytes gives")
 
 
-@rule(MUST, STATS, "LSTAT of a link tells of the link itself.", "symlink", "lstat")
+@rule(MUST, STATS, "LSTAT of a link returns the attributes of the link itself.", "symlink", "lstat")
 def lstat_of_link(subject: Subject) -> None:
     subject.file(b"f", b"12345")
     link = links(subject, link=b"f")["link"]
@@ -133,7 +133,7 @@ def lstat_of_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}; sshfs passes it on, and programs size their buffers by it",
-    "LSTAT of a link has the length of the link's text as its size.",
+    "LSTAT of a link has the length of its target's path as the size.",
     "symlink",
     "lstat",
 )
@@ -142,7 +142,7 @@ def lstat_of_link_size(subject: Subject) -> None:
     subject.equal(subject.client.lstat(link).size, 100, "the size of a link with a text of 100 bytes")
 
 
-@rule(SHOULD, POSIX, f"A chain of {CHAIN} links leads to its end.", "symlink", "stat")
+@rule(SHOULD, POSIX, f"A chain of {CHAIN} links is followed to its end.", "symlink", "stat")
 def link_chain(subject: Subject) -> None:
     subject.file(b"link-0", b"12345")
     for number in range(CHAIN):
@@ -154,7 +154,7 @@ def link_chain(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "STAT, OPEN and OPENDIR of links that lead in a circle are refused.",
+    "STAT, OPEN and OPENDIR of links that form a loop are refused.",
     "symlink",
     "stat",
     "open",
@@ -170,7 +170,7 @@ def link_circle(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A link that leads to itself can be found with LSTAT, read and removed.",
+    "A link to itself can be looked up with LSTAT, read and removed.",
     "symlink",
     "lstat",
     "readlink",
@@ -187,7 +187,7 @@ def link_circle_can_be_removed(subject: Subject) -> None:
 @rule(
     MUST,
     f"{STATS}, 7",
-    "STAT and OPEN of a link that leads to nothing are refused with NO_SUCH_FILE; LSTAT finds the link.",
+    "STAT and OPEN of a dangling link are refused with NO_SUCH_FILE; LSTAT finds the link.",
     "symlink",
     "stat",
     "lstat",
@@ -203,7 +203,7 @@ def dangling_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "OPEN with CREAT of a link that leads to nothing makes the file that it leads to.",
+    "OPEN with CREAT of a dangling link creates its target.",
     "symlink",
     "readlink",
     "open",
@@ -222,7 +222,7 @@ def open_makes_target(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "OPEN with CREAT and EXCL of a link is refused, even if the link leads to nothing.",
+    "OPEN with CREAT and EXCL of a link is refused, even of a dangling one.",
     "symlink",
     "readlink",
     "open",
@@ -251,7 +251,7 @@ def opendir_follows_links(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A relative link leads from the directory that it is in.",
+    "A relative link is resolved from the directory that it is in.",
     "symlink",
     "mkdir",
     "open",
@@ -268,7 +268,7 @@ def relative_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A link to an absolute path, as REALPATH gave it, leads to what the client sees there.",
+    "A link to an absolute path that REALPATH returned is resolved to what the client sees there.",
     "symlink",
     "mkdir",
     "open",
@@ -296,11 +296,11 @@ def absolute_link(subject: Subject) -> None:
 def link_inside_path(subject: Subject) -> None:
     subject.make({b"d": None, b"d/sub": None, b"d/sub/f": b"content"})
     path = links(subject, link=b"d")["link"] + b"/sub/f"
-    subject.equal(subject.content(path), b"content", "the content of the file behind the link")
+    subject.equal(subject.content(path), b"content", "the content of the target of the link")
     subject.equal(subject.client.lstat(path).size, 7, "its size, with LSTAT")
 
 
-@rule(SHOULD, POSIX, "SETSTAT of a link changes what it leads to.", "symlink", "setstat", "stat", "times")
+@rule(SHOULD, POSIX, "SETSTAT of a link changes its target.", "symlink", "setstat", "stat", "times")
 def setstat_follows_links(subject: Subject) -> None:
     file = subject.file(b"f")
     link = links(subject, link=b"f")["link"]
@@ -311,7 +311,7 @@ def setstat_follows_links(subject: Subject) -> None:
 @rule(
     MUST,
     f"{OPENSSH}, 4.7",
-    "lsetstat@openssh.com of a link changes the link and not what it leads to.",
+    "lsetstat@openssh.com of a link changes the link and not its target.",
     "symlink",
     "lsetstat",
     "lstat",
@@ -348,7 +348,7 @@ def lsetstat_of_file(subject: Subject) -> None:
 @rule(
     MUST,
     HARD_LINKS,
-    "hardlink@openssh.com gives a file one more name: what is written under one is read under the other.",
+    "hardlink@openssh.com gives a file a second name: what is written by one is read by the other.",
     "link",
     "open",
     "read",
@@ -368,7 +368,7 @@ def hardlink_same_file(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A file with two names lives on under the second when the first is removed.",
+    "A file with two names is kept under the second when the first is removed.",
     "link",
     "rm",
     "lstat",
@@ -387,7 +387,7 @@ def hardlink_outlives_first_name(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "hardlink@openssh.com is refused where something is, and leaves it as it was.",
+    "hardlink@openssh.com over an existing name is refused and changes nothing.",
     "link",
     "open",
     "read",
@@ -403,7 +403,7 @@ def hardlink_over_existing(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "hardlink@openssh.com of what does not exist, or into no directory, is refused with NO_SUCH_FILE.",
+    "hardlink@openssh.com is refused with NO_SUCH_FILE if the file, or the new name's directory, is missing.",
     "link",
 )
 def hardlink_of_missing(subject: Subject) -> None:

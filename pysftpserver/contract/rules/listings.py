@@ -63,7 +63,7 @@ def new_entry(subject: Subject, name: bytes = b"file", content: bytes = b"conten
 # --- which entries come --------------------------------------------------------------------------------
 
 
-@rule(MUST, SCANNING, "A listing has every name in the directory, once.", "mkdir", "opendir")
+@rule(MUST, SCANNING, "A listing has every name in the directory exactly once.", "mkdir", "opendir")
 def listing_is_complete(subject: Subject) -> None:
     path = filled(subject, b"one", b"two", b".hidden", b"three")
     subject.client.mkdir(path + b"/sub")
@@ -75,7 +75,7 @@ def listing_is_complete(subject: Subject) -> None:
 @rule(
     MUST,
     NAMES,
-    "The names of a listing are names in the directory, without a path: with a slash they lead there.",
+    "READDIR returns names relative to the directory, without path components.",
     "mkdir",
     "opendir",
     "lstat",
@@ -110,7 +110,7 @@ def listing_of_empty_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     SCANNING,
-    "A large directory is listed whole, in as many replies as it takes, every name once.",
+    "A large directory is listed completely, in as many replies as it takes, every name once.",
     "mkdir",
     "opendir",
 )
@@ -124,7 +124,7 @@ def listing_of_large_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}, readdir()",
-    "A listing has every name once that is there from its beginning to its end, while others come and go.",
+    "A name that is there during the whole listing is listed once, while others come and go.",
     "mkdir",
     "opendir",
     "rm",
@@ -148,7 +148,7 @@ def listing_while_names_change(subject: Subject) -> None:
     subject.equal(now, names[b"stays"], "what a new listing has of the names that were there")
 
 
-@rule(MUST, f"{SCANNING}, 7", "OPENDIR of what does not exist is refused with NO_SUCH_FILE.", "opendir")
+@rule(MUST, f"{SCANNING}, 7", "OPENDIR of a missing directory is refused with NO_SUCH_FILE.", "opendir")
 def opendir_of_missing(subject: Subject) -> None:
     subject.refuses(NOT_FOUND, subject.client.opendir, subject.path(b"missing"))
 
@@ -163,8 +163,8 @@ def opendir_of_file(subject: Subject) -> None:
 
 @rule(
     MUST,
-    SCANNING,
-    "After the last name, READDIR is answered with STATUS EOF, as often as it is asked.",
+    f"{SCANNING}, 7",
+    "After the last name READDIR is answered with STATUS EOF, however often it is sent.",
     "mkdir",
     "opendir",
 )
@@ -176,7 +176,7 @@ def listing_ends_for_good(subject: Subject) -> None:
     subject.client.close_handle(handle)
 
 
-@rule(MUST, SCANNING, "A NAME that answers READDIR has at least one name.", "mkdir", "opendir")
+@rule(MUST, SCANNING, "A NAME reply to READDIR has at least one name.", "mkdir", "opendir")
 def readdir_has_names(subject: Subject) -> None:
     handle = subject.client.opendir(filled(subject, b"f"))
     while True:
@@ -208,7 +208,7 @@ def readdir_fits_packet(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.3",
-    "A listing can be closed before its end, and the directory removed.",
+    "A listing can be closed before its end, and the directory can then be removed.",
     "mkdir",
     "opendir",
     "rm",
@@ -230,7 +230,7 @@ def listing_closed_early(subject: Subject) -> None:
 @rule(
     SHOULD,
     SCANNING,
-    "Two listings of one directory do not change each other.",
+    "Two listings of one directory at the same time do not affect each other.",
     "mkdir",
     "opendir",
     of_server=True,
@@ -266,7 +266,7 @@ def same_as_lstat(subject: Subject, path: bytes) -> None:
                 subject.equal(found, expected, f"the {field} of {name!r} in a listing")
 
 
-@rule(SHOULD, NAMES, "The attributes of an entry are those that LSTAT answers.", "mkdir", "opendir", "lstat")
+@rule(SHOULD, NAMES, "The attributes of an entry are those that LSTAT returns.", "mkdir", "opendir", "lstat")
 def listing_attributes(subject: Subject) -> None:
     path = filled(subject, b"empty")
     subject.put(path + b"/file", b"content")
@@ -277,7 +277,7 @@ def listing_attributes(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{NAMES}; sshfs, lftp and rclone do not ask for each entry",
-    "A link is listed as a link, whatever it leads to.",
+    "A link is listed as a link, whatever it points to.",
     "mkdir",
     "opendir",
     "lstat",

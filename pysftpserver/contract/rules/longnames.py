@@ -109,7 +109,7 @@ def near(subject: Subject, entry: Entry) -> None:
 @rule(
     SHOULD,
     NAMES,
-    "The date in longname of a new file is `Mon dd hh:mm`, of its time of modification.",
+    "The date in longname of a new file is its modification time as `Mon dd hh:mm`.",
     "mkdir",
     "opendir",
     of_server=True,
@@ -124,7 +124,7 @@ def longname_of_new_file(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{NAMES}; `ls -l`",
-    "The date in longname of a file of years ago is `Mon dd  yyyy`, of its time of modification.",
+    "The date in longname of a file that is years old is its modification time as `Mon dd  yyyy`.",
     "mkdir",
     "opendir",
     "setstat",
@@ -143,7 +143,7 @@ def longname_of_old_file(subject: Subject) -> None:
 @rule(
     SHOULD,
     NAMES,
-    "longname ends with the name, byte for byte, or with the name, an arrow and a link's text.",
+    "longname ends with the name, byte for byte, or with the name, an arrow and a link's target.",
     "mkdir",
     "opendir",
     of_server=True,
@@ -158,7 +158,7 @@ def longname_ends_with_name(subject: Subject) -> None:
 @rule(
     SHOULD,
     NAMES,
-    "The link count in longname is the number of a file's names.",
+    "The link count in longname is that of the file.",
     "mkdir",
     "opendir",
     "link",
@@ -176,7 +176,7 @@ def longname_link_count(subject: Subject) -> None:
 @rule(
     CLIENT,
     f"{FILEZILLA}: type, permissions, size, owner and group come from longname alone",
-    "FileZilla's parser of longname finds what the entry's attributes say, whatever its name is.",
+    "FileZilla's parser finds in longname what the attributes say, whatever the name.",
     "mkdir",
     "opendir",
     of_server=True,
@@ -198,8 +198,8 @@ def longname_for_filezilla(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    f"{WINSCP}: type, rights, owner and group come from longname alone",
-    "WinSCP's parser of longname finds what the entry's attributes say, whatever its name is.",
+    f"{WINSCP}: type, rights, owner and group come from longname if it can be parsed",
+    "WinSCP's parser finds in longname what the attributes say, whatever the name.",
     "mkdir",
     "opendir",
     of_server=True,
@@ -238,7 +238,7 @@ def longname_for_lftp(subject: Subject) -> None:
 @rule(
     CLIENT,
     "OpenSSH's sftp, psftp and others print longname as it is, on one line",
-    "longname has no line end that the name does not have.",
+    "longname has no line break that is not in the name.",
     "mkdir",
     "opendir",
     of_server=True,

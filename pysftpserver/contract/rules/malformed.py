@@ -23,7 +23,7 @@ from pysftpserver.contract.client import (
 from pysftpserver.contract.packets import sftpattrs, sftpcmd, sftpint, sftpint64, sftpstring
 from pysftpserver.contract.rules.protocol import LARGEST, REPLIES, kind_of
 from pysftpserver.contract.subject import ANY_FAILURE
-from pysftpserver.contract.table import DRAFT, MUST, OPENSSH, SHOULD, rule
+from pysftpserver.contract.table import DRAFT, MUST, OPENSSH, OPENSSH_SERVER, SHOULD, rule
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -198,7 +198,7 @@ def _cut_off(subject: Subject, *names: str, changes: bool = False) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A request about handles whose body is cut off at any field is refused or ends the session.",
+    "A request with a handle that is truncated at any field is refused or ends the session.",
     *FILES,
     *"read opendir".split(),
     of_server=True,
@@ -210,7 +210,7 @@ def handle_requests_cut_off(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A request that looks up a path and is cut off at any field is refused or ends the session.",
+    "A request that looks up a path and is truncated at any field is refused or ends the session.",
     *FILES,
     *"read opendir".split(),
     of_server=True,
@@ -222,7 +222,7 @@ def look_ups_cut_off(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A request that changes paths and is cut off at any field is refused or ends the session.",
+    "A request that changes paths and is truncated at any field is refused or ends the session.",
     *FILES,
     *"read opendir".split(),
     of_server=True,
@@ -234,7 +234,7 @@ def changes_cut_off(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "An extended request that is cut off at any field is refused or ends the session.",
+    "An extended request that is truncated at any field is refused or ends the session.",
     *FILES,
     *"read opendir".split(),
     of_server=True,
@@ -257,7 +257,7 @@ def extended_requests_cut_off(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A path that is shorter than its packet says is not used: nothing that has the shorter name changes.",
+    "A truncated path is not used: nothing that has the shorter name is changed.",
     *FILES,
     *"read opendir mkdir".split(),
     of_server=True,
@@ -304,7 +304,7 @@ def write_with_too_few_bytes(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A request with bytes behind its last field is answered or ends the session.",
+    "A request with bytes after its last field is answered or ends the session.",
     *FILES,
     "opendir",
     of_server=True,
@@ -321,7 +321,7 @@ def trailing_bytes(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "A string that says to be longer than its packet is refused, or the session ends: 2^31, 2^32-1 bytes.",
+    "A string with a length beyond its packet, such as 2^31 or 2^32-1, is refused or ends the session.",
     *FILES,
     "opendir",
     of_server=True,
@@ -345,7 +345,7 @@ def strings_longer_than_their_packet(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 5",
-    "Attributes with more extended pairs announced than the packet has are refused, or end the session.",
+    "Attributes with a larger extended_count than pairs are refused or end the session.",
     *FILES,
     "opendir",
     of_server=True,
@@ -386,7 +386,7 @@ def unknown_attribute_flags(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.2",
-    "A path with a NUL byte is refused: it does not stand for the name before that byte.",
+    "A path with a NUL byte is refused or ends the session: it is not cut at that byte.",
     *FILES,
     *"read opendir".split(),
     of_server=True,
@@ -418,7 +418,7 @@ def _not_misread(subject: Subject, what: str, packet: bytes) -> None:
             subject.check(client.status_in(reply)[0] != OK, f"{what} was answered with STATUS OK")
             reply = client.packet()
         if (reply[4], reply[5:9]) != (wire.SSH2_FXP_NAME, ID.to_bytes(4, "big")):
-            subject.broken(f"behind {what}, REALPATH was answered with {kind_of(reply)}")
+            subject.broken(f"after {what}, REALPATH was answered with {kind_of(reply)}")
     except Closed:
         pass
     subject.client.realpath(b".")
@@ -427,7 +427,7 @@ def _not_misread(subject: Subject, what: str, packet: bytes) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A packet of length 0 ends the session or is passed over; the requests behind it are not misread.",
+    "A packet of length 0 ends the session or is ignored; the requests after it are not misread.",
     of_server=True,
 )
 def packet_of_length_0(subject: Subject) -> None:
@@ -437,7 +437,7 @@ def packet_of_length_0(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A packet too short for a request id ends the session, or those behind it are not misread.",
+    "A packet too short for a request id ends the session, or the packets after it are not misread.",
     of_server=True,
 )
 def packets_without_a_request_id(subject: Subject) -> None:
@@ -450,7 +450,7 @@ def packets_without_a_request_id(subject: Subject) -> None:
 @rule(
     SHOULD,
     BAD_MESSAGE,
-    "INIT without a version, or with a part of one, ends the session or is refused.",
+    "INIT with a missing or truncated version ends the session or is refused.",
     of_server=True,
 )
 def init_cut_off(subject: Subject) -> None:
@@ -469,7 +469,7 @@ def init_cut_off(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 3",
-    "A packet that says to be 2^31 or 2^32-1 bytes long ends the session: the server does not wait for them.",
+    "A packet length of 2^31 or 2^32-1 ends the session: the server does not wait for the bytes.",
     of_server=True,
 )
 def packets_of_gigabytes(subject: Subject) -> None:
@@ -487,7 +487,7 @@ def packets_of_gigabytes(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.8",
-    "A packet longer than limits@openssh.com announces is answered or ends its session, and no other.",
+    "A packet longer than limits@openssh.com announces is answered or ends its own session only.",
     "limits@openssh.com",
     of_server=True,
 )
@@ -528,7 +528,7 @@ def unknown_types(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 7",
-    "Replies that a client sends are refused as requests, or end the session.",
+    "Packets of reply types that a client sends are refused or end the session.",
     *FILES,
     "opendir",
     of_server=True,
@@ -552,7 +552,7 @@ def replies_as_requests(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 8",
-    "An extended request with a name that the server does not know is answered with OP_UNSUPPORTED.",
+    "An extended request with an unknown name is answered with OP_UNSUPPORTED.",
     of_server=True,
 )
 def unknown_extended_requests(subject: Subject) -> None:
@@ -604,8 +604,8 @@ def random_bodies(subject: Subject) -> None:
 
 @rule(
     SHOULD,
-    f"{DRAFT}, 9",
-    "A session that ends for a malformed packet takes no other one with it.",
+    OPENSSH_SERVER,
+    "A malformed packet that ends its session does not end other sessions.",
     *FILES,
     *"read opendir".split(),
     of_server=True,

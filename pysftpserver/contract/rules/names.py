@@ -71,7 +71,7 @@ def kept(subject: Subject, names: Iterable[bytes]) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A name can have every printable ASCII character but the slash.",
+    "A name can contain every printable ASCII character except the slash.",
     "mkdir",
     "opendir",
 )
@@ -83,7 +83,7 @@ def printable_names(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A name can have every control character but NUL, line ends among them.",
+    "A name can contain every control character except NUL, also line breaks.",
     "mkdir",
     "opendir",
 )
@@ -105,7 +105,7 @@ def utf8_names(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A name that is not UTF-8 is kept byte for byte, or refused, and never changed.",
+    "A name that is not UTF-8 is kept byte for byte or refused, never changed.",
     "mkdir",
     "opendir",
     "open",
@@ -128,7 +128,7 @@ def names_that_are_not_utf8(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "Names that shells, format strings or Windows give a meaning to are names like others.",
+    "Names that are special to shells, format strings or Windows are ordinary names.",
     "mkdir",
     "opendir",
 )
@@ -139,7 +139,7 @@ def names_without_meaning(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "What has a name of unusual characters can be listed, renamed and removed.",
+    "Files with unusual characters in their names can be listed, renamed and removed.",
     "mkdir",
     "opendir",
     "rename",
@@ -169,7 +169,7 @@ def names_of_255_bytes(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A name of 300 bytes is stored whole or refused, and never cut.",
+    "A name of 300 bytes is stored whole or refused, never truncated.",
     "mkdir",
     "opendir",
     "open",
@@ -282,7 +282,7 @@ def dots_are_the_parent(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "`.` and `..` can be neither made nor removed.",
+    "`.` and `..` can be neither created nor removed.",
     "mkdir",
     "rmdir",
     "rm",
@@ -298,7 +298,7 @@ def dots_are_no_names(subject: Subject) -> None:
     subject.equal(subject.names(subject.path(b"d")), [b"e"], "what is listed afterwards")
 
 
-@rule(SHOULD, POSIX, "Several slashes in a path are one.", "mkdir", "lstat")
+@rule(SHOULD, POSIX, "Several slashes in a path count as one.", "mkdir", "lstat")
 def several_slashes(subject: Subject) -> None:
     subject.make({b"d": None, b"d/f": b"content"})
     for name in (b"d//f", b"d///f"):
@@ -308,7 +308,7 @@ def several_slashes(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}; WinSCP and sshfs send such paths",
-    "The path of a directory can end with a slash.",
+    "The path of a directory may end with a slash.",
     "mkdir",
     "rmdir",
     "lstat",
@@ -328,7 +328,7 @@ def slash_behind_directories(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "The path of a file does not lead to it with a slash behind it.",
+    "The path of a file with a slash at its end does not lead to the file.",
     "stat",
     "open",
     of_server=True,
@@ -342,7 +342,7 @@ def slash_behind_files(subject: Subject) -> None:
 @rule(
     MUST,
     FILE_NAMES,
-    "A path that does not begin with a slash begins at the directory that REALPATH of `.` names.",
+    "A path without a slash at its start is relative to the directory that REALPATH of `.` returns.",
     "lstat",
 )
 def relative_paths(subject: Subject) -> None:
@@ -354,7 +354,7 @@ def relative_paths(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{FILE_NAMES}; OpenSSH's sftp-server",
-    "STAT and OPENDIR of an empty path are answered for the start directory, or with NO_SUCH_FILE.",
+    "STAT and OPENDIR of an empty path are answered for the default directory, or with NO_SUCH_FILE.",
     "stat",
     "opendir",
 )

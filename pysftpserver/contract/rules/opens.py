@@ -22,7 +22,7 @@ from pysftpserver.contract.client import (
     refusal_of,
 )
 from pysftpserver.contract.subject import ANY_FAILURE
-from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH_SERVER, SHOULD, rule
+from pysftpserver.contract.table import CLIENT, DRAFT, MUST, OPENSSH_SERVER, POSIX, SHOULD, rule
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def possible() -> list[int]:
 @rule(
     MUST,
     OPEN,
-    "Every combination of OPEN's flags that has a meaning does what it says, with the file and without it.",
+    "Every meaningful combination of OPEN's flags does what it says, with and without an existing file.",
     *"open read write close rm lstat".split(),
 )
 def open_flags(subject: Subject) -> None:
@@ -115,7 +115,7 @@ def open_read_missing(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 7",
-    "OPEN for writing without CREAT of a file that does not exist fails with NO_SUCH_FILE and makes none.",
+    "OPEN for writing without CREAT of a missing file fails with NO_SUCH_FILE and creates none.",
     "open",
     "lstat",
     of_server=True,
@@ -130,7 +130,7 @@ def open_write_missing(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with CREAT makes an empty file where there is none, which stays after CLOSE.",
+    "OPEN with CREAT of a missing file creates an empty one, which stays after CLOSE.",
     *"open close lstat".split(),
     of_server=True,
 )
@@ -144,7 +144,7 @@ def open_create(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with CREAT and without TRUNC leaves the content of a file that exists.",
+    "OPEN with CREAT and without TRUNC keeps the content of an existing file.",
     *"open read close".split(),
     of_server=True,
 )
@@ -158,7 +158,7 @@ def open_create_keeps(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN for writing without TRUNC leaves the content of a file.",
+    "OPEN for writing without TRUNC keeps the content of a file.",
     *"open read close write".split(),
     of_server=True,
 )
@@ -172,7 +172,7 @@ def open_write_keeps(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with CREAT and TRUNC empties a file that exists.",
+    "OPEN with CREAT and TRUNC empties an existing file.",
     *"open close lstat write".split(),
     of_server=True,
 )
@@ -186,8 +186,8 @@ def open_truncate(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "sshfs (open with O_TRUNC of a file that exists)",
-    "OPEN with TRUNC and without CREAT empties a file that exists.",
+    "sshfs (O_TRUNC), Cyberduck (replaces an existing file)",
+    "OPEN with TRUNC and without CREAT empties an existing file.",
     *"open close lstat write".split(),
 )
 def open_truncate_without_create(subject: Subject) -> None:
@@ -213,7 +213,7 @@ def open_truncate_missing(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with CREAT and EXCL makes a file where there is none.",
+    "OPEN with CREAT and EXCL creates a missing file.",
     *"open close lstat write read".split(),
     of_server=True,
 )
@@ -229,7 +229,7 @@ def open_exclusive(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with CREAT and EXCL of a file that exists fails and leaves it as it is.",
+    "OPEN with CREAT and EXCL of an existing file fails and does not change it.",
     *"open close read write".split(),
     of_server=True,
 )
@@ -244,7 +244,7 @@ def open_exclusive_existing(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "OPEN with CREAT and EXCL of a file that exists fails with FAILURE, as version 3 has no other status.",
+    "OPEN with CREAT and EXCL of an existing file fails with FAILURE, as version 3 has no other status.",
     "open",
     "write",
 )
@@ -255,7 +255,7 @@ def open_exclusive_status(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "OPEN with APPEND and TRUNC empties the file first, and then appends to it.",
+    "OPEN with APPEND, CREAT and TRUNC empties the file first, and then appends.",
     *"open close read write".split(),
     of_server=True,
 )
@@ -270,8 +270,8 @@ def open_append_truncate(subject: Subject) -> None:
 
 @rule(
     CLIENT,
-    "sshfs (LSTAT sent right behind OPEN with CREAT)",
-    "LSTAT and STAT find a file that OPEN has made, before it is closed.",
+    "sshfs (LSTAT sent right after OPEN with CREAT)",
+    "LSTAT and STAT find a file that OPEN has created before it is closed.",
     *"open close lstat stat".split(),
     of_server=True,
 )
@@ -288,7 +288,7 @@ def open_makes_at_once(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6",
+    f"{DRAFT}, 7 (exactly one response to each request)",
     "OPEN with neither READ nor WRITE is answered with a HANDLE or a STATUS, and the session goes on.",
     *"open close".split(),
     of_server=True,
@@ -302,8 +302,8 @@ def open_without_access(subject: Subject) -> None:
 
 @rule(
     MUST,
-    f"{DRAFT}, 6",
-    "OPEN with flags that the draft does not define ignores or refuses them, and the session goes on.",
+    f"{DRAFT}, 7 (exactly one response to each request)",
+    "OPEN with undefined flags ignores or refuses them, and the session goes on.",
     *"open close read".split(),
     of_server=True,
 )
@@ -332,7 +332,7 @@ def _try_open(subject: Subject, path: bytes, pflags: int, close: bool = True) ->
 @rule(
     MUST,
     OPEN,
-    "A handle that was opened for reading only cannot be written through.",
+    "WRITE is refused on a handle that was opened for reading only.",
     *"open close read write".split(),
 )
 def open_read_only(subject: Subject) -> None:
@@ -346,7 +346,7 @@ def open_read_only(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPEN,
-    "A handle that was opened for writing only cannot be read through.",
+    "READ is refused on a handle that was opened for writing only.",
     *"open close read write".split(),
 )
 def open_write_only(subject: Subject) -> None:
@@ -360,8 +360,8 @@ def open_write_only(subject: Subject) -> None:
 
 
 @rule(
-    MUST,
-    OPEN,
+    SHOULD,
+    f"{POSIX}, open (EISDIR)",
     "OPEN for writing of a directory fails.",
     *"open mkdir write".split(),
 )
@@ -419,7 +419,7 @@ def open_missing_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPENSSH_SERVER,
-    "OPEN of a path that goes through a file, as if it were a directory, fails with NO_SUCH_FILE.",
+    "OPEN of a path that has a file where a directory should be fails with NO_SUCH_FILE.",
     "open",
     "write",
 )
@@ -435,7 +435,7 @@ def open_below_a_file(subject: Subject) -> None:
 @rule(
     MUST,
     OPEN,
-    "A new file gets the permissions in OPEN's attributes, less what the server takes away from all files.",
+    "A new file gets the permissions in OPEN's attributes, less those that the server masks.",
     *"open close write lstat permissions".split(),
 )
 def open_permissions(subject: Subject) -> None:
@@ -448,9 +448,9 @@ def open_permissions(subject: Subject) -> None:
 
 
 @rule(
-    MUST,
-    f"{DRAFT}, 5",
-    "A new file whose OPEN has no attributes gets default ones, with which its owner can read and write it.",
+    SHOULD,
+    f"{DRAFT}, 5 (default values, which it does not name)",
+    "A new file whose OPEN has no attributes can be read and written by its owner.",
     *"open close read write lstat".split(),
     of_server=True,
 )
@@ -467,7 +467,7 @@ def open_default_permissions(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.3 (initial attributes)",
-    "OPEN leaves the permissions of a file that exists, whatever its attributes say.",
+    "OPEN does not change the permissions of an existing file, whatever its attributes say.",
     *"open close write lstat permissions setstat".split(),
 )
 def open_keeps_permissions(subject: Subject) -> None:
@@ -481,7 +481,7 @@ def open_keeps_permissions(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6.3",
-    "OPEN with any attributes that the draft defines makes a file that is empty.",
+    "OPEN with any attributes that the draft defines creates an empty file.",
     *"open close lstat".split(),
     of_server=True,
 )
@@ -498,7 +498,7 @@ def open_all_attributes(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 5",
-    "Extended attributes that OPEN does not know are ignored, and the file is opened.",
+    "Unknown extended attributes in OPEN are ignored, and the file is opened.",
     *"open close read write".split(),
     of_server=True,
 )
@@ -551,7 +551,7 @@ def open_twice(subject: Subject) -> None:
 @rule(
     SHOULD,
     OPEN,
-    "A refused OPEN takes no handle: after a thousand refusals files can still be opened.",
+    "A refused OPEN does not use up a handle: after a thousand refusals files can still be opened.",
     *"open close".split(),
     of_server=True,
 )

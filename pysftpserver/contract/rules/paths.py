@@ -28,7 +28,7 @@ def top_of(subject: Subject) -> bytes:
     return subject.client.realpath(subject.path(b".")).rstrip(b"/") + b"/"
 
 
-@rule(MUST, SECTION, "REALPATH answers a NAME with exactly one name.")
+@rule(MUST, SECTION, "REALPATH returns a NAME with exactly one name.")
 def realpath_one_name(subject: Subject) -> None:
     for path in (b".", subject.path(b".")):
         subject.equal(len(answer(subject, path)), 1, f"the number of names for {path!r}")
@@ -37,7 +37,7 @@ def realpath_one_name(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{SECTION}: a dummy attributes value",
-    "The attributes that REALPATH's name has say nothing: no field of them is set.",
+    "The attributes in REALPATH's reply are a dummy: no flag is set.",
     of_server=True,
 )
 def realpath_attributes(subject: Subject) -> None:
@@ -45,7 +45,7 @@ def realpath_attributes(subject: Subject) -> None:
         subject.check(attributes.is_empty(), f"the attributes are {attributes!r}")
 
 
-@rule(MUST, SECTION, "REALPATH answers an absolute path.")
+@rule(MUST, SECTION, "REALPATH returns an absolute path.")
 def realpath_is_absolute(subject: Subject) -> None:
     subject.file(b"f")
     for path in (b".", subject.path(b"."), subject.path(b"f")):
@@ -53,7 +53,7 @@ def realpath_is_absolute(subject: Subject) -> None:
         subject.check(found.startswith(b"/"), f"REALPATH of {path!r} is {found!r}")
 
 
-@rule(MUST, SECTION, "REALPATH resolves `.`, `..` and needless slashes.", "mkdir")
+@rule(MUST, SECTION, "REALPATH resolves `.`, `..` and redundant slashes.", "mkdir")
 def realpath_is_canonical(subject: Subject) -> None:
     subject.make({b"d": None, b"d/e": None, b"f": b""})
     top = top_of(subject)
@@ -64,7 +64,7 @@ def realpath_is_canonical(subject: Subject) -> None:
 @rule(
     SHOULD,
     SECTION,
-    "REALPATH of a directory answers the same path with and without a slash or a dot behind it.",
+    "REALPATH of a directory returns the same path with and without a slash or a dot at its end.",
     "mkdir",
 )
 def realpath_of_directory(subject: Subject) -> None:
@@ -74,7 +74,7 @@ def realpath_of_directory(subject: Subject) -> None:
         subject.equal(subject.client.realpath(subject.path(way)), expected, f"REALPATH of {way!r}")
 
 
-@rule(SHOULD, SECTION, "REALPATH of a path that REALPATH answered is that path.", "mkdir")
+@rule(SHOULD, SECTION, "REALPATH of a path that REALPATH returned is the same path.", "mkdir")
 def realpath_is_stable(subject: Subject) -> None:
     subject.make({b"d": None, b"d/f": b""})
     for path in (b".", subject.path(b"d"), subject.path(b"d/../d/f")):
@@ -85,7 +85,7 @@ def realpath_is_stable(subject: Subject) -> None:
 @rule(
     MUST,
     FILE_NAMES,
-    "REALPATH of an empty path is the start directory, as of `.`.",
+    "REALPATH of an empty path returns the default directory, as of `.`.",
 )
 def realpath_of_nothing(subject: Subject) -> None:
     subject.equal(subject.client.realpath(b""), subject.client.realpath(b"."), "REALPATH of an empty path")
@@ -94,7 +94,7 @@ def realpath_of_nothing(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{SECTION}; OpenSSH's sftp and scp ask for the path of a file that they are about to make",
-    "REALPATH of a path whose last component does not exist answers its canonical form.",
+    "REALPATH of a path whose last component does not exist returns its canonical form.",
     "mkdir",
 )
 def realpath_of_missing(subject: Subject) -> None:
@@ -105,7 +105,7 @@ def realpath_of_missing(subject: Subject) -> None:
         subject.equal(found, top + b"missing", f"REALPATH of {way!r}")
 
 
-@rule(SHOULD, SECTION, "REALPATH of a file works as of a directory.", "mkdir", "lstat")
+@rule(SHOULD, SECTION, "REALPATH works for files as it does for directories.", "mkdir", "lstat")
 def realpath_of_file(subject: Subject) -> None:
     subject.make({b"d": None, b"d/f": b"content"})
     found = subject.client.realpath(subject.path(b"d/f"))
@@ -113,13 +113,13 @@ def realpath_of_file(subject: Subject) -> None:
     subject.equal(subject.client.lstat(found).size, 7, "the size of what REALPATH answered")
 
 
-@rule(SHOULD, POSIX, "There is no way above the top: `..` of `/` is `/`.")
+@rule(SHOULD, POSIX, "`..` of `/` is `/`.")
 def realpath_above_the_top(subject: Subject) -> None:
     for path in (b"/", b"//", b"/..", b"/../..", b"/./../.", b"/../"):
         subject.equal(subject.client.realpath(path), b"/", f"REALPATH of {path!r}")
 
 
-@rule(SHOULD, POSIX, "REALPATH keeps the bytes of names.")
+@rule(SHOULD, POSIX, "REALPATH does not change the bytes of names.")
 def realpath_keeps_bytes(subject: Subject) -> None:
     top = top_of(subject)
     for name in (b" a b ", "\u00e4\u20ac".encode(), b"a\\b", b"~", b"%41", b"*"):
@@ -129,7 +129,7 @@ def realpath_keeps_bytes(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{SECTION}; {POSIX}",
-    "REALPATH follows links, to what STAT of the same path tells of.",
+    "REALPATH follows links, to the same file or directory as STAT.",
     "symlink",
     "mkdir",
     "stat",
@@ -148,7 +148,7 @@ def realpath_follows_links(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "`..` behind a link to a directory is the parent of that directory.",
+    "`..` after a link to a directory is the parent of that directory.",
     "symlink",
     "mkdir",
 )

@@ -71,7 +71,7 @@ def version_3(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 4",
-    "INIT with a version above 3 is answered with a version from 3 to that one.",
+    "INIT with a version above 3 is answered with a version from 3 up to the client's.",
     of_server=True,
 )
 def version_of_newer_clients(subject: Subject) -> None:
@@ -101,7 +101,7 @@ def version_of_older_clients(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 4",
-    "Extensions in INIT whose names the server does not know are ignored, also those without data.",
+    "Unknown extensions in INIT are ignored, also those without data.",
     of_server=True,
 )
 def unknown_extensions_in_init(subject: Subject) -> None:
@@ -123,7 +123,7 @@ def unknown_extensions_in_init(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 4",
-    "VERSION has a name and a text, which may be empty, for each extension, and nothing more.",
+    "VERSION has a name and a data string, which may be empty, for each extension, and nothing more.",
     of_server=True,
 )
 def version_is_whole(subject: Subject) -> None:
@@ -135,7 +135,7 @@ def version_is_whole(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 4",
-    "INIT that is sent again is answered with VERSION or a STATUS, or ends the session.",
+    "A second INIT is answered with VERSION or a STATUS, or ends the session.",
     of_server=True,
 )
 def init_twice(subject: Subject) -> None:
@@ -181,7 +181,7 @@ def _answers(subject: Subject, expected: int, kind: int, *fields: bytes) -> byte
     """A request succeeds with this kind of reply."""
     reply = subject.client.ask(kind, *fields)
     if reply[4] != expected or expected == wire.SSH2_FXP_STATUS and subject.client.status_in(reply)[0] != OK:
-        subject.broken(f"type {kind} was answered with {kind_of(reply)} in place of {REPLIES[expected]}")
+        subject.broken(f"type {kind} was answered with {kind_of(reply)} instead of {REPLIES[expected]}")
     return reply
 
 
@@ -248,7 +248,7 @@ def kinds_of_path_replies(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 6.10",
-    "SYMLINK is answered with STATUS OK, and READLINK with a NAME that has one name and no more.",
+    "SYMLINK is answered with STATUS OK, and READLINK with a NAME of exactly one name.",
     "symlink",
     "readlink",
     of_server=True,
@@ -317,7 +317,7 @@ def _statuses(subject: Subject) -> Iterator[tuple[int, bytes, bytes]]:
 @rule(
     MUST,
     f"{DRAFT}, 7",
-    "Every STATUS, that of success too, has a code, a message and a language tag, and nothing more.",
+    "Every STATUS, OK too, has a code, a message and a language tag, and nothing more.",
     *CHANGES,
     of_server=True,
 )
@@ -365,7 +365,7 @@ def status_codes_of_version_3(subject: Subject) -> None:
 @rule(
     CLIENT,
     "FileZilla, WinSCP, paramiko and rclone show it",
-    "The STATUS of a failure has words in its message.",
+    "The STATUS of a failure has a message that is not empty.",
     *CHANGES,
     of_server=True,
 )
@@ -385,7 +385,7 @@ def _id_of(reply: bytes) -> int:
 @rule(
     MUST,
     f"{DRAFT}, 6",
-    "A reply has its request's id, whatever number that is: 0, 2^32-1 or any other.",
+    "A reply has the id of its request, whatever it is: 0, 2^32-1 or any other.",
     of_server=True,
 )
 def request_ids_come_back(subject: Subject) -> None:
@@ -397,7 +397,7 @@ def request_ids_come_back(subject: Subject) -> None:
             subject.equal(_id_of(reply), number, "the request id of a reply")
 
 
-@rule(MUST, f"{DRAFT}, 6", "A request id can be used again as soon as its reply came.", of_server=True)
+@rule(MUST, f"{DRAFT}, 6", "A request id can be used again as soon as its reply has come.", of_server=True)
 def request_ids_can_be_used_again(subject: Subject) -> None:
     for path, expected in ((b".", wire.SSH2_FXP_NAME), (subject.path(), wire.SSH2_FXP_NAME)) * 3:
         reply = subject.client.raw(sftpcmd(wire.SSH2_FXP_REALPATH, sftpstring(path), request_id=7))
@@ -411,7 +411,7 @@ def request_ids_can_be_used_again(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{DRAFT}, 6",
-    "Two requests in flight that have the same id are both answered with it.",
+    "Two requests in flight with the same id are both answered with it.",
     of_server=True,
 )
 def request_id_twice_in_flight(subject: Subject) -> None:
@@ -435,7 +435,7 @@ def request_id_twice_in_flight(subject: Subject) -> None:
 @rule(
     MUST,
     f"{DRAFT}, 7",
-    "Each request is answered exactly once, a failed one too.",
+    "Each request is answered exactly once, also when it fails.",
     "open",
     "write",
     "close",

@@ -121,7 +121,7 @@ def rename_of_link(subject: Subject) -> None:
 @rule(
     MUST,
     REMOVING,
-    "RENAME is refused where the new name exists, whether files or directories, and changes neither.",
+    "RENAME to an existing name is refused for files and directories, and changes neither.",
     "rename",
     "mkdir",
     "lstat",
@@ -140,7 +140,7 @@ def rename_onto_existing(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; OpenSSH's sftp-server",
-    "RENAME to a name that exists has the status FAILURE, for which version 3 has no better one.",
+    "RENAME to an existing name fails with FAILURE, as version 3 has no better status.",
     "rename",
     "mkdir",
 )
@@ -153,7 +153,7 @@ def rename_onto_existing_status(subject: Subject) -> None:
 @rule(
     MUST,
     REMOVING,
-    "RENAME is refused where a link has the new name, even if it leads to nothing.",
+    "RENAME to the name of a link is refused, even of a dangling one.",
     "rename",
     "symlink",
     "readlink",
@@ -172,7 +172,7 @@ def rename_onto_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{REMOVING}; {POSIX}",
-    "RENAME of something to its own name leaves it as it was, whether it is refused or not.",
+    "RENAME to the same name changes nothing, whether it is refused or not.",
     "rename",
     "mkdir",
     "open",
@@ -192,7 +192,7 @@ def rename_onto_itself(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; {POSIX}",
-    "RENAME of what does not exist, or to a directory that does not, is refused with NO_SUCH_FILE.",
+    "RENAME of a missing file, or to a missing directory, is refused with NO_SUCH_FILE.",
     "rename",
     "open",
     "read",
@@ -210,7 +210,7 @@ def rename_into_itself(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{REMOVING}; OpenSSH's sftp-server links and unlinks",
-    "Of two sessions that RENAME two files to one free name at once, one is refused, and no content is lost.",
+    "Of two sessions that RENAME two files to one free name, one is refused, and no content is lost.",
     "rename",
     "lstat",
     "open",
@@ -308,7 +308,7 @@ def posix_rename_replaces_file(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "A handle to a file that posix-rename@openssh.com replaced reads the content of that file.",
+    "A handle of a file that posix-rename@openssh.com has replaced reads the content of that file.",
     "rename",
     "open",
     "read",
@@ -326,7 +326,7 @@ def posix_rename_leaves_open_file(subject: Subject) -> None:
 @rule(
     MUST,
     REPLACING,
-    "posix-rename@openssh.com of a file to its own name leaves it as it was.",
+    "posix-rename@openssh.com of a file to its own name changes nothing.",
     "rename",
     "open",
     "read",
@@ -342,7 +342,7 @@ def posix_rename_onto_itself(subject: Subject) -> None:
 @rule(
     MUST,
     REPLACING,
-    "posix-rename@openssh.com onto a link replaces the link and not what it leads to.",
+    "posix-rename@openssh.com onto a link replaces the link and not its target.",
     "rename",
     "symlink",
     "open",
@@ -362,7 +362,7 @@ def posix_rename_replaces_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     REPLACING,
-    "posix-rename@openssh.com puts a directory in the place of an empty one, and of no other.",
+    "posix-rename@openssh.com of a directory replaces an empty directory, and no other.",
     "rename",
     "mkdir",
     "opendir",
@@ -382,7 +382,7 @@ def posix_rename_replaces_empty_directory(subject: Subject) -> None:
 @rule(
     MUST,
     REPLACING,
-    "posix-rename@openssh.com does not put a file in the place of a directory, or the other way.",
+    "posix-rename@openssh.com does not replace a directory by a file, or a file by a directory.",
     "rename",
     "mkdir",
     "lstat",
@@ -401,7 +401,7 @@ def posix_rename_between_kinds(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; {POSIX}",
-    "posix-rename@openssh.com of what does not exist, or to a directory that does not: NO_SUCH_FILE.",
+    "posix-rename@openssh.com of a missing file, or to a missing directory, fails with NO_SUCH_FILE.",
     "rename",
     "open",
     "read",
@@ -428,7 +428,7 @@ def posix_rename_into_itself(subject: Subject) -> None:
 @rule(
     CLIENT,
     "WinSCP, rclone, lftp, sshfs and editors on it save by renaming over the old file",
-    "posix-rename@openssh.com replaces at once: other sessions always find the name.",
+    "posix-rename@openssh.com replaces atomically: other sessions always find the name.",
     "rename",
     "stat",
     POSIX_RENAME,

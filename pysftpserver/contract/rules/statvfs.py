@@ -48,7 +48,7 @@ def statvfs_figures(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{POSIX}; df on sshfs and file managers show them",
-    "statvfs@openssh.com says block sizes that are not 0, and no more free than there is.",
+    "statvfs@openssh.com returns block sizes above 0, and no more free blocks than there are.",
     "statvfs",
     "statvfs@openssh.com",
 )
@@ -77,7 +77,7 @@ def statvfs_flags(subject: Subject) -> None:
 @rule(
     SHOULD,
     SECTION,
-    "statvfs@openssh.com does not say ST_RDONLY of a place where a file was just made.",
+    "statvfs@openssh.com does not report ST_RDONLY where a file was just created.",
     "statvfs",
     "open",
     "write",
@@ -91,7 +91,7 @@ def statvfs_writable(subject: Subject) -> None:
 @rule(
     SHOULD,
     SECTION,
-    "A name can be as long as f_namemax of statvfs@openssh.com says.",
+    "A name can be as long as f_namemax of statvfs@openssh.com.",
     "statvfs",
     "lstat",
     "statvfs@openssh.com",
@@ -106,7 +106,7 @@ def statvfs_namemax(subject: Subject) -> None:
 @rule(
     SHOULD,
     SECTION,
-    "A name that is longer than f_namemax of statvfs@openssh.com says is refused, and never cut.",
+    "A name longer than f_namemax of statvfs@openssh.com is refused, never truncated.",
     "statvfs",
     "open",
     "mkdir",
@@ -127,7 +127,7 @@ def statvfs_namemax_is_a_limit(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "statvfs@openssh.com of what does not exist is refused with NO_SUCH_FILE.",
+    "statvfs@openssh.com of a path that does not exist is refused with NO_SUCH_FILE.",
     "statvfs",
     "statvfs@openssh.com",
 )
@@ -138,7 +138,7 @@ def statvfs_of_missing(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "statvfs@openssh.com of a directory tells of the same file system as of a file in it.",
+    "statvfs@openssh.com of a directory reports the same file system as of a file in it.",
     "statvfs",
     "mkdir",
     "statvfs@openssh.com",
@@ -154,7 +154,7 @@ def statvfs_of_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     SECTION,
-    "fstatvfs@openssh.com of a handle tells of the same file system as statvfs@openssh.com of its path.",
+    "fstatvfs@openssh.com of a handle reports the same file system as statvfs@openssh.com of its path.",
     "statvfs",
     "fstatvfs",
     "open",

@@ -32,7 +32,7 @@ def unchanged(subject: Subject, **contents: bytes | None) -> None:
 # --- MKDIR and RMDIR -----------------------------------------------------------------------------------
 
 
-@rule(MUST, DIRECTORIES, "MKDIR makes a directory in which files can be made.", "mkdir", "lstat")
+@rule(MUST, DIRECTORIES, "MKDIR creates a directory in which files can be created.", "mkdir", "lstat")
 def mkdir_makes_directory(subject: Subject) -> None:
     path = subject.path(b"d")
     subject.client.mkdir(path)
@@ -63,7 +63,7 @@ def mkdir_permissions(subject: Subject) -> None:
 @rule(
     MUST,
     DIRECTORIES,
-    "MKDIR is refused where a file or a directory is, and leaves it as it was.",
+    "MKDIR over an existing file or directory is refused and changes nothing.",
     "mkdir",
     "open",
     "read",
@@ -80,7 +80,7 @@ def mkdir_over_existing(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; clients that make a path tell by it that a directory is there already",
-    "MKDIR where something is has the status FAILURE, for which version 3 has no better one.",
+    "MKDIR over something existing fails with FAILURE, as version 3 has no better status.",
     "mkdir",
 )
 def mkdir_over_existing_status(subject: Subject) -> None:
@@ -92,7 +92,7 @@ def mkdir_over_existing_status(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "MKDIR is refused where a link is, even if the link leads to nothing.",
+    "MKDIR over a link is refused, even over a dangling one.",
     "mkdir",
     "symlink",
     "lstat",
@@ -107,7 +107,7 @@ def mkdir_over_link(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; {POSIX}",
-    "MKDIR below what does not exist, or below a file, is refused with NO_SUCH_FILE.",
+    "MKDIR below a missing directory, or below a file, is refused with NO_SUCH_FILE.",
     "mkdir",
 )
 def mkdir_without_directory(subject: Subject) -> None:
@@ -127,7 +127,7 @@ def rmdir_removes_directory(subject: Subject) -> None:
 @rule(
     MUST,
     DIRECTORIES,
-    "RMDIR of a directory that is not empty is refused, and removes nothing.",
+    "RMDIR of a directory that is not empty is refused and removes nothing.",
     "mkdir",
     "rmdir",
     "opendir",
@@ -141,7 +141,7 @@ def rmdir_of_full_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; OpenSSH's sftp-server",
-    "RMDIR of a directory that is not empty has the status FAILURE.",
+    "RMDIR of a directory that is not empty fails with FAILURE.",
     "mkdir",
     "rmdir",
 )
@@ -150,13 +150,13 @@ def rmdir_of_full_directory_status(subject: Subject) -> None:
     subject.refuses(FAILED, subject.client.rmdir, subject.path(b"d"))
 
 
-@rule(MUST, DIRECTORIES, "RMDIR of a file is refused, and leaves it.", "rmdir", "open", "read", "close")
+@rule(MUST, DIRECTORIES, "RMDIR of a file is refused and keeps it.", "rmdir", "open", "read", "close")
 def rmdir_of_file(subject: Subject) -> None:
     subject.refuses(ANY_FAILURE, subject.client.rmdir, subject.file(b"f", b"content"))
     unchanged(subject, f=b"content")
 
 
-@rule(MUST, f"{DIRECTORIES}, 7", "RMDIR of what does not exist is refused with NO_SUCH_FILE.", "rmdir")
+@rule(MUST, f"{DIRECTORIES}, 7", "RMDIR of a path that does not exist is refused with NO_SUCH_FILE.", "rmdir")
 def rmdir_of_missing(subject: Subject) -> None:
     subject.refuses(NOT_FOUND, subject.client.rmdir, subject.path(b"missing"))
 
@@ -164,7 +164,7 @@ def rmdir_of_missing(subject: Subject) -> None:
 @rule(
     MUST,
     DIRECTORIES,
-    "RMDIR of a link to a directory is refused, and leaves both.",
+    "RMDIR of a link to a directory is refused and removes neither.",
     "mkdir",
     "rmdir",
     "symlink",
@@ -182,7 +182,7 @@ def rmdir_of_link(subject: Subject) -> None:
 # --- REMOVE --------------------------------------------------------------------------------------------
 
 
-@rule(MUST, REMOVING, "REMOVE removes a file, and no other.", "rm", "lstat")
+@rule(MUST, REMOVING, "REMOVE removes a file and no other.", "rm", "lstat")
 def remove_removes_file(subject: Subject) -> None:
     subject.make({b"f": b"", b"g": b""})
     subject.client.remove(subject.path(b"f"))
@@ -190,12 +190,12 @@ def remove_removes_file(subject: Subject) -> None:
     subject.check(subject.exists(subject.path(b"g")), "another file is gone")
 
 
-@rule(MUST, f"{REMOVING}, 7", "REMOVE of what does not exist is refused with NO_SUCH_FILE.", "rm")
+@rule(MUST, f"{REMOVING}, 7", "REMOVE of a path that does not exist is refused with NO_SUCH_FILE.", "rm")
 def remove_of_missing(subject: Subject) -> None:
     subject.refuses(NOT_FOUND, subject.client.remove, subject.path(b"missing"))
 
 
-@rule(MUST, REMOVING, "REMOVE of a directory is refused, and leaves it.", "mkdir", "rm", "lstat")
+@rule(MUST, REMOVING, "REMOVE of a directory is refused and does not remove it.", "mkdir", "rm", "lstat")
 def remove_of_directory(subject: Subject) -> None:
     subject.make({b"d": None})
     subject.refuses(ANY_FAILURE, subject.client.remove, subject.path(b"d"))
@@ -205,7 +205,7 @@ def remove_of_directory(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{STATUSES}; OpenSSH's sftp-server",
-    "REMOVE of a directory has the status FAILURE or PERMISSION_DENIED.",
+    "REMOVE of a directory fails with FAILURE or PERMISSION_DENIED.",
     "mkdir",
     "rm",
 )
@@ -217,7 +217,7 @@ def remove_of_directory_status(subject: Subject) -> None:
 @rule(
     SHOULD,
     POSIX,
-    "REMOVE of a link removes the link and not what it leads to.",
+    "REMOVE of a link removes the link and not its target.",
     "mkdir",
     "rm",
     "symlink",

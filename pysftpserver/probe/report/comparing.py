@@ -102,7 +102,7 @@ def text(found: Comparison, width: int = WIDTH) -> str:
     for title, outcomes in (
         ("newly broken", found.broken),
         ("broken, and not tried before", found.fresh),
-        ("mended", found.mended),
+        ("fixed", found.mended),
         ("supported now", found.gained),
         ("supported no longer", found.lost),
         ("not tried any more", found.untried),
@@ -163,5 +163,5 @@ def _announced(found: Comparison) -> list[str]:
 
 def _summary(found: Comparison) -> str:
     musts = sum(outcome.level == MUST for outcome in found.broken)
-    changed = f"{len(found.broken)} newly broken ({musts} of them musts), {len(found.mended)} mended"
+    changed = f"{len(found.broken)} newly broken ({musts} of them musts), {len(found.mended)} fixed"
     return f"{changed}, {len(found.gained)} supported now, {len(found.lost)} no longer"

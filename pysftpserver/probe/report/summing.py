@@ -69,6 +69,8 @@ def summary(report: Report) -> str:
     text = ", ".join(levels) or "no rule was tried"
     if tally.verdicts[ERROR]:
         text += f"; {tally.verdicts[ERROR]} could not be tried"
+    if not levels and not tally.verdicts[ERROR] and not report.stopped:
+        return text
     verdict = "conforms" if tally.holds(MUST) else "does not conform"
     return f"stopped early: {text}" if report.stopped else f"{verdict}: {text}"
 
@@ -99,9 +101,15 @@ def server_lines(report: Report) -> list[tuple[str, str]]:
 
 
 def telling(steps: list[Step]) -> list[Step]:
-    """The steps without the beginning of the session, unless there are no others."""
-    rest = [step for step in steps if not step.words.startswith(("INIT ", "VERSION "))]
-    return rest or steps
+    """The steps without INIT and its VERSION at the start of sessions, unless the steps end with them."""
+    rest: list[Step] = []
+    for number, step in enumerate(steps):
+        is_version = not step.asked and step.words.startswith("VERSION ")
+        if is_version and number + 1 < len(steps) and rest and rest[-1].words.startswith("INIT "):
+            rest.pop()
+        else:
+            rest.append(step)
+    return rest
 
 
 def says(task: Task) -> str:
