@@ -170,7 +170,7 @@ def compare(names: Sequence[str]) -> int:
 
     old, new = map(json.read, names)
     found = comparing.compare(old, new)
-    print(comparing.text(found, terminal.width_of(1)))
+    show_whole(comparing.text(found, terminal.width_of(1)))
     return found.status
 
 
@@ -183,7 +183,8 @@ def outputs_of(values: dict[str, Any]) -> dict[str, str]:
     if list(found.values()).count("-") > 1:
         raise BadInput("only one report can be written to standard output; name files for the others")
     for path in found.values():
-        if path != "-" and not os.access(os.path.dirname(path) or ".", os.W_OK):
+        place = path if os.path.exists(path) else os.path.dirname(path) or "."
+        if path != "-" and (os.path.isdir(path) or not os.access(place, os.W_OK)):
             raise BadInput(f"{path}: the report cannot be written there; name a file in a directory of yours")
     return found
 
@@ -206,16 +207,22 @@ def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs
     run = Probe(target, plan)
     run.report.probe = __version__
     report = until_told(run)
+    unwritten = None
     for kind, path in outputs.items():
-        write(path, rendered(kind, report))
+        try:
+            write(path, rendered(kind, report))
+        except BadInput as error:  # what was found took long: it is shown all the same
+            unwritten = error
     if "-" not in outputs.values():
-        print(rendered("terminal", report))
+        show_whole(rendered("terminal", report))
     for what in report.left[:MOST_LEFT]:
         common.tell(f"{PROG}: left behind: {one_line(what)}")
     if len(report.left) > MOST_LEFT:
         common.tell(f"{PROG}: left behind: {len(report.left) - MOST_LEFT} more")
     if report.stopped:
         common.tell(f"{PROG}: stopped: {one_line(report.stopped)}")
+    if unwritten is not None:
+        raise unwritten
     if run.interrupted:
         return 128 + run.interrupted
     return status_of(report)
@@ -225,9 +232,13 @@ def until_told(run: Probe) -> Report:
     """Run the probe; a signal ends it, and everything is still removed. A second one ends that as well."""
     import signal
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: run.interrupt(number))
-    return run.run()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may be inherited as ignored; servers are waited for
+    ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda number, frame: run.interrupt(number)) for number in ours]
+    report = run.run()
+    for number, handler in zip(ours, before, strict=True):
+        signal.signal(number, handler)
+    return report
 
 
 def status_of(report: Report) -> int:
@@ -257,10 +268,16 @@ def rendered(kind: str, report: Report) -> str:
     return {"json": json.text, "junit": junit.text, "html": html.text}[kind](report)
 
 
+def show_whole(text: str) -> None:
+    """Write to standard output; what its encoding lacks is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def write(path: str, text: str) -> None:
     """Write a report to a file, or to standard output. Raises BadInput."""
     if path == "-":
-        print(text)
+        show_whole(text)
         return
     try:
         with open(path, "w", encoding="utf-8") as file:

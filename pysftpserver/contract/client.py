@@ -61,7 +61,12 @@ STATUS_NAMES = {
 
 NOTHING = SFTPAttributes()
 KEPT = 40  # exchanges of a session that a report may show
-LONGEST = 1 << 26  # bytes; a reply that says to be longer is taken for garbage
+LONGEST = 1 << 24  # bytes; a reply that says to be longer is taken for garbage
+LONGEST_VERSION = 1 << 18  # bytes of a VERSION packet
+MOST_CONTENT = 1 << 26  # bytes of a file, after which it has no end
+LARGE = 1 << 20  # bytes of a packet, of which few are kept
+MOST_KEPT = 1 << 26  # bytes of exchanges, and of replies that came early
+MOST_WORDS = 1_000  # bytes of a message that are shown
 MOST_SHORT = 300  # answers to READ with fewer bytes than were asked for, after which a file has no end
 MOST_NAMES = 200_000  # of a directory, after which a listing has no end
 SILENCE = 10.0  # seconds without a byte after which a server has not answered
@@ -85,7 +90,7 @@ class Refused(Exception):
     asked."""
 
     def __init__(self, status: int, message: bytes, request: str) -> None:
-        words = message.decode("utf-8", "backslashreplace")
+        words = message[:MOST_WORDS].decode("utf-8", "backslashreplace")
         super().__init__(f"{request} was refused: {status_name(status)} ({words})")
         self.status = status
         self.message = message
@@ -102,6 +107,10 @@ class Exchange:
         self.reply: bytes | None = None
 
 
+def _size(exchanges: Collection[Exchange]) -> int:
+    return sum(len(exchange.request) + len(exchange.reply or b"") for exchange in exchanges)
+
+
 def status_name(status: int) -> str:
     """A status code as the draft names it, with its number."""
     return f"{STATUS_NAMES.get(status, 'unknown')} ({status})"
@@ -112,9 +121,11 @@ class Client:
 
     version, extensions: what the server announced, after hello(). exchanges: the last ones, oldest first.
     target_first: whether SYMLINK's arguments go as OpenSSH takes them, instead of the draft's order.
+    lstat_follows: whether LSTAT is known to tell of what a link leads to.
     """
 
     target_first = True
+    lstat_follows = False
 
     def __init__(self, line: Line, seconds: float = SILENCE) -> None:
         self.line = line
@@ -144,7 +155,9 @@ class Client:
         """Send INIT, with more behind its version; return the VERSION packet and keep what it says."""
         self.send_packet(packets.sftpcmd(wire.SSH2_FXP_INIT, packets.sftpint(version), *more))
         reply = self.packet()
-        self.exchanges[-1].reply = reply
+        self._keep(self.exchanges[-1], reply)
+        if len(reply) > LONGEST_VERSION:
+            raise Broken(f"the server sent a VERSION of {len(reply)} bytes")
         self.extensions = self._decoded(packets.get_sftpextensions, reply)
         self.version = wire.u32_at(reply, 5, len(reply))
         return reply
@@ -184,8 +197,16 @@ class Client:
         """Send bytes as they are; return the packet that comes next, whatever it answers."""
         self.send_packet(packet)
         exchange = self.exchanges[-1]
-        exchange.reply = self.packet()
-        return exchange.reply
+        packet = self.packet()
+        self._keep(exchange, packet)
+        return packet
+
+    def _keep(self, exchange: Exchange, reply: bytes) -> None:
+        """Keep a reply with its request; of large ones the last few."""
+        exchange.reply = reply
+        if len(reply) > LARGE:
+            while len(self.exchanges) > 1 and _size(self.exchanges) > MOST_KEPT:
+                self.exchanges.popleft()
 
     def packet(self) -> bytes:
         """The next packet, whole. Raises Silent, Closed, and Broken for a length that cannot be."""
@@ -211,7 +232,7 @@ class Client:
         exchange = self._waiting.pop(request_id, None)
         if exchange is None:
             raise Broken(f"the server answered to request id {request_id}, which nothing waits for")
-        exchange.reply = packet
+        self._keep(exchange, packet)
         return request_id, packet
 
     def reply(self, request_id: int) -> bytes:
@@ -219,6 +240,8 @@ class Client:
         while request_id not in self._early:
             other, packet = self.next_reply()
             self._early[other] = packet
+            if len(packet) > LARGE and sum(map(len, self._early.values())) > MOST_KEPT:
+                raise Broken("the server sent very long replies to requests that nothing waits for yet")
         return self._early.pop(request_id)
 
     def ask(self, kind: int, *fields: bytes) -> bytes:
@@ -396,7 +419,7 @@ class Client:
         short = 0
         try:
             found = bytearray()
-            while short < MOST_SHORT and len(found) < LONGEST:
+            while short < MOST_SHORT and len(found) < MOST_CONTENT:
                 try:
                     part = self.read(handle, len(found), step)
                 except Refused as refusal:

@@ -25,6 +25,8 @@ _KINDS = {
     for name in "VERSION STATUS HANDLE DATA NAME ATTRS EXTENDED_REPLY".split()
 }
 
+MOST_ENTRIES = 200_000  # of one NAME reply; each takes many times its bytes of memory
+
 # --- requests -----------------------------------------------------------------------------------------
 
 
@@ -93,7 +95,10 @@ def get_sftpentries(output: bytes) -> list[tuple[bytes, bytes, SFTPAttributes]]:
     body = _body(output, wire.SSH2_FXP_NAME)
     entries = []
     pos, end = 4, len(body)
-    for _ in range(wire.u32_at(body, 0, end)):
+    count = wire.u32_at(body, 0, end)
+    if count > MOST_ENTRIES:
+        raise AssertionError(f"the reply says to hold {count} names")
+    for _ in range(count):
         name, pos = wire.string_at(body, pos, end)
         longname, pos = wire.string_at(body, pos, end)
         attrs, pos = wire.attributes_and_end(body, pos, end)

@@ -6,6 +6,8 @@ for the rules to judge. What may not enter: verdicts.
 
 from __future__ import annotations
 
+from stat import S_ISDIR
+
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract.base import EXTENSIONS, METHODS
 from pysftpserver.contract.client import DENIED, READ, UNSUPPORTED, WRITE, Broken, Refused, refusal_of
@@ -160,8 +162,23 @@ class _Trial:
         if self._try("symlink", client.symlink, first, second) is not None:
             self._try("readlink", client.readlink, second)
             return
-        if self._try("readlink", client.readlink, second) is not None:
-            client.target_first = refusal_of(client.readlink, first) is not None
+        # Before READLINK is tried, which may end the session: the wrong order makes links outside.
+        client.target_first = refusal_of(client.lstat, first) is not None
+        self._look_through_a_link(b"to-here")
+        if self._try("readlink", client.readlink, second) is None:
+            client.target_first = True
+        elif refusal_of(client.readlink, first) is None:
+            client.target_first = False
+        elif client.target_first and refusal_of(client.lstat, second) is not None:
+            self.lacks.add("symlink")  # which of the two it makes is not known
+        self._look_through_a_link(b"to-here-too")
+
+    def _look_through_a_link(self, name: bytes) -> None:
+        """Whether LSTAT takes a link to a directory for a directory: it must not be emptied then."""
+        client, link = self._client, self._path(name)
+        if refusal_of(client.symlink, self._directory, link) is None:
+            mode = None if refusal_of(client.lstat, link) else client.lstat(link).permissions
+            client.lstat_follows = client.lstat_follows or mode is not None and S_ISDIR(mode)
 
     def linked_hard(self) -> None:
         """A file can have another name."""

@@ -1,6 +1,7 @@
 """Removes what a probe has made, and nothing else: every path is below a directory of the probe's own.
 
-Nothing is followed: what is not known to be a directory is never listed. What may not enter: sessions being
+Nothing is followed: what is not known to be a directory is never listed, whatever a server says that follows
+links in LSTAT. What may not enter: sessions being
 begun, time limits (those are the line's).
 """
 
@@ -10,7 +11,7 @@ import stat
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import EOF, NOT_FOUND, Refused, refusal_of
+from pysftpserver.contract.client import EOF, MOST_NAMES, NOT_FOUND, Broken, Refused, refusal_of
 from pysftpserver.engine import wire
 from pysftpserver.failures import show
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # requests in flight
 DEEPEST = 200  # directories below the first; no rule makes half as many
+MOST_LEFT = 1000  # of what is left behind that are named
+LONGEST_LEFT = 2000  # characters of one of these
 ALL = 0o700  # what the owner needs to empty a directory
 
 
@@ -30,6 +33,10 @@ def remove_tree(client: Client, top: bytes) -> list[str]:
     """
     left: list[str] = []
     _remove(client, top, left, 0)
+    more = len(left) - MOST_LEFT
+    left = [what if len(what) <= LONGEST_LEFT else f"{what[:LONGEST_LEFT]}..." for what in left[:MOST_LEFT]]
+    if more > 0:
+        left.append(f"{show(top)}: {more} more")
     if not left and refusal_of(client.lstat, top) is None:
         left.append(f"{show(top)}: RMDIR was answered with OK, and it is still there")
     return left
@@ -75,6 +82,8 @@ def _names(client: Client, directory: bytes) -> list[bytes]:
             names |= dict.fromkeys(name for name, _, _ in client.readdir(handle))
             if len(names) == before:
                 break
+            if len(names) > MOST_NAMES:
+                raise Broken(f"READDIR does not come to an end: {len(names)} names")
     except Refused as refusal:
         if refusal.status != EOF:
             raise
@@ -84,7 +93,8 @@ def _names(client: Client, directory: bytes) -> list[bytes]:
 
 
 def _is_plain(name: bytes) -> bool:
-    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+    """Whether it is one name. Servers on Windows take a backslash for a slash, and then `..` leads up."""
+    return name != b"" and not {b".", b".."} & set(name.split(b"\\")) and not {*b"/\0"} & {*name}
 
 
 def _not_removed(client: Client, paths: list[bytes]) -> list[tuple[bytes, Refused]]:
@@ -112,9 +122,12 @@ def _mode(client: Client, path: bytes) -> int | None:
 def _is_directory(client: Client, path: bytes) -> bool:
     """Whether it is a directory and no link to one. A server that does not say so: no."""
     mode = _mode(client, path)
-    if mode is not None and stat.S_IFMT(mode):
-        return stat.S_ISDIR(mode)
-    # No type in its attributes: a link can be read, and only a directory can be listed.
+    has_type = mode is not None and stat.S_IFMT(mode) != 0
+    if has_type and not stat.S_ISDIR(mode or 0):
+        return False
+    if has_type and not client.lstat_follows:
+        return True
+    # Only a link can be read, and only a directory listed.
     return refusal_of(client.readlink, path) is not None and _can_be_listed(client, path)
 
 

@@ -147,7 +147,7 @@ def _pipelined(bench: Workbench, kind: Kind) -> float:
     for step in kind.steps:
         requests = [step(number, handles[number]) for number in range(ITEMS)]
         # In the order of the requests, whatever the order of the replies.
-        handles = [_handle(bench, kind, reply) for _, reply in sorted(bench.replies(requests))]
+        handles = [_handle(bench, kind, reply) for _, reply in sorted(bench.all_replies(requests))]
     return (bench.clock() - before) / ITEMS
 
 

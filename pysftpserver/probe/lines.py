@@ -88,7 +88,12 @@ class PipeLine:
         assert self._child.stdin and self._child.stdout and self._child.stderr
         self._files = (self._child.stdin, self._child.stdout, self._child.stderr)
         self._to, self._from, self._errors = (file.fileno() for file in self._files)
-        self._ended = os.pidfd_open(self._child.pid)
+        try:
+            self._ended = os.pidfd_open(self._child.pid)
+        except OSError:  # too many are open, or a sandbox does not have it
+            os.killpg(self._child.pid, signal.SIGKILL)
+            with self._child:  # waits, and closes the pipes
+                raise
         for descriptor in (self._to, self._from, self._errors):
             os.set_blocking(descriptor, False)
         self._poll = select.poll()
@@ -163,6 +168,8 @@ class PipeLine:
         else:
             self._kept += part
             self._patience.received(len(part))
+            if len(self._kept) > MOST_BYTES:
+                raise Broken("the server sends without end, and takes nothing")
 
     # --- the child ----------------------------------------------------------------------------------
 
@@ -188,7 +195,10 @@ class PipeLine:
             return ""
         if result.si_code == os.CLD_EXITED:
             return f", with exit status {result.si_status}"
-        return f", killed by {signal.Signals(result.si_status).name}"
+        try:
+            return f", killed by {signal.Signals(result.si_status).name}"
+        except ValueError:  # most real-time signals have no name
+            return f", killed by signal {result.si_status}"
 
     def _await_end(self, deadline: float) -> bool:
         """Whether the child has ended by then. Its output is thrown away: a full pipe would stop it."""

@@ -37,6 +37,9 @@ EXCHANGES = 10  # last ones of a rule that failed, which the report has
 CLEANING = 0.1  # part of the deadline that is kept for removing what was made
 LEAST_CLEANING = 5.0  # seconds, or half of the deadline
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
+LONGEST_START = 4096  # bytes of the path of the directory below which the probe works
+MOST_SAID = 4000  # characters of a sentence about what went wrong
+SHOWN = 64  # bytes of one that is none
 AT_ONCE = 64  # files that are made at once
 CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
 
@@ -94,6 +97,7 @@ class Probe:
         self._start = b"/"
         self._top = b""  # the probe's own directory, once it is there
         self._is_as_planned = False
+        self._is_cleaning = False
         self._many = plan.many
 
     def run(self) -> Report:
@@ -104,12 +108,14 @@ class Probe:
             self._try_rules()
             self._do_more()
         except (GaveUp, Unavailable) as error:
-            self.report.stopped = one_line(str(error))
+            self.report.stopped = _shortened(str(error))
         except (Broken, Refused) as error:
-            self.report.stopped = one_line(f"the server cannot be probed: {error}{self._asked_last()}")
+            self.report.stopped = _shortened(f"the server cannot be probed: {error}{self._asked_last()}")
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
+        except Exception as error:  # a fault of the probe's own: what it has made is removed all the same
+            self.report.stopped = _shortened(f"the probe itself failed: {type(error).__name__}: {error}")
         else:
             self._is_as_planned = True
         self._clean()
@@ -118,7 +124,11 @@ class Probe:
 
     def interrupt(self, number: int) -> None:
         """A signal has come: end, and remove everything; for a second one, end at once."""
-        self._sessions.interrupt(number)
+        if self._is_cleaning and not self.interrupted:
+            self.interrupted = number  # the end is near, and what is done now is what is to be done
+            self.report.stopped = self.report.stopped or "interrupted"
+        else:
+            self._sessions.interrupt(number)
 
     def _asked_last(self) -> str:
         """The request that led to the end, for a sentence."""
@@ -166,11 +176,15 @@ class Probe:
 
     def _real(self, directory: bytes) -> bytes:
         try:
-            return self._sessions.client().realpath(directory)
+            found = self._sessions.client().realpath(directory)
         except Refused as refused:
             if self._plan.directory:
                 raise GaveUp(f"{show(directory)}: {refused}") from None
             return directory
+        if b"\0" in found or len(found) > LONGEST_START:
+            # What is behind a NUL is lost in many servers: they would make, and remove, the start directory.
+            raise GaveUp(f"the answer to REALPATH is no path to work below: {show(found[:SHOWN])}")
+        return found
 
     def _tried(self) -> set[str]:
         """What the server lacks when it is tried."""
@@ -218,7 +232,7 @@ class Probe:
         except (Broken, Refused) as error:
             self._sessions.replace()
             outcome.verdict = results.ERROR
-            outcome.why = one_line(f"a directory for it could not be made: {error}")
+            outcome.why = _shortened(f"a directory for it could not be made: {error}")
             return
         self._judge(rule, directory, outcome)
         outcome.seconds = self._patience.now() - begun
@@ -228,7 +242,10 @@ class Probe:
             and outcome.verdict == results.PASSED
             and not isinstance(broken, Closed | Silent)
         ):
-            outcome.verdict, outcome.why = results.FAILED, f"afterwards, {broken}"  # by a reply too many
+            outcome.verdict, outcome.why = (
+                results.FAILED,
+                _shortened(f"afterwards, {broken}"),
+            )  # by a reply too many
 
     def _made(self) -> bytes:
         """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
@@ -256,12 +273,12 @@ class Probe:
         except (AssertionError, Refused, MalformedPacket) as error:  # Broken is an AssertionError
             is_over = self._patience.now() >= self._end  # which is no fault of the server's
             outcome.verdict = results.ERROR if is_over else results.FAILED
-            outcome.why = one_line(str(error) or type(error).__name__)
+            outcome.why = _shortened(str(error) or type(error).__name__)
         except Unavailable as error:
             outcome.verdict, outcome.why = results.ERROR, str(error)
         except Exception as error:
             outcome.verdict = results.ERROR
-            outcome.why = one_line(f"the rule itself failed: {type(error).__name__}: {error}")
+            outcome.why = _shortened(f"the rule itself failed: {type(error).__name__}: {error}")
         finally:
             if outcome.verdict != results.PASSED:
                 outcome.steps = steps_of(subject.sessions)
@@ -312,7 +329,7 @@ class Probe:
                 extra(self.report, subject, self._sessions.line, self._doing(name))
             except (AssertionError, Refused, MalformedPacket) as error:
                 self._sessions.replace()
-                self.report.stopped = f"{name}: {one_line(str(error))}"
+                self.report.stopped = f"{name}: {_shortened(str(error))}"
             finally:
                 subject.end()
             if self._patience.is_over():
@@ -325,6 +342,7 @@ class Probe:
 
     def _clean(self) -> None:
         """Remove everything, in a new session if the last one is lost; end all sessions."""
+        self._is_cleaning = True
         self._plan.progress("", 0, 0)
         left = max(self._begun + self._plan.deadline - self._patience.now(), self._cleaning)
         self._patience.grant(self._patience.now() + left, "the time for removing what was made is over")
@@ -366,6 +384,11 @@ def steps_of(sessions: Sequence[Client]) -> list[Step]:
             if exchange.reply is not None:
                 steps.append(step_of(exchange.reply, False, exchange.request))
     return steps[-2 * EXCHANGES :]
+
+
+def _shortened(text: str) -> str:
+    """A sentence with a server's words, in one line of a length that people read."""
+    return one_line(text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}...")
 
 
 def _text(data: bytes) -> str:

@@ -42,6 +42,7 @@ class Sessions:
         self._lines: list[PipeLine] = []
         self._client: Client | None = None
         self._target_first = True
+        self._lstat_follows = False
         self._is_changing = False
         self._signal = 0
 
@@ -86,6 +87,7 @@ class Sessions:
         for _ in range(IN_A_ROW):
             client = Client(self.line(), self.patience.seconds)
             client.target_first = self._target_first
+            client.lstat_follows = self._lstat_follows
             try:
                 client.hello()
                 return client
@@ -105,6 +107,7 @@ class Sessions:
         """The session is of no use any more: client() will begin a new one."""
         if self._client is not None:
             self._target_first = self._client.target_first
+            self._lstat_follows = self._client.lstat_follows
             self._client.close()
             self._client = None
 

@@ -26,6 +26,7 @@ _STRING = 128  # bytes of a string that are shown: the directory of a rule takes
 _HANDLE = 16  # bytes of a handle that are shown
 _BYTES = 24  # bytes of anything else that are shown
 _ITEMS = 4  # entries of a list that are shown
+_MOST_READ = 10_000  # entries of a list that are read
 _PACKETS = 4  # packets sent at once that are shown
 
 _OPEN_FLAGS = {
@@ -246,6 +247,9 @@ def _list(reader: _Reader, count: int, what: str, item: Field) -> str:
             raise MalformedPacket(f"{error} of {what} {number + 1} of {count}{before}") from None
         if number < _ITEMS:
             found.append(words)
+        elif number == _MOST_READ:
+            reader.pos = reader.end  # nobody waits for what is not shown
+            break
     if count > _ITEMS:
         found.append(f"and {count - _ITEMS} more")
     return ": ".join(filter(None, (_count(count, what), "; ".join(found))))
@@ -255,6 +259,8 @@ def _extensions(reader: _Reader) -> str:
     found: list[str] = []
     while reader.pos < reader.end:
         start = reader.pos
+        if len(found) == _MOST_READ:
+            break
         try:
             found.append(_pair(reader))
         except MalformedPacket:

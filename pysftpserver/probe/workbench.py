@@ -6,7 +6,7 @@ What may not enter: what is measured.
 from __future__ import annotations
 
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import EOF, NEW, NOTHING, Broken, Client, Refused
+from pysftpserver.contract.client import EOF, MOST_KEPT, NEW, NOTHING, Broken, Client, Refused
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -79,7 +79,7 @@ class Workbench:
         rmdirs = [(wire.SSH2_FXP_RMDIR, (packets.sftpstring(path),)) for path in self._directories]
         try:
             for requests in removes, rmdirs:
-                list(self.replies(requests))
+                self.all_replies(requests)
         except Broken:
             pass
 
@@ -103,14 +103,24 @@ class Workbench:
         for _ in range(flying):
             yield self.client.next_reply()
 
+    def all_replies(self, requests: Iterable[Request]) -> list[tuple[int, bytes]]:
+        """The same, as a list. Raises Broken when they are far longer than such replies are."""
+        found, size = [], 0
+        for request_id, reply in self.replies(requests):
+            found.append((request_id, reply))
+            size += len(reply)
+            if size > MOST_KEPT:
+                raise Broken(f"the server sent {size} bytes in {len(found)} replies that are short elsewhere")
+        return found
+
     def make(self, names: list[str]) -> None:
         """Make or empty files. Raises Refused."""
         fields = packets.sftpint(NEW), packets.sftpattrs(NOTHING)
         opens = [(wire.SSH2_FXP_OPEN, (packets.sftpstring(self.file(name)), *fields)) for name in names]
-        replies = list(self.replies(opens))
+        replies = self.all_replies(opens)
         handles = [self.client.expect("OPEN", reply, packets.get_sftphandle) for _, reply in replies]
         closes = [(wire.SSH2_FXP_CLOSE, (packets.sftpstring(handle),)) for handle in handles]
-        for _, reply in list(self.replies(closes)):
+        for _, reply in self.all_replies(closes):
             self.client.expect("CLOSE", reply, packets.get_sftpstatus)
 
     def fill(self, name: str, most: int, until: float) -> int:
@@ -121,7 +131,7 @@ class Workbench:
         while size < most and (not size or self.clock() < until):
             offsets = range(size, min(size + count * STEP, most), STEP)
             writes = [(wire.SSH2_FXP_WRITE, (asked, packets.sftpint64(at), piece)) for at in offsets]
-            for _, reply in list(self.replies(writes)):
+            for _, reply in self.all_replies(writes):
                 self.client.expect("WRITE", reply, packets.get_sftpstatus)
             size = offsets[-1] + STEP
             count *= 2

@@ -115,7 +115,7 @@ def noise(request: bytes, reply: bytes) -> NoReturn:
 def drip(request: bytes, reply: bytes) -> NoReturn:
     """One byte after the other of a packet that never ends."""
     leave_pid("drips-")
-    say(struct.pack(">I", 1 << 25))
+    say(struct.pack(">I", 1 << 23))
     while True:
         say(b"x" * 100)
         signal.sigtimedwait([signal.SIGUSR1], 0.05)

@@ -94,17 +94,17 @@ class Hostile(unittest.TestCase):
 
     def setUp(self) -> None:
         self.top = Path(tempfile.mkdtemp(dir=IN_MEMORY))
-        self.addCleanup(self.cleared)
+        self.addCleanup(self.cleared, self.top)
         self.jail = self.top / "jail"
         self.pids = self.top / "jail.pids"
         self.jail.mkdir()
         self.pids.mkdir()
         (self.jail / "victim").write_text("not the probe's")
 
-    def cleared(self) -> None:
-        for directory, _, _ in os.walk(self.top):
+    def cleared(self, top: Path) -> None:
+        for directory, _, _ in os.walk(top):
             os.chmod(directory, 0o700)
-        shutil.rmtree(self.top)
+        shutil.rmtree(top)
 
     def probe(self, mode: str, kind: int | None = None, *, leaves: bool = False) -> Report:
         """The report of a probe whose server has left no process, and no file unless the report says so."""

@@ -8,6 +8,7 @@ out from its answers alone.
 from __future__ import annotations
 
 from pysftpserver.contract.client import Broken, Closed, Refused, Silent
+from pysftpserver.probe.cleaning import remove_tree
 from pysftpserver.probe.clients import (
     asyncssh,
     cyberduck,
@@ -133,7 +134,7 @@ def _prepared(keeper: Session, connect: Connect, directory: bytes, size: int, se
 def _removed(keeper: Session, directory: bytes) -> list[str]:
     """Remove a task's directory; say what is left."""
     try:
-        left = keeper.remove_tree(directory)
+        left = remove_tree(keeper, directory)
     except (Refused, Broken) as error:
         return [f"the directory {directory!r} could not be removed: {error}"]
-    return [f"could not be removed: {path!r}" for path in left]
+    return [f"could not be removed: {what}" for what in left]

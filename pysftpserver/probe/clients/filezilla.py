@@ -35,7 +35,7 @@ def enter(play: Play, needs_files: bool = False) -> None:
     """Log in, change into the directory, list it. needs_files: the user then chooses one of the files."""
     play.hello()
     play.realpath(b".")
-    path = play.realpath(play.path())
+    path = play.resolved(play.path())
     play.close_handle(play.opendir(path))
     play.realpath(path + b"/.")
     entries = play.entries(path, AHEAD)
@@ -65,7 +65,7 @@ def canonical(play: Play, name: bytes) -> bytes:
     """The path for a command; one that the server does not resolve is taken as it is."""
     path = play.path(name)
     try:
-        return play.realpath(path)
+        return play.resolved(path)
     except Refused:
         return path
 

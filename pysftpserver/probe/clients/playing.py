@@ -27,6 +27,7 @@ OBSERVED, DOCUMENTED = "observed", "documented"
 UPLOAD, DOWNLOAD, RESUME, SYNC, EDIT = "upload", "download", "resume", "sync", "edit"
 
 SIZE = 300_000  # bytes of a file that clients move; WinSCP treats files over 100 KiB in a way of its own
+PARTS = 2  # last names of a path, which its REALPATH has as well: they are the probe's
 MTIME = 1_600_000_000  # of files that clients bring: long ago, which shows a server that does not keep times
 MODE = 0o640  # of the same
 
@@ -102,6 +103,14 @@ class Play(Session):
     def path(self, name: bytes = b"") -> bytes:
         """A path in the task's directory; without a name, the directory."""
         return self.directory + b"/" + name if name else self.directory
+
+    def resolved(self, path: bytes) -> bytes:
+        """REALPATH of a path where something will be changed. The client would go on where it leads, and what
+        is played must not."""
+        found = self.realpath(path)
+        if found.split(b"/")[-PARTS:] != path.split(b"/")[-PARTS:]:
+            raise Failed("works in the wrong directory, because REALPATH answers another one")
+        return found
 
     def there(self, call: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
         """LSTAT or STAT; None for any refusal, as of what does not exist."""

@@ -5,10 +5,18 @@ What may not enter: what a particular client sends, and what its user is told.
 
 from __future__ import annotations
 
-from stat import S_ISDIR
-
 from pysftpserver.contract import packets
-from pysftpserver.contract.client import EOF, NEW, READ, Broken, Client, Refused, refusal_of
+from pysftpserver.contract.client import (
+    EOF,
+    MOST_CONTENT,
+    MOST_NAMES,
+    NEW,
+    READ,
+    Broken,
+    Client,
+    Refused,
+    refusal_of,
+)
 from pysftpserver.engine import wire
 
 TYPE_CHECKING = False
@@ -104,6 +112,7 @@ class Session(Client):
         cut = False  # a short answer has come, and was taken for the end
         self.in_order = start
         ordered = True
+        taken = 0
         while True:
             while len(waiting) < allowed and not ended and (ramps or past_end or size is None or at < size):
                 waiting.append((self.send_read(handle, at, step), at, step))
@@ -123,6 +132,9 @@ class Session(Client):
                 continue
             ordered = ordered and offset <= self.in_order
             found[offset] = data
+            taken += len(data)
+            if taken > MOST_CONTENT:
+                raise Broken(f"READ does not come to an end: {taken} bytes")
             offset += len(data)
             if ordered:
                 self.in_order = offset
@@ -159,6 +171,8 @@ class Session(Client):
             if not part:
                 raise Broken("READDIR was answered with a NAME without names")
             found += part
+            if len(found) > MOST_NAMES:
+                raise Broken(f"READDIR does not come to an end: {len(found)} names")
             if not ended:
                 waiting.append(self.send(wire.SSH2_FXP_READDIR, packets.sftpstring(handle)))
         self.close_handle(handle)
@@ -181,18 +195,3 @@ class Session(Client):
             return self.read_all(handle, step, _DEPTH, size=None if size is None else size + step)
         finally:
             self.close_handle(handle)
-
-    def remove_tree(self, path: bytes) -> list[bytes]:
-        """Remove a directory and all that is in it; what could not be removed."""
-        left: list[bytes] = []
-        for name, _, attributes in self.entries(path):
-            if name in (b".", b".."):
-                continue
-            inside = path + b"/" + name
-            if attributes.permissions is not None and S_ISDIR(attributes.permissions):
-                left += self.remove_tree(inside)
-            elif refusal_of(self.remove, inside) is not None:
-                left.append(inside)
-        if refusal_of(self.rmdir, path) is not None:
-            left.append(path)
-        return left

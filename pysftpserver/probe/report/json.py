@@ -51,7 +51,7 @@ def read(path: str) -> Report:
     try:
         report = Report.from_json(json.loads(content))
         _check(report)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError):
         raise BadInput(f"{shown}: not a report; name a file that pysftp-probe --json has written") from None
     return report
 
@@ -69,6 +69,8 @@ def _check(value: Any) -> None:
         for part in parts:
             if not isinstance(part, _TYPES[kind]):
                 raise TypeError(field.name)
+            if kind.startswith("float") and isinstance(part, int):
+                float(part)  # JSON has whole numbers that are too large for one
             if dataclasses.is_dataclass(part):
                 _check(part)
     if isinstance(value, Outcome) and (value.level not in LEVELS or value.verdict not in VERDICTS):
