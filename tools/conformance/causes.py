@@ -22,13 +22,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "copy-data does not check whether its two handles are the same.",
     ),
     "objects": (
-        "A file is stored as a whole or not at all: after a refused WRITE or copy-data, CLOSE fails and the old "
-        "file stays ([docs/objects.md](objects.md#what-is-guaranteed)).",
-        "The store of the tests does not know `If-None-Match`, and no store renames: two sessions at the same "
-        "moment can both succeed.",
+        "A file is stored as a whole or not at all: after a refused WRITE or copy-data, CLOSE fails and the "
+        "old file stays ([docs/objects.md](objects.md#what-is-guaranteed)).",
+        "The store of the tests does not know `If-None-Match`, and no store renames: two sessions at the "
+        "same moment can both succeed.",
         "A store has one time for an object, which is both times of the file, and names in UTF-8 only.",
-        "Replies to requests that arrive together are sent together: with a slow store, the first of a thousand "
-        "waits for the last. This is a fault of ours.",
+        "Replies to requests that arrive together are sent together: with a slow store, the first of a "
+        "thousand waits for the last. This is a fault of ours.",
     ),
     "paramiko": (
         "FSETSTAT with an unknown handle calls `_response` with SFTP_BAD_MESSAGE, 5, instead of "
