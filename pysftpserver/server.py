@@ -173,8 +173,8 @@ class SFTPServer(Session):
         """Serve the complete packets in buffer[start:end]; return where the rest begins.
 
         It pauses while the replies in the output queue are over queue_limit: call it again with the rest
-        once they are sent. Nothing of the buffer is referred to after the return. Once `ended`
-        is set, everything is consumed and nothing served.
+        once they are sent. With sends_each, it pauses after each reply as well. Nothing of the buffer is
+        referred to after the return. Once `ended` is set, everything is consumed and nothing served.
         """
         self.position = start  # kept up to date for process(), which must know it after an exception
         transfers = self.transfers if self.log.level < DEBUG1 else ()
@@ -196,6 +196,8 @@ class SFTPServer(Session):
                 break
             self.position = start = stop
             self._serve(buffer, body, stop)
+            if self.sends_each and self.output.size:
+                break
         if self._hook is not None:
             self._tell_replying(self._hook)
         if self.ended is not None:

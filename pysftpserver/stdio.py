@@ -121,6 +121,9 @@ def _serve(
         )
         try:
             if waits_long:
+                server.sends_each = (
+                    not server.storage.window
+                )  # or replies are promised, and sent as they come
                 from pysftpserver.host.watch import here
 
                 here.watch = _Watch(server, signals.wakeup)
@@ -167,10 +170,12 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
+        served = 0
         if start < end:
-            start = server.consume(view, start, end)
+            before, start = start, server.consume(view, start, end)
+            served = start - before
             if start == end:
-                start = end = 0
+                start = end = served = 0
         paused = output.size > server.queue_limit
         if output.size:
             sent = _send(output, server.fd_out, late)
@@ -179,6 +184,8 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 control.sent += sent
             if paused and (not output.size or output.promised and output.size <= server.queue_limit):
                 continue  # there may be more complete packets in the buffer
+        if served and server.sends_each and output.size <= server.queue_limit:
+            continue
         if server.stopping or server.ended is not None or (at_eof and not output.size):
             return
         if end == BUFFER and start:

@@ -65,6 +65,7 @@ class Session:
     refuses flags that write. raise_on_error: answer_error() raises what it has answered. allow_setid: keep
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
+    sends_each: set by a door that sends each reply before the next request is served, which may take long.
     turns: which sessions may compute checksums, where that is limited.
     transfers: the types of packets that may take the fast path. position: how far the buffer that is being
     served has been consumed. stopping: set by a door, for requests that take long to give up. on_step:
@@ -89,6 +90,7 @@ class Session:
         self._dropped_bits = 0 if allow_setid else S_ISUID | S_ISGID
         self.output = OutputQueue()
         self.queue_limit = max(limits.queue, storage.window)
+        self.sends_each = False
         self.transfers: frozenset[int] = frozenset()
         self.position = 0
         self.stopping = False

@@ -145,6 +145,38 @@ class Moves(Doors):
             self.assertEqual(wire.ask("setstat", string(b"f"), mode).content, sftp.OK)
 
 
+SLOW = """
+import os, sys, time
+from pysftpserver.server import SFTPServer
+from pysftpserver.storage import SFTPServerStorage
+
+class Slow(SFTPServerStorage):
+    uses_network = True
+
+    def stat(self, path):
+        while path.endswith(b"slow") and not os.path.exists("go"):
+            time.sleep(0.01)
+        return super().stat(path)
+
+os.chdir(sys.argv[1])
+sys.exit(SFTPServer(Slow("."), logfile=sys.argv[2]).run())
+"""
+
+
+class Waits(Doors):
+    def test_a_reply_does_not_wait_for_a_later_request_that_waits_for_another_host(self):
+        self.big_file(10)
+        (self.root / "slow").touch()
+        _, wire, _ = self.on_socket(SLOW)
+        asked = (
+            request("stat", number, string(name)) for number, name in ((1, b"f"), (2, b"slow"), (3, b"f"))
+        )
+        wire.send(b"".join(asked))  # in one piece
+        self.assertEqual(wire.reply()[0], 1)
+        (self.root / "go").touch()
+        self.assertEqual([wire.reply()[0] for _ in range(2)], [2, 3])
+
+
 class UsesNoProcessor(Doors):
     def test_when_idle(self):
         for start in (self.on_socket, self.on_pipes):

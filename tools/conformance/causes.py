@@ -27,8 +27,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "The store of the tests does not know `If-None-Match`, and no store renames: two sessions at the "
         "same moment can both succeed.",
         "A store has one time for an object, which is both times of the file, and names in UTF-8 only.",
-        "Replies to requests that arrive together are sent together: with a slow store, the first of a "
-        "thousand waits for the last. This is a fault of ours.",
+        "The thousand requests were answered together, after the last one, which took longer than the probe "
+        "waits. That is mended since; the server has to be tried again.",
     ),
     "paramiko": (
         "FSETSTAT with an unknown handle calls `_response` with SFTP_BAD_MESSAGE, 5, instead of "
