@@ -121,11 +121,9 @@ def _serve(
         )
         try:
             if waits_long:
-                server.sends_each = (
-                    not server.storage.window
-                )  # or replies are promised, and sent as they come
                 from pysftpserver.host.watch import here
 
+                server.sends_each = not server.storage.window  # promised replies are sent as they come
                 here.watch = _Watch(server, signals.wakeup)
             if sandbox:
                 _confine(server, control is None)
