@@ -20,6 +20,7 @@ from pysftpserver.engine import audit
 from pysftpserver.engine.audit import descriptor_sink, file_sink
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
+from tests.support.processes import open_descriptors
 from tests.support.waiting import PATIENCE
 
 MANY = """
@@ -96,10 +97,10 @@ class AFile(SinkCase):
         self.assertEqual(self.path.stat().st_mode & 0o7777, 0o640)
 
     def test_is_closed_when_nothing_writes_to_it_any_more(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         for _ in range(20):
             file_sink(self.path)(b"one\n")
-        self.assertLess(len(os.listdir("/proc/self/fd")), before + 20)
+        self.assertLess(open_descriptors(), before + 20)
 
     def test_that_cannot_be_opened_is_an_error_at_once(self) -> None:
         os.mkfifo(self.place / "nobody reads it")

@@ -15,6 +15,7 @@ from tests.support import packets as sftp
 from tests.support.cases import OnFiles
 from tests.support.examples import given, settings, st
 from tests.support.packets import Client, Reader, string, u32, u64
+from tests.support.processes import open_descriptors
 from tests.support.storages import Whole
 
 CONTENT = bytes(range(251)) * 2500  # more than two steps, and a multiple of no block
@@ -158,10 +159,10 @@ class Checks(OnFiles):
         self.assertEqual(found[1], expected(content, 3, 0, 256))
 
     def test_nothing_stays_open(self):
-        before = os.listdir("/proc/self/fd")
+        before = open_descriptors()
         self.check(self.client, 0, 0, 0)
         self.refused("check-file-name", string(b"d"), string(b"md5") + u64(0) * 2 + u32(0))
-        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        self.assertEqual(open_descriptors(), before)
 
     def test_a_storages_own_digest_is_taken_for_whole_files_asked_for_by_name(self):
         client = self.other(Knowing)

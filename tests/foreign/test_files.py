@@ -140,7 +140,7 @@ class OnAStore(Files):
         super().setUp()
         Store.objects.clear()
         Store.discarded.clear()
-        Store.failure = None
+        self.enterContext(mock.patch.object(Store, "failure", None))
         self.storage = SFTPServerFsspecStorage("teststore://b/users", key="geheim")
 
     def test_an_upload_appears_when_it_is_closed_and_is_discarded_when_it_is_abandoned(self) -> None:

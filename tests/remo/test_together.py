@@ -17,6 +17,7 @@ from pysftpserver.remo.bodies import Exchange
 from pysftpserver.remo.login import Reception, Refused
 from tests.remo.hosting import USER, Here, HereCase, Login, Peer, Raw, called, request
 from tests.support.ports import LOOPBACK
+from tests.support.processes import open_descriptors
 from tests.support.waiting import PATIENCE, until
 
 FAR = 10_000.0  # seconds: longer than any session lasts
@@ -143,10 +144,10 @@ class AtOnce(Case):
         here, _, session = self.logged_in()
         routes = here.application._routes
         routes.icm(Exchange(session, None, iter(())), b"sleep 60")
-        first, descriptors = session.command, len(os.listdir("/proc/self/fd"))
+        first, descriptors = session.command, open_descriptors()
         routes.icm(Exchange(session, None, iter(())), b"sleep 60")
         self.assertIsNotNone(first._process.returncode)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+        self.assertEqual(open_descriptors(), descriptors)
 
 
 class TooLittle(Case):

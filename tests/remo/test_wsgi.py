@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import wsgiref.simple_server
 import wsgiref.util
@@ -13,6 +12,7 @@ from pysftpserver.remo import client
 from pysftpserver.remo.app import application
 from tests.remo.running import SERVER_KEY, USER, USER_KEY, Furnished, quiet
 from tests.support.ports import LOOPBACK
+from tests.support.processes import open_descriptors
 
 
 class Quiet(wsgiref.simple_server.WSGIRequestHandler):
@@ -144,12 +144,12 @@ class WithoutAServer(Furnished):
 
     def test_settings_that_fail_again_and_again_leave_nothing_open(self) -> None:
         log = str(self.place / "audit.log")
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with self.assertLogs("pysftpserver.remo", "ERROR"):
             for _ in range(5):
                 more = {"remo_serv.audit": log, "KEYFILE": "/missing/key"}
                 self.assertEqual(self.call(**{**self.settings, **more})[0][:3], "500")
-        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before + 1)
+        self.assertLessEqual(open_descriptors(), before + 1)
 
     def test_it_keeps_to_the_rules_of_wsgi(self) -> None:
         checked = wsgiref.validate.validator(application)

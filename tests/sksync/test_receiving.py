@@ -16,6 +16,7 @@ from pysftpserver.sksync.wire import SyncType
 from pysftpserver.uploads import files
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InAPlace
+from tests.support.processes import open_descriptors
 
 MTIME = 1_000_000_000
 
@@ -51,14 +52,14 @@ class Batches(InAPlace):
     def test_with_few_descriptors_left_fewer_files_wait(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20, limit[1]))
         names = [f"d{number % 7}/f{number}" for number in range(MOST_WAITING + 10)]
         for name in names:
             self.receive(name)
         self.receiver.close()
         self.assertEqual((self.stored, self.failed, sorted(self.there())), (names, [], sorted(names)))
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(open_descriptors(), before)
 
     def test_the_disk_is_waited_for_once_a_batch_and_not_once_a_file(self) -> None:
         waits: list[str] = []

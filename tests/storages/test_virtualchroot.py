@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import itertools
 import os
 import stat
@@ -26,14 +25,10 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import status_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.hard import IS_HARD
+from tests.support.processes import open_descriptors
 
 SECRET = b"the host's secret " * 97  # 1746 bytes: no other file of these tests has that size
 Outcome = tuple[str, Any]
-
-
-def open_descriptors() -> int:
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
 
 
 def snapshot(top: Path, without: Path) -> dict[str, tuple[object, ...]]:

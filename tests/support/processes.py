@@ -6,6 +6,7 @@ Facts: proc(5).
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -187,3 +188,9 @@ def peak_memory(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"/proc/{pid}/status has no VmHWM")
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has, without those that only garbage of other tests keeps open."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))

@@ -16,6 +16,7 @@ from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.uploads import atomic
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from tests.support.packets import CREAT, FAILURE, OK, READ, TRUNC, WRITE, request, string, u64
+from tests.support.processes import open_descriptors
 from tests.support.uploads import (
     NEW,
     NEW_CONTENT,
@@ -506,9 +507,9 @@ class HandleRules(Base):
         self.assertEqual((file.stat().st_mode & 0o777, file.stat().st_mtime), (0o604, 8))
 
     def test_two_descriptors_a_handle_are_enough(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         handles = [self.storage.open(self.path(f"f{n}"), NEW, 0o666) for n in range(20)]
-        self.assertLessEqual(len(os.listdir("/proc/self/fd")) - before, 2 * len(handles))
+        self.assertLessEqual(open_descriptors() - before, 2 * len(handles))
         for handle in handles:
             self.storage.close(handle)
         self.assertEqual(len(self.names()), 20)

@@ -14,6 +14,7 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.cli.session import kind_of
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.processes import open_descriptors
 from tests.support.uploads import NEW
 
 
@@ -119,17 +120,17 @@ class Durable(unittest.TestCase):
         self.storage.close(handle)
 
     def test_a_new_name_that_cannot_be_synced_leaves_no_descriptor_open(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
             self.upload(b"/new")
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(open_descriptors(), before)
 
     def test_a_failed_sync_is_no_success_and_leaves_no_descriptor_open(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         handle = self.storage.open(b"/old", os.O_RDWR, 0)
         with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
             self.storage.close(handle)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(open_descriptors(), before)
 
 
 class DurableAndAtomic(Durable):
