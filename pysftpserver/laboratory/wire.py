@@ -360,4 +360,4 @@ def decrypted_key(private: rsa.RSAPrivateKey, raw: bytes) -> str:
         key = private.decrypt(raw, padding.PKCS1v15()).decode()
     except ValueError:  # UnicodeDecodeError is one
         return instead
-    return key if key and END not in key else instead
+    return instead if END in key else key
