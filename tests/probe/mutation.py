@@ -48,7 +48,7 @@ class Mutant:
     patch: Fault = contextlib.nullcontext
     storage: Storage = SFTPServerMemoryStorage
     server: type[SFTPServer] = SFTPServer
-    also: str | None = ""
+    also: str | tuple[str, ...] | None = ""
 
     def breaks(self, rules: Iterable[str] | None = None) -> dict[str, str]:
         """Which of these rules (None: of all) the mutant breaks, and how."""
