@@ -141,7 +141,7 @@ class ContractBase(Base):
         return client
 
     def line(self) -> ServerLine:
-        """A line to a new session of the storage. A fault (an exception that is no answer) fails the test."""
+        """A line to a new session of the storage. An unexpected exception in the session fails the test."""
         faults: list[str] = []
         log = SFTPLog(lambda level, text: faults.append(text), ERROR)
         line = ServerLine(self.storage, log=log)

@@ -245,11 +245,11 @@ class Client:
         return self._early.pop(request_id)
 
     def ask(self, kind: int, *fields: bytes) -> bytes:
-        """Send a request and wait for its reply, whatever it is."""
+        """Send a request and return its reply, of any type."""
         return self.reply(self.send(kind, *fields))
 
     def extended(self, name: bytes, *fields: bytes) -> bytes:
-        """Ask an extended request; return the reply, whatever it is."""
+        """Send an extended request and return its reply, of any type."""
         return self.ask(wire.SSH2_FXP_EXTENDED, packets.sftpstring(name), *fields)
 
     # --- what replies say ---------------------------------------------------------------------------

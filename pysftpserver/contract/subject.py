@@ -37,7 +37,7 @@ class Subject:
     """A server under a rule.
 
     client: a session that has begun. directory: an existing directory, empty, which is the rule's alone;
-    whoever made the Subject removes it. connect: opens a line for one more session. lacks: what the server
+    the maker of the Subject removes it. connect: opens a line for one more session. lacks: what the server
     cannot do, in the words of Rule.needs. seed: of everything random. many: entries of the largest
     directory. unencodable: names of contract.names.NAMES that the server cannot hold.
     """

@@ -71,7 +71,7 @@ class TestSftp(ProxyCase):
         self.sftp("get /etc/passwd", status=FAILS)
 
 
-@unittest.skipUnless(IS_HARD, "only with PYSFTP_TEST_HARD=1")
+@unittest.skipUnless(IS_HARD, "daily, OpenSSH's sftp goes through the proxy; other clients take minutes")
 class TestOthers(ProxyCase):
     def test_rclone_syncs_and_a_second_sync_moves_nothing(self) -> None:
         config = self.place / "rclone.conf"

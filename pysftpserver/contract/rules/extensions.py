@@ -328,7 +328,7 @@ def expand_path_of_a_tilde(subject: Subject) -> None:
 @rule(
     SHOULD,
     f"{OPENSSH}, 4.9",
-    "expand-path@openssh.com of `~user` fails if there is no such user.",
+    "expand-path@openssh.com of `~user` fails for an unknown user.",
     EXPAND,
     of_server=True,
 )

@@ -269,7 +269,8 @@ def directory_handle_fstat(subject: Subject) -> None:
         subject.check(refusal.status != EOF, "FSTAT was answered with EOF")
     else:
         subject.check(
-            attrs.permissions is None or S_ISDIR(attrs.permissions), "FSTAT says that it is no directory"
+            attrs.permissions is None or S_ISDIR(attrs.permissions),
+            "FSTAT does not say that it is a directory",
         )
     subject.client.close_handle(handle)
 

@@ -385,7 +385,7 @@ def _id_of(reply: bytes) -> int:
 @rule(
     MUST,
     f"{DRAFT}, 6",
-    "A reply has the id of its request, whatever it is: 0, 2^32-1 or any other.",
+    "A reply carries the id of its request, including 0 and 2^32-1.",
     of_server=True,
 )
 def request_ids_come_back(subject: Subject) -> None:
