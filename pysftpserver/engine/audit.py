@@ -71,8 +71,8 @@ class AuditLog(SFTPHook):
     where they are not known. log: the session's. best_effort: lost records are counted in it, and the session
     goes on. number: of the connection in the door's log, if it has one. session: the name that all records of
     this one have; None: a new one. level: "all" records each READ and WRITE as well, which keeps them off the
-    fast path; "files" leaves out look-ups that are not refused. digests: records have the SHA-256 of files. key: the
-    fingerprint of the client's key, if it is known.
+    fast path; "files" leaves out look-ups that are not refused. digests: records have the SHA-256 of files.
+    key: the fingerprint of the client's key, if it is known.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Which key a client of sshd has logged in with, if sshd says so: ExposeAuthInfo yes in sshd_config.
 
-sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded. No other file is read: a
-variable that a client could set must not choose one. What may not enter: logs, sessions.
+sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded. No other file is
+read: a variable that a client could set must not choose one. What may not enter: logs, sessions.
 Facts: sshd_config(5) and ssh(1) on SSH_USER_AUTH; OpenSSH's PROTOCOL.certkeys.
 """
 
@@ -19,8 +19,8 @@ NUMBERS = {b"ssh-rsa": 2, b"ecdsa": 2, b"sk-ecdsa": 3, b"sk-ssh": 2}  # fields o
 def key() -> str | None:
     """The fingerprint of the client's key, as ssh-keygen and sshd's log have it: SHA256:...
 
-    Of a certificate, its key's, and the certificate's id and serial number in parentheses. None if sshd does not
-    say, or the client has used no key.
+    Of a certificate, its key's, and the certificate's id and serial number in parentheses. None if sshd
+    does not say, or the client has used no key.
     """
     path = os.environb.get(VARIABLE, b"")
     if not path.startswith(FILES) or not path[len(FILES) :].isalnum():

@@ -37,6 +37,8 @@ def hand_over(prog: str) -> None:
 
     prog: the command, which was started with sys.argv.
     """
+    if "--check" in sys.argv:
+        return  # what is tried is this command
     uid = posix.getuid()
     for place in _places(uid):
         try:

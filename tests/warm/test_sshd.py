@@ -45,7 +45,8 @@ class BehindSshd(ServedCase):
         self.assertEqual((self.local / "back").read_bytes(), content)
         self.assertRegex(
             self.server_text(),
-            rf"session opened for local user \S+ from \[127.0.0.1\] with key {re.escape(self.sshd.fingerprint())}\n",
+            r"session opened for local user \S+ from \[127.0.0.1\] with key "
+            "{re.escape(self.sshd.fingerprint())}\n",
         )
         self.wait_until_no_server_is_left()
 
