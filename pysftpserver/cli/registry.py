@@ -41,6 +41,10 @@ PROGRAMS = tuple(
             "sessions of the two above from prepared processes, so that each begins sooner",
         ),
         (
+            "pysftp-users", "pysftp_users", "people", "", "openssh.md", "people",
+            "nothing: it adds, switches off and removes customers of `pysftpjail`, many at once",
+        ),
+        (
             "pysftpmongo", "pysftpmongo", "stdio", "mongo", "gridfs.md", "mongo",
             "a MongoDB database (GridFS) over SFTP, started by `sshd`",
         ),
