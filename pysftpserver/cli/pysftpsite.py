@@ -93,7 +93,7 @@ COMMAND = Command(
             help="Count again what the quotas of the user count (other sessions wait), print it, and exit.",
         ),
         Option(
-            "--over", metavar="NAME",
+            "--over", metavar="STORAGE",
             help="With --recount, the storage that the site file is put over, if it names none. There is "
             "none by default.",
         ),

@@ -13,7 +13,7 @@ class Program(NamedTuple):
     """A command that people type. module: in cli/, its main() runs it. room: where the work is done.
 
     extra: what installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: what it is
-    for, in half a sentence.
+    for, in half a sentence. section: of its manual page: 1 for what users run, 8 for what administrators do.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Program(NamedTuple):
     page: str
     tests: str
     summary: str
+    section: int = 8
 
 
 PROGRAMS = tuple(
@@ -68,15 +69,18 @@ PROGRAMS = tuple(
             "pysftp-keys", "pysftp_keys", "sshd", "sshd", "sshd.md", "sshd",
             "the users of `pysftpd` for OpenSSH's `AuthorizedKeysCommand`",
         ),
-        ("pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync", "SK Sync, server and client"),
+        (
+            "pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync", "SK Sync, server and client", 1,
+        ),
         (
             "pysftpremo", "pysftpremo", "remo", "remo", "remo.md", "remo",
             "files and commands of a host over plain HTTP, encrypted from end to end; server and client",
+            1,
         ),
-        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`"),
+        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`", 1),
         (
             "build_key_pair", "pysftpremo", "remo", "remo", "remo.md", "remo",
-            "an older name of `pysftpremo keygen`",
+            "an older name of `pysftpremo keygen`", 1,
         ),
         (
             "pysftpweb", "pysftpweb", "web", "web", "web.md", "web",
@@ -88,11 +92,11 @@ PROGRAMS = tuple(
         ),
         (
             "pysftp-probe", "pysftp_probe", "probe", "", "probe.md", "probe",
-            "nothing: it tries any SFTP server against the rules of the protocol",
+            "nothing: it tries any SFTP server against the rules of the protocol", 1,
         ),
         (
             "pysftplab", "pysftplab", "laboratory", "laboratory", "laboratory.md", "laboratory",
-            "a message server with services that you write, and its clients",
+            "a message server with services that you write, and its clients", 1,
         ),
     )
 )  # fmt: skip

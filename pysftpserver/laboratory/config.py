@@ -116,7 +116,7 @@ class ServerSettings(ServiceSettings):
     )
     http_max_bytes = Setting(SIZE, 262144, "HTTP: maximum size of a body (bytes).")
     files = Setting(
-        optional(text("NAME")),
+        optional(text("STORAGE")),
         None,
         "Files: serve the storage with this name, such as jail:/srv/files or s3://bucket/prefix.",
         unset="no Files service",

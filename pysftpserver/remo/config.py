@@ -64,7 +64,7 @@ class ServerSettings(HTTPSettings):
         optional(DIRECTORY), None, "Serve this directory as /, a jail for files: the storage jail:DIR."
     )
     storage = Setting(
-        optional(text("NAME")), None,
+        optional(text("STORAGE")), None,
         "Serve the files of the storage with this name, such as jail:/srv/{user} or s3://bucket/{user}, in "
         "which {user} stands for the user's name.", unset="this host's file system",
     )

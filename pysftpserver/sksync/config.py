@@ -95,7 +95,7 @@ class Storage(Kind["str | StorageSettings"]):
     """The storage to share instead of a directory: its name, or the older object for a database."""
 
     def __init__(self) -> None:
-        super().__init__(lambda name: name, "NAME", (str, dict))
+        super().__init__(lambda name: name, "STORAGE", (str, dict))
 
     def from_json(self, value: object) -> str | StorageSettings:
         if isinstance(value, str) and value:
