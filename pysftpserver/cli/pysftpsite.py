@@ -104,7 +104,7 @@ COMMAND = Command(
         session.CLIENT_NAME,
         Option(
             "-d", "--start-directory", metavar="DIR", default="/",
-            help="Start sessions in this directory of the storage. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,

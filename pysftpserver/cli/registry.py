@@ -70,14 +70,18 @@ PROGRAMS = tuple(
             "the users of `pysftpd` for OpenSSH's `AuthorizedKeysCommand`",
         ),
         (
-            "pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync", "SK Sync, server and client", 1,
+            "pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync", "SK Sync, server and client",
+            1,
         ),
         (
             "pysftpremo", "pysftpremo", "remo", "remo", "remo.md", "remo",
             "files and commands of a host over plain HTTP, encrypted from end to end; server and client",
             1,
         ),
-        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`", 1),
+        (
+            "add_user", "pysftpremo", "remo", "remo", "remo.md", "remo",
+            "an older name of `pysftpremo users`", 1,
+        ),
         (
             "build_key_pair", "pysftpremo", "remo", "remo", "remo.md", "remo",
             "an older name of `pysftpremo keygen`", 1,

@@ -158,6 +158,6 @@ class ClientSettings(Settings):
     require_numbered = Setting(FLAG, False, "Refuse a server that speaks plain mode only.")
     timeout = Setting(seconds(), 60.0, "Give up when the server is silent for this many seconds.")
     port = Setting(
-        optional(whole(1, 65535, "PORT")), None, "The server's port.", "-p", unset="8080, or the URL's",
+        optional(whole(1, 65535, "PORT")), None, "Connect to this port.", "-p", unset="8080, or the URL's",
     )
 # fmt: on

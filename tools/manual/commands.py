@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pysftpserver.cli.options import Command, Commands, Option
 from pysftpserver.cli.registry import PROGRAMS, Program
@@ -17,6 +17,14 @@ VERSION = Option("--version", help="Print the version and exit.")
 def programs() -> list[Program]:
     """The commands that have a page of their own."""
     return [program for program in PROGRAMS if program.name not in OLDER]
+
+
+def main_of(name: str) -> Callable[..., int]:
+    """What runs a command. It takes the words after the command's name."""
+    (program,) = (program for program in PROGRAMS if program.name == name)
+    main = vars(importlib.import_module(f"pysftpserver.cli.{program.module}"))["main"]
+    assert callable(main)
+    return main
 
 
 def declaration(program: Program) -> Command | Commands:

@@ -194,13 +194,11 @@ def _settings_page(name: str, command: str, settings: type[Settings], example: s
     )
 
 
-def _settings(settings: type[Settings], known: type[Settings] | None = None) -> list[str]:
-    """The entries of a table. known: leave out settings that are the same there."""
-    before = {} if known is None else known.table()
+def _settings(settings: type[Settings]) -> list[str]:
+    """The entries of a table."""
     found = []
     for name, setting in settings.table().items():
-        if before.get(name) is not setting:
-            found += roff.tagged(f"{roff.bold(name)} = {roff.italic(_value(setting))}", _meaning(setting))
+        found += roff.tagged(f"{roff.bold(name)} = {roff.italic(_value(setting))}", _meaning(setting))
     return found
 
 
