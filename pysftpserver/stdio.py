@@ -114,7 +114,8 @@ def _serve(
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
         who = f"{client} from [{peer()[0] or 'UNKNOWN'}]"
-        server.log.write(INFO, f"session opened for {who}")
+        used = key()
+        server.log.write(INFO, f"session opened for {who}" + (f" with key {used}" if used else ""))
     numbers = ENDING_SIGNALS if control is None else control.signals
     with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
         waits_long = (
@@ -452,6 +453,15 @@ def user() -> str:
         return show(os.fsencode(pwd.getpwuid(os.getuid()).pw_name))
     except KeyError:
         return str(os.getuid())
+
+
+def key() -> str | None:
+    """The fingerprint of the client's key, where sshd tells it."""
+    if b"SSH_USER_AUTH" not in os.environb:
+        return None  # without an import
+    from pysftpserver.host import authinfo
+
+    return authinfo.key()
 
 
 def peer() -> tuple[str | None, int | None]:

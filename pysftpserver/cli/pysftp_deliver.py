@@ -48,6 +48,11 @@ COMMAND = Command(
         Option("--once", help="Exit when nothing waits and no session runs. The default is to stay."),
         *session.LOG_OPTIONS,
     ),
+    examples=(
+        ("Deliver as a service, without a log file:", f"{PROG} /etc/pysftpserver/partners.toml"),
+        ("Try all events again:", f"{PROG} --retry all /etc/pysftpserver/partners.toml"),
+    ),
+    statuses=((1, "With --retry, no delivery has one of these numbers."),),
 )
 # fmt: on
 

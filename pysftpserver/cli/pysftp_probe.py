@@ -51,11 +51,18 @@ def level(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Tries an SFTP server against the rules of the protocol. It makes one directory there, works "
-    "in it, and removes it. The exit status is 0 when every rule of level must holds, 1 when one is "
-    "broken or the probe had to stop, 2 for a bad command line.",
+    "in it, and removes it.",
     epilog="Hosts are reached by ssh with your configuration, and nothing is asked: use an agent, or a key "
-    "without a passphrase. A command speaks SFTP on its standard input and output: "
-    f"{PROG} -- /usr/lib/openssh/sftp-server",
+    "without a passphrase. A command speaks SFTP on its standard input and output.",
+    examples=(
+        ("Probe a host by ssh:", f"{PROG} alice@files.example:2022"),
+        ("Probe a command of this host:", f"{PROG} -- /usr/lib/openssh/sftp-server"),
+        ("Compare two reports:", f"{PROG} --compare before.json after.json"),
+    ),
+    statuses=(
+        (0, "Every rule of level must holds."),
+        (BROKEN, "A rule of level must is broken, newly broken with --compare, or the probe had to stop."),
+    ),
     options=(
         Option(
             "--directory", metavar="DIR", default="",
@@ -72,7 +79,7 @@ COMMAND = Command(
             "May be given several times. The default is all rules.",
         ),
         Option(
-            "--level", metavar="LEVEL", convert=level, default="client",
+            "--level", metavar="LEVEL", convert=level, default="client", choices=LEVELS,
             help="Try only rules of this level and of stricter ones: must, should or client. The default is "
             "client, which is all rules.",
         ),

@@ -39,9 +39,15 @@ CHECK = Option(
 )
 COMMAND = Command(
     PROG,
-    description="A standalone SSH server for SFTP, with users in Redis or in a file.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
+    description="Serves SFTP as a standalone SSH server, for users in Redis or in a file.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, CHECK, *options_of(ServerSettings)),
+    examples=(
+        ("Serve the users of a file:", f"{PROG} --users users.toml --sftp-path /srv/sftp"),
+        ("Look for mistakes first:", f"{PROG} --config /etc/pysftpserver/pysftpd.toml --check-config"),
+    ),
+    statuses=((1, "With --check-config, something that is needed cannot be reached."),),
 )
 
 

@@ -43,9 +43,17 @@ def database_name(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Serves the files in a MongoDB database (GridFS) over SFTP on standard input and output.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpmongo '
-    '--uri-file /etc/sftp-uri" ssh-ed25519 AAAA... Put a password into that file or into the environment '
+    epilog="It is started by sshd. Put a password into the file of --uri-file or into the environment "
     f"variable {VARIABLE}: other users of this host can see the command line, if only for a moment.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpmongo --uri-file /etc/sftp-uri" ssh-ed25519 AAAA...',
+        ),
+        ("List missing indexes:", f"{PROG} --uri-file /etc/sftp-uri --check-only"),
+        ("Remove what interrupted uploads have left:", f"{PROG} --uri-file /etc/sftp-uri --gc"),
+    ),
+    statuses=(*session.STATUSES, (1, "With --check-only, an index is missing.")),
     rest=(
         "address",
         "REMOTE PORT DB_NAME, or one URI that begins with mongodb:// or mongodb+srv://. The default is the "

@@ -47,6 +47,8 @@ def _without_short_flag(option: Option, *flags: str) -> Option:
         convert=option.convert,
         default=option.default or None,
         help=option.help.replace(" -p ", " --allow-requests "),
+        choices=option.choices,
+        separator=option.separator,
     )
 
 
@@ -58,10 +60,16 @@ COMMAND = Command(
     PROG,
     description="Serves the files of another SFTP server on standard input and output. OpenSSH's ssh "
     "connects to it, with the user's configuration, keys, agents and known hosts.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpproxy '
-    '-k /etc/proxy/key sftp://alice@files.example/srv/shared" ssh-ed25519 AAAA... Put a password into a '
-    f"file or into the environment variable {VARIABLE}: other users of this host can see the command line, "
-    "if only for a moment.",
+    epilog="It is started by sshd. Put a password into the file of --password-file or into the environment "
+    f"variable {VARIABLE}: other users of this host can see the command line, if only for a moment.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpproxy -k /etc/proxy/key files.example" ssh-rsa AAAA...',
+        ),
+        ("Try it without sshd:", f"sftp -D '{PROG} -a sftp://alice@files.example/srv/shared'"),
+    ),
+    statuses=session.STATUSES,
     arguments=[(
         "remote",
         "The server: [USER[:PASSWORD]@]HOST, or a name such as sftp://USER@HOST:PORT/PATH, whose path "

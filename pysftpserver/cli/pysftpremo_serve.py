@@ -23,9 +23,13 @@ COMMAND = Command(
     prog="pysftpremo serve",
     description="Serve files and commands over plain HTTP to the users in a database; every request and "
     "every reply is encrypted and signed.",
-    epilog="A configuration file has the same settings in TOML, by the names of the options; options on the "
-    "command line win. SIGHUP reads it again and reopens the logs. SIGTERM stops the server.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again and reopens the logs; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(ServerSettings)),
+    examples=(
+        ("Serve this host, as the account that starts it:", "pysftpremo serve -k server_key.pem -p 8080"),
+        ("Serve each user a directory:", "pysftpremo serve --storage 'jail:/srv/{user}'"),
+    ),
 )
 
 

@@ -44,9 +44,20 @@ def user_name(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Serves any storage over SFTP on standard input and output.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpsite '
-    "'s3://acme-files/{user}' --user alice\" ssh-ed25519 AAAA... NAME is one of: "
-    f"{by_name.FORMS}. Credentials never stand in a name; docs/storages.md says where they come from.",
+    epilog=f"It is started by sshd. NAME is one of: {by_name.FORMS}. Credentials never stand in a name; "
+    "docs/storages.md says where they come from.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpsite s3://acme/{user} --user alice" ssh-rsa AAAA...',
+        ),
+        ("Look for mistakes in a site file, and try its storages:", f"{PROG} partners.toml --check"),
+        ("Ask which rule decides:", f"{PROG} partners.toml --user alice --explain 'put /in/x.csv'"),
+    ),
+    statuses=(
+        *session.STATUSES,
+        (1, "With --check or --gc, something does not work; with --replay, a decision has changed."),
+    ),
     arguments=[(WHAT, "The name of the storage. Clients see its top as /.")],
     options=(
         Option(

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 PROG = "pysftpweb"
 COMMAND = Command(
     PROG,
-    description="Serve files to browsers and over WebDAV, to the users of pysftpd.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
+    description="Serves files to browsers and over WebDAV, for the users of pysftpd.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(WebSettings)),
+    examples=(
+        ("Serve the users of a file on this host:", f"{PROG} --users users.toml --sftp-path /srv/sftp"),
+    ),
 )
 
 
