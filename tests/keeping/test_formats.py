@@ -29,7 +29,7 @@ RECORD = '{"time":"2026-01-02T03:04:05.000000Z","request":"open","path":"/f","re
 
 
 class Versions(InAPlace):
-    """Each format by a function that writes data of a version (0: unsaid), and reads it as the package does."""
+    """Each format by a function that writes data of a version (0: unsaid) and has the package read it."""
 
     def setUp(self) -> None:
         super().setUp()
