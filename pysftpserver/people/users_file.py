@@ -15,6 +15,7 @@ import tomllib
 from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
+from pysftpserver.formats import USERS_FILE
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.people.keys import parse_authorized_keys, parse_entry
 from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
@@ -147,8 +148,11 @@ def parse(path: str, text: str) -> dict[str, Any]:
         raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
     except (RecursionError, ValueError):
         raise DirectoryError(f"users file {path}: nested too deeply, or a number in it is too long") from None
+    problem = USERS_FILE.problem(tables.get("version"))
+    if problem is not None:
+        raise DirectoryError(f"users file {path}: version: {problem}")
     for name in tables:
-        if name != "users":
+        if name not in ("users", "version"):
             raise DirectoryError(
                 f"users file {path}: {name!r} does not belong there; users are in [users.NAME]"
             )
