@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pysftpserver.failures import one_line, reason_of
 from pysftpserver.host import privileges
+from pysftpserver.host.reaching import blocked, mode_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ SHELLS_THAT_REFUSE = ("nologin", "false")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"  # what sshd sets, or less
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 PATIENCE = 30  # seconds
-MOST_LINKS = 40
 MOST_ANSWER = 1 << 20  # bytes
 NOLOGIN = "/etc/nologin"
 
@@ -149,41 +149,6 @@ def _programs(words: Sequence[str]) -> list[str]:
     return found
 
 
-def blocked(path: str) -> str | None:
-    """Why this process cannot read and run the file that a path leads to: the first part that stops it, or
-    None.
-    """
-    todo, at, links = os.path.abspath(path).split("/")[1:], "/", 0
-    while todo:
-        name = todo.pop(0)
-        here = os.path.join(at, name)
-        try:
-            found = os.lstat(here)
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                return f"{path}: {at} may not be entered by this account (mode {_mode(at)})"
-            return f"{path}: {here}: {reason_of(error)}"
-        if stat.S_ISLNK(found.st_mode):
-            links += 1
-            if links > MOST_LINKS:
-                return f"{path}: too many links"
-            target = os.readlink(here)
-            todo = [part for part in target.split("/") if part] + todo
-            at = "/" if target.startswith("/") else at
-        else:
-            at = here
-    if not os.access(at, os.R_OK | os.X_OK):
-        return f"{path}: {at} may not be read and run by this account (mode {_mode(at)})"
-    return None
-
-
-def _mode(path: str) -> str:
-    try:
-        return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
-    except OSError:
-        return "unknown"
-
-
 def _directory_problem(directory: str, read_only: bool) -> str | None:
     why = blocked(directory)
     if why is not None:
@@ -197,7 +162,7 @@ def _directory_problem(directory: str, read_only: bool) -> str | None:
     except OSError as error:
         if isinstance(error, PermissionError) or not os.access(directory, os.W_OK):
             return (
-                f"this account may not write there (mode {_mode(directory)}): {reason_of(error)}; give it "
+                f"this account may not write there (mode {mode_of(directory)}): {reason_of(error)}; give it "
                 f"the "
                 "directory with chown, or serve it with --read-only"
             )
@@ -244,9 +209,8 @@ def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
             if found.st_uid not in (0, account.pw_uid):
                 return f"{at} belongs to another account; run chown {account.pw_name} {at}"
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return (
-                    f"others may write {at} (mode {_mode(at)}), so sshd does not read it; run chmod go-w {at}"
-                )
+                return f"others may write {at} (mode {mode_of(at)}): sshd does not read it; run chmod go-w "
+                f"{at}"
             if at in (home, "/"):
                 return ""
             at = os.path.dirname(at)
