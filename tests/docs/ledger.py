@@ -23,6 +23,10 @@ SYNCED = (
 )
 SHARED = "tests.web.test_shares.Programs.test_curl_downloads_goes_on_and_sends_as_the_page_of_the_door_says"
 SKSYNC_USERS = "tests.sksync.test_useredit.Options.test_add_change_list_and_remove_users"
+ON_A_HOST = "tests.people.test_on_a_host.OnAHost"
+FORCED = f"{ON_A_HOST}.test_the_steps_for_force_command_lead_to_a_jail"
+CUSTOMERS = f"{ON_A_HOST}.test_customers_share_an_account_and_the_log_tells_them_apart"
+CHECKED = f"{ON_A_HOST}.test_a_program_that_the_account_cannot_read_is_found"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
@@ -55,6 +59,26 @@ ELSEWHERE = {
         ),
     },
     "docs/openssh.md": {
+        "/usr/bin/python3 -m venv /opt/pysftpserver": INSTALLED,
+        "/opt/pysftpserver/bin/pip install .": PIP,
+        "pysftpjail --check --account ACCOUNT /srv/jail": CHECKED,
+        "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/jail": CHECKED,
+        "pysftp-users --account sftp import customers.csv --create-account --dry-run": CUSTOMERS,
+        "pysftp-users --account sftp import customers.csv --create-account": CUSTOMERS,
+        "/opt/pysftpserver/bin/pysftpjail --name alice /srv/sftp/alice": CUSTOMERS,
+        "pysftp-users --own-accounts import customers.csv": (
+            f"{ON_A_HOST}.test_customers_have_accounts_that_go_with_them"
+        ),
+        '/opt/pysftpserver/bin/pysftpjail "/srv/sftp/$USER"': FORCED,
+        "groupadd --system sftponly": FORCED,
+        "useradd --system --groups sftponly --home-dir /nonexistent --shell /bin/sh "
+        "--password '*' alice": FORCED,
+        "install -d -m 755 /srv/sftp": FORCED,
+        "install -d -m 700 -o alice /srv/sftp/alice": FORCED,
+        "install -d -m 755 /etc/ssh/authorized_keys": FORCED,
+        "install -m 644 alice.pub /etc/ssh/authorized_keys/alice": FORCED,
+        "sshd -t && systemctl reload ssh": FORCED,
+        "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/sftp/alice": FORCED,
         "/opt/pysftpserver/bin/python3 -IS /opt/pysftpserver/bin/pysftpjail /srv/jail": (
             "tests.test_install.Installation.test_the_commands_of_sshd_start_without_the_module_site"
         ),
@@ -156,6 +180,8 @@ NO_COMMANDS = {
     "docs/gridfs.md": {"removed 3 orphaned": "output", "sh.enableSharding": "mongosh"},
     "docs/laboratory.md": {"HTTP 200": "output", 'S  PEM "BEGIN': "the protocol"},
     "docs/openssh.md": {
+        "name,key,networks": "customers.csv",
+        "session opened for alice": "the log",
         "Match Group": "sshd_config",
         'open "/reports': "the log",
         "sandbox: Landlock": "the log",

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import unittest
+
 from tests.docs.stage import Stage, line_of, runs
+from tests.support import hosts
+from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 PAGE = "README.md"
+STANDALONE = (
+    "mkdir -p ~/sftp/files && cd ~/sftp",
+    "/opt/pysftpserver/bin/pysftpctl --users users.toml --sftp-path files "
+    "add alice --key ~/.ssh/id_ed25519.pub",
+    "/opt/pysftpserver/bin/pysftpd --users users.toml --sftp-path files",
+)
 
 
 class Readme(Stage):
@@ -30,13 +41,7 @@ class Readme(Stage):
         self.assertNotIn("root:", said)
         self.assertTrue((self.place / "srv" / "jail" / "made").is_dir())
 
-    @runs(
-        PAGE,
-        "mkdir -p ~/sftp/files && cd ~/sftp",
-        "/opt/pysftpserver/bin/pysftpctl --users users.toml --sftp-path files "
-        "add alice --key ~/.ssh/id_ed25519.pub",
-        "/opt/pysftpserver/bin/pysftpd --users users.toml --sftp-path files",
-    )
+    @runs(PAGE, *STANDALONE)
     def test_a_standalone_server_lets_alice_in_as_it_says(self, *commands: str) -> None:
         port = self.serve(*commands).said(r"listening on \S+ port (\d+)$")[1]
         self.assertIn("`sftp -P 2200 alice@localhost`", (ROOT / PAGE).read_text())
@@ -46,3 +51,28 @@ class Readme(Stage):
         self.assertEqual(
             sorted(path.name for path in (self.home / "sftp").iterdir()), ["files", "host-keys", "users.toml"]
         )
+
+
+@unittest.skipUnless(IS_HARD, "it copies a host; daily, the same lines are typed by whoever runs the tests")
+class OnAHost(unittest.TestCase):
+    def test_an_account_without_rights_serves_and_root_is_refused(self) -> None:
+        make, add, serve = STANDALONE
+        port = free_port()
+        script = f"""
+            ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+            {make}
+            {add}
+            {serve} --listen-address 127.0.0.1 --port {port} 2> log &
+            until grep -q 'listening on' log; do sleep 0.1; done
+            echo pwd | sftp -b - -P {port} -o StrictHostKeyChecking=no alice@localhost
+        """
+        done = hosts.run(
+            f"cd ~ && {serve.replace('files', '/tmp')} || echo status $?\n"
+            "useradd --create-home --shell /bin/bash bob\n"
+            f"su - bob <<'END'\n{script}\nEND\n",
+            port,
+        )
+        self.assertEqual(done.returncode, 0, f"{done.stdout}\n{done.stderr}")
+        self.assertIn("status 2\n", done.stdout)
+        self.assertIn("root is refused", done.stderr)
+        self.assertIn("Remote working directory: /\n", done.stdout)
