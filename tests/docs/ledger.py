@@ -1,8 +1,8 @@
 """The commands of the pages that no test in this directory types, each with why.
 
-A value is the name of a test that runs its like with what it needs (a database, a bucket, another host, a
-terminal), or a reason why no test can, which is a sentence. To add a command to a page is to type it in a
-test here (`@runs`), or to add a row.
+A value is the name of a test that runs its like with what it needs (a bucket, another host, a terminal), or a
+reason why no test can, which is a sentence. To add a command to a page is to type it in a test here (`@runs`),
+or to add a row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ SYNOPSIS = re.compile(r"^\w+ (?:[\w-]+ )?\[OPTION|--list-requests \| |^pysksync 
 
 PIP = "tests.test_install.InstallLines.test_each_line_installs_this_program_and_an_upgrade_keeps_it"
 INSTALLED = "tests.test_install.Installation.test_the_commands_are_there_and_tell_their_version"
-GRIDFS = "tests.cli.test_pysftpmongo.Addresses.test_a_uri_in_the_first_line_of_a_file"
 PROBE = "tests.probe.test_command.OverSSH.test_a_host_of_the_configuration_is_probed"
 PROBED = "tests.probe.test_command.Running.test_the_jail_conforms_and_is_empty_afterwards"
 COMPARED = "tests.probe.test_reports"
@@ -27,6 +26,7 @@ ON_A_HOST = "tests.people.test_on_a_host.OnAHost"
 FORCED = f"{ON_A_HOST}.test_the_steps_for_force_command_lead_to_a_jail"
 CUSTOMERS = f"{ON_A_HOST}.test_customers_share_an_account_and_the_log_tells_them_apart"
 CHECKED = f"{ON_A_HOST}.test_a_program_that_the_account_cannot_read_is_found"
+UNITS = "tests.test_examples.Examples.test_systemd_finds_no_fault_in_the_units"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
@@ -37,19 +37,8 @@ ELSEWHERE = {
     },
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
-        "pysftpmongo db.example.com 27017 documents": (
-            "tests.cli.test_pysftpmongo.Addresses.test_a_host_a_port_and_a_database"
-        ),
-        "pysftpmongo --uri-file /etc/sftp/documents.uri --prefix users/alice": (
-            "tests.integration.test_gridfs.TestOtherClients.test_nothing_outside_the_prefix_is_reached"
-        ),
-        "/opt/pysftpserver/bin/pysftpmongo --uri-file /etc/pysftpserver/uri": GRIDFS,
         "install -m 600 -o alice /dev/null /etc/pysftpserver/uri": "It makes a file of another account.",
         "editor /etc/pysftpserver/uri": "A person types the URI into an editor.",
-        "pysftpmongo --uri-file /etc/pysftpserver/uri --gc > /dev/null": (
-            "tests.mongo.test_never_half.KilledServers"
-            ".test_one_in_the_middle_of_an_upload_leaves_the_old_file_and_orphans_for_gc"
-        ),
     },
     "docs/laboratory.md": {"pip install '.[laboratory]'": PIP},
     "docs/objects.md": {
@@ -166,6 +155,12 @@ ELSEWHERE = {
             ".test_only_operators_get_in_with_both_factors_or_a_link_of_their_own"
         ),
     },
+    "examples/pysftp-deliver.service": {
+        "/opt/pysftpserver/bin/pysftp-deliver /etc/pysftpserver/%i.toml": UNITS
+    },
+    "examples/pysftp-warm.service": {"/opt/pysftpserver/bin/pysftp-warm": UNITS},
+    "examples/pysftp-warm.user.service": {"/opt/pysftpserver/bin/pysftp-warm": UNITS},
+    "examples/pysftpd.service": {"/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf": UNITS},
     "examples/lookups/README.md": {
         'echo \'{"name": "alice", "method": "password", "address": "", "password": "..."}\' |': (
             "tests.sshd.test_lookup_recipes.TestLDAP"

@@ -2,9 +2,9 @@
 
 A block without a language, or with `sh` or `console`, may have commands. A command is a line that begins with
 the name of a program, with `$ ` before it or not, and whatever starts a program from a configuration:
-`command=` in authorized_keys, ForceCommand, Subsystem, AuthorizedKeysCommand, a line of cron. A line of such
-a block that is neither has to be listed (ledger.py), so that no command goes unseen because its program is
-new here.
+`command=` in authorized_keys, ForceCommand, Subsystem, AuthorizedKeysCommand, ExecStart, a line of cron. A
+line of such a block that is neither has to be listed (ledger.py), so that no command goes unseen because its
+program is new here. The samples and units in examples/ are blocks of configuration.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def paths() -> list[str]:
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("examples/*/README.md"),
     ]
+    found += [path for kind in ("sample", "service") for path in ROOT.glob(f"examples/*.{kind}")]
     return sorted({str(path.relative_to(ROOT)) for path in found} - {"CHANGELOG.md"})
 
 
@@ -63,6 +64,8 @@ def paths() -> list[str]:
 def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, without what indents them."""
     text = (ROOT / page).read_text()
+    if not page.endswith(".md"):
+        return [Block(page, 1, "text", text)]
     return [
         Block(
             page,

@@ -159,14 +159,13 @@ class Stage(unittest.TestCase):
 
     def behind_sshd(self, line: str, *more: str) -> Sshd:
         """A real sshd with this line of authorized_keys, and these of sshd_config before its own."""
-        directory = self.place / "sshd"
-        directory.mkdir(exist_ok=True)
+        directory = Path(tempfile.mkdtemp(dir=self.place))
         server = _Sshd(directory, [self.moved(each) for each in more])
         (directory / "authorized_keys").write_text(self.moved(line) + "\n")
         server.start()
         self.addCleanup(server.stop)
-        with self.config.open("a") as file:
-            file.write(f"Port {server.port}\n")
+        others = [line for line in self.config.read_text().splitlines() if not line.startswith("Port ")]
+        self.config.write_text("\n".join([*others, f"Port {server.port}", ""]))
         return server
 
 

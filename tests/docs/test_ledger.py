@@ -7,7 +7,14 @@ import unittest
 from collections.abc import Iterator
 from functools import cache
 
-from tests.docs import ledger, pages, test_readme, test_servers, test_under_sshd  # noqa: F401 - they mark commands
+from tests.docs import (  # noqa: F401 - the tests mark commands
+    ledger,
+    pages,
+    test_databases,
+    test_readme,
+    test_servers,
+    test_under_sshd,
+)
 from tests.docs.stage import RUN
 from tests.support.paths import ROOT
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import re
 import unittest
 
 from tests.docs.stage import Stage, block_of, line_of, runs
+from tests.sshd.running import make_key
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 
@@ -144,3 +146,63 @@ class UnderSshd(Stage):
         (self.home / "partners.toml").write_text(self.moved(site))
         _, shown = block_of("docs/site.md", f"$ {command}").split("\n", 1)
         self.assertEqual(self.type(command), shown)
+
+    @runs(
+        "examples/authorized_keys.sample",
+        "/opt/pysftpserver/bin/pysftpjail /srv/sftp/alice",
+        "/opt/pysftpserver/bin/pysftpjail --read-only /srv/sftp/alice",
+        "/opt/pysftpserver/bin/pysftpjail --umask 027 --start-directory /incoming /srv/sftp/scanner",
+        "/opt/pysftpserver/bin/pysftpjail '/srv/sftp/Print Room'",
+    )
+    def test_each_line_of_the_sample_of_keys(self, *commands: str) -> None:
+        for name in ("alice", "scanner/incoming", "Print Room"):
+            (self.place / "srv/sftp" / name).mkdir(parents=True)
+        lines = [line_of("examples/authorized_keys.sample", f'restrict,command="{commands[0]}"')]
+        lines += [
+            next(
+                line
+                for line in (ROOT / "examples/authorized_keys.sample").read_text().splitlines()
+                if f'command="{command}"' in line
+            )
+            for command in commands[1:]
+        ]
+        keys = [make_key(self.home / f"key{number}") for number, _ in enumerate(lines)]
+        texts = [
+            re.sub(r"ssh-ed25519 \S+", lambda _, key=key: key, line).replace("192.0.2.0/24", "127.0.0.0/8")
+            for line, key in zip(lines, keys, strict=True)
+        ]
+        self.config.write_text(self.config.read_text().replace("IdentityFile", "# IdentityFile"))
+        self.behind_sshd("\n".join(texts))
+        (self.home / "x").write_text("content")
+        for number, (where, status) in enumerate([("/", 0), ("/", 1), ("/incoming", 0), ("/", 0)]):
+            with self.subTest(lines[number]):
+                login = f"sftp -i ~/key{number} -o IdentitiesOnly=yes server"
+                said = self.batch(login, "pwd", "put x", status=status, where=self.home)
+                self.assertIn(f"Remote working directory: {where}\n", said)
+
+    @runs(
+        "examples/sshd_config.sample",
+        "/opt/pysftpserver/bin/pysftpserver -l INFO",
+        '/opt/pysftpserver/bin/pysftpjail "/srv/sftp/$USER"',
+        "/opt/pysftpserver/bin/pysftpjail --read-only /srv/mirror",
+    )
+    def test_each_part_of_the_sample_for_sshd(self, subsystem: str, jail: str, mirror: str) -> None:
+        whole = (ROOT / "examples/sshd_config.sample").read_text()
+        _, *parts = [part.partition("\n\n")[0] for part in re.split(r"^# \d\. ", whole, flags=re.MULTILINE)]
+        user = getpass.getuser()
+        (self.place / "srv/mirror").mkdir()
+        (self.place / "srv/sftp" / user).mkdir(parents=True)
+        (self.place / "etc/ssh/authorized_keys").mkdir(parents=True)
+        (self.place / "etc/ssh/authorized_keys" / user).write_text(self.public)
+        (self.home / "x").write_text("content")
+        for part, command, put, place in zip(
+            parts, (subsystem, jail, mirror), (0, 0, 1), (None, "srv/sftp/" + user, "srv/mirror"), strict=True
+        ):
+            with self.subTest(command):
+                self.assertIn(command, part)
+                lines = [line for line in part.splitlines()[1:] if not line.startswith("#")]
+                lines = [re.sub(r"^Match .*", "Match all", line) for line in lines]
+                server = self.behind_sshd(self.public, *lines)
+                target = "x" if place else f"{self.place}/srv/x"
+                self.batch("sftp server", f"put x {target}", status=put, where=self.home)
+                server.stop()
