@@ -1,7 +1,7 @@
 """The commands of the pages that no test in this directory types, each with why.
 
 A value is the name of a test that runs its like with what it needs (a bucket, another host, a terminal), or a
-reason why no test can, which is a sentence. To add a command to a page is to type it in a test here (`@runs`),
+reason why no test can, a sentence. To add a command to a page is to type it in a test here (`@runs`),
 or to add a row.
 """
 
@@ -17,9 +17,6 @@ INSTALLED = "tests.test_install.Installation.test_the_commands_are_there_and_tel
 PROBE = "tests.probe.test_command.OverSSH.test_a_host_of_the_configuration_is_probed"
 PROBED = "tests.probe.test_command.Running.test_the_jail_conforms_and_is_empty_afterwards"
 COMPARED = "tests.probe.test_reports"
-SYNCED = (
-    "tests.cli.test_pysksync.Syncing.test_a_dry_run_prints_what_the_real_one_then_does_and_touches_nothing"
-)
 SHARED = "tests.web.test_shares.Programs.test_curl_downloads_goes_on_and_sends_as_the_page_of_the_door_says"
 SKSYNC_USERS = "tests.sksync.test_useredit.Options.test_add_change_list_and_remove_users"
 ON_A_HOST = "tests.people.test_on_a_host.OnAHost"
@@ -41,12 +38,6 @@ ELSEWHERE = {
         "editor /etc/pysftpserver/uri": "A person types the URI into an editor.",
     },
     "docs/laboratory.md": {"pip install '.[laboratory]'": PIP},
-    "docs/objects.md": {
-        "/opt/pysftpserver/bin/pysftpsite "
-        "'s3://documents/alice?region=eu-central-1&credentials=/etc/alice.keys'": (
-            "tests.objects.test_clients.Everything.test_a_session_of_everything"
-        ),
-    },
     "docs/openssh.md": {
         "/usr/bin/python3 -m venv /opt/pysftpserver": INSTALLED,
         "/opt/pysftpserver/bin/pip install .": PIP,
@@ -100,13 +91,6 @@ ELSEWHERE = {
     },
     "docs/sksync.md": {
         "pip install '.[sksync]'": PIP,
-        "pysksync users add alice": "tests.sksync.test_useredit.OnATerminal"
-        ".test_a_password_is_asked_for_twice_and_not_shown",
-        "pysksync sksync.json": (
-            "tests.cli.test_pysksync.Serving.test_a_root_and_a_white_list_are_what_the_configuration_says"
-        ),
-        "pysksync sksync.json client phone --dry-run": SYNCED,
-        "pysksync sksync.json client phone": SYNCED,
         "pysksync users add tom": SKSYNC_USERS,
         "pysksync users change tom --password-file pw.txt": SKSYNC_USERS,
         "pysksync users remove tom --config /etc/sksync.json": (

@@ -1,4 +1,4 @@
-"""docs/gridfs.md: its lines, with a database that answers like MongoDB."""
+"""Lines of the pages on databases and buckets, with servers that answer like those."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import unittest
 
 from tests.docs.stage import Stage, line_of, runs
 from tests.mongo import databases
+from tests.objects import stores
 from tests.support.hard import IS_HARD
 
 PAGE = "docs/gridfs.md"
@@ -50,3 +51,25 @@ class GridFS(databases.DatabaseCase, Stage):
         self.assertEqual(self.type(gc), "")
         self.assertIn("removed 0 orphaned uploads", self.type(gc.replace("> /dev/null", "")))
         self.assertEqual(self.stored(), ["x"])
+
+
+@unittest.skipUnless(IS_HARD, "daily, tests.objects has the same names")
+class Objects(stores.StoreCase, Stage):
+    @runs(
+        "docs/objects.md",
+        "/opt/pysftpserver/bin/pysftpsite "
+        "'s3://documents/alice?region=eu-central-1&credentials=/etc/alice.keys'",
+    )
+    def test_a_key_for_a_directory_of_a_bucket(self, command: str) -> None:
+        (self.place / "etc").mkdir()
+        (self.place / "etc/alice.keys").write_text(
+            f"[default]\naws_access_key_id = {stores.KEY}\naws_secret_access_key = {stores.SECRET}\n"
+        )
+        (self.home / "x").write_text("content")
+        line = line_of("docs/objects.md", f'restrict,command="{command}"')
+        self.behind_sshd(
+            line.replace("s3://documents", f"s3://{self.bucket}"),
+            f"SetEnv SHLVL=1 AWS_ENDPOINT_URL_S3={self.url}",
+        )
+        self.batch("sftp server", "put x", where=self.home)
+        self.assertEqual(self.get_object("alice/x"), b"content")

@@ -53,6 +53,9 @@ class Ledger(unittest.TestCase):
             with self.subTest(page):
                 self.fail(f"{command!r} is not in the page any more")
 
+    def test_nothing_is_listed_that_a_test_here_types(self) -> None:
+        self.assertEqual([row for row in listed() if row[:2] in RUN], [])
+
     def test_every_test_that_is_named_exists(self) -> None:
         for page, command, account in listed():
             with self.subTest(page, command=command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import unittest
@@ -211,6 +212,33 @@ class Others(Stage):
         secret = {"PYSFTPLAB_PASSWORD": "..."}
         port = self.serve(with_service, **secret).said(r"listening on \S+ port (\d+)")[1]
         self.assertRegex(self.type(f"{connect} {port}", given="time?\n"), r"\d{4}-\d\d-\d\d \d\d:")
+
+    @runs(
+        SKSYNC,
+        "pysksync users add alice",
+        "pysksync sksync.json",
+        "pysksync sksync.json client phone --dry-run",
+        "pysksync sksync.json client phone",
+    )
+    def test_a_phone_is_kept_in_sync(self, add: str, serve: str, dry: str, sync: str) -> None:
+        (self.place / "srv/photos/2026").mkdir(parents=True)
+        (self.place / "srv/photos/2026/one.jpg").write_text("a picture")
+        server, phone = self.home / "server", self.home / "phone"
+        server.mkdir()
+        phone.mkdir()
+        shared, synced = (json.loads(block_of(SKSYNC, start)) for start in ('{\n    "server', '{\n    "host'))
+        (server / "sksync.json").write_text(self.moved(json.dumps(shared)))
+        (server / "password").write_text(PASSWORD)
+        self.type(f"{add} --password-file password", where=server)  # otherwise it asks on a terminal
+        port = self.serve(serve, where=server).said(r"port (\d+)")[1]
+        synced |= {"host": "127.0.0.1", "port": int(port), "password": PASSWORD.strip()}
+        synced["clients"]["phone"]["client_path"] = str(phone / "2026")
+        (phone / "2026").mkdir()
+        (phone / "sksync.json").write_text(json.dumps(synced))
+        self.assertIn("one.jpg", self.type(dry, where=phone))
+        self.assertEqual(list((phone / "2026").iterdir()), [])
+        self.type(sync, where=phone)
+        self.assertEqual((phone / "2026/one.jpg").read_text(), "a picture")
 
     @runs(SKSYNC, "cd /srv/photos && pysksync")
     def test_the_current_directory_is_shared(self, command: str) -> None:
