@@ -34,6 +34,11 @@ class Markdown(unittest.TestCase):
         self.assertEqual(markdown.links(changed), ["new/other.md#a-b", "new/images/a.png", "new/b.svg"])
         self.assertEqual(changed.replace("new/", ""), PAGE)
 
+    def test_a_link_whose_text_is_the_name_of_a_page_gets_another_text(self):
+        page = "[a.md](a.md#x), [it](a.md), `[a.md](a.md)`"
+        changed = markdown.with_texts(page, lambda link: link.upper())
+        self.assertEqual(changed, "[A.MD#X](a.md#x), [it](a.md), `[a.md](a.md)`")
+
     def test_anchors_are_those_that_github_makes(self):
         anchors = {"one-two--three", "again-linked", "again", "again-1", "by-hand"}
         self.assertEqual(markdown.anchors(PAGE), anchors)

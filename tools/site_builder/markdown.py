@@ -12,6 +12,7 @@ _NOT_TEXT = re.compile(
 )
 _LINK = re.compile(r"(\]\(\s*)([^()\s]+(?:\([^()\s]*\))?)(?=[\s)])")
 _ATTRIBUTE = re.compile(r"(<(?:img|a|source)\b[^>]*?\b(?:src|href|srcset)=\")([^\"]+)")
+_NAMED = re.compile(r"\[([\w./-]+\.md)\]\(([\w./-]+\.md(?:#[\w-]*)?)\)")
 _HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 _ID = re.compile(r"<a (?:id|name)=\"([^\"]+)\"")
 
@@ -51,6 +52,14 @@ def with_links(page: str, changed: Callable[[str], str]) -> str:
     for found in sorted(_found_links(page), key=lambda found: -found.start()):
         if is_local(found[2]):
             page = page[: found.start(2)] + changed(found[2]) + page[found.end(2) :]
+    return page
+
+
+def with_texts(page: str, text_of: Callable[[str], str]) -> str:
+    """The page with what the function says for each text that is the name of a page: `[a.md](a.md)`."""
+    blanked = _blanked(page)
+    for found in reversed(list(_NAMED.finditer(blanked))):
+        page = page[: found.start(1)] + text_of(found[2]) + page[found.end(1) :]
     return page
 
 

@@ -89,6 +89,7 @@ class Site:
         place = place_of(path)
         if path.endswith(".md"):
             text = (ROOT / path).read_text()
+            text = markdown.with_texts(text, lambda link: self._title(path, link))
             self._save(place, markdown.with_links(text, lambda link: self._moved(path, place, link)))
         elif path.endswith(IMAGES):
             (self.target / place).parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,14 @@ class Site:
             shown_at(path),
             f"---\nnosearch: true\n---\n# {path}\n\n````````{language}\n{text.rstrip()}\n````````\n",
         )
+
+    def _title(self, path: str, link: str) -> str:
+        """What a reader of the site knows a page, or a part of one, by: its heading."""
+        name, _, anchor = link.partition("#")
+        wanted = ROOT / posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+        every = markdown.headings(wanted.read_text()) if wanted.exists() else []
+        titles = [one.text for one in every if not anchor or one.anchor == anchor]
+        return titles[0] if titles else name
 
     def _moved(self, path: str, place: str, link: str) -> str:
         """What a link of a page is in the site."""
