@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables pictures screenshots format clean debian-bench
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest venv-docs azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables site pictures screenshots format clean debian-bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,7 +56,7 @@ test-pythons: debian-test axe ## run them with the distribution's own Python and
 	@tools/test-pythons.sh $(ARGS)
 
 constraints: ## have "make test" use the versions that "make test-latest" does
-	@tools/venv.sh --latest conformance
+	@tools/venv.sh --latest conformance,docs
 	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
 	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
 	@mv tools/constraints.new tools/constraints.txt
@@ -79,6 +79,9 @@ conformance: debian-conformance venv-conformance ## probe SFTP servers and write
 
 docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
 	@$(BIN)/python tools/docs_tables.py
+
+site: venv-docs ## build the documentation site into build/site; broken links and anchors fail
+	@$(BIN)/python -m tools.site_builder $(ARGS)
 
 pictures: debian-test venv-test ## draw the picture of the README anew, and record its session
 	@$(BIN)/python tools/pictures.py
@@ -109,6 +112,9 @@ venv-laboratory:
 
 venv-test:
 	@tools/venv.sh test
+
+venv-docs:
+	@tools/venv.sh docs
 
 venv-conformance:
 	@tools/venv.sh conformance
