@@ -29,7 +29,10 @@ export SOURCE_DATE_EPOCH
 # setuptools also takes what an older build has left in the tree: a copy has nothing of that kind.
 mkdir "$work/tree" "$work/sdist"
 tar -cf - --null --no-recursion --verbatim-files-from -T "$work/listed" | tar -xf - -C "$work/tree" -m
-"$python" -m build -q --sdist --outdir "$work" "$work/tree" < /dev/null
+build() {
+    "$python" -m build "$@" < /dev/null > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+}
+build --sdist --outdir "$work" "$work/tree"
 
 archive=$(basename "$work"/*.tar.gz)
 tar -xzf "$work/$archive" -C "$work/sdist"
@@ -39,5 +42,5 @@ tar -cf - -C "$work/sdist" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPO
 # From the archive, not from the tree: whoever unpacks it gets the same wheel.
 rm -rf "$work/sdist" && mkdir "$work/sdist"
 tar -xzf "$into/$archive" -C "$work/sdist"
-"$python" -m build -q --wheel --outdir "$into" "$work/sdist/${archive%.tar.gz}" < /dev/null
+build --wheel --outdir "$into" "$work/sdist/${archive%.tar.gz}"
 "$python" -m twine check --strict "$into/$archive" "$into/${archive%.tar.gz}"-*.whl
