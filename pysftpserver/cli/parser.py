@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from pysftpserver.cli.options import Command, Option
 
 MOST_IN_USAGE = 8  # options; a longer usage says less
+MISSING = "the following arguments are required: "
 WIDTH = 76  # of what argparse does not fill, for 80 columns
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that raises BadInput instead of printing its usage and exiting."""
+    """An ArgumentParser that raises BadInput instead of printing its usage and exiting.
+
+    rest: what stands for a list of arguments that may be empty.
+    """
+
+    rest = ""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(MISSING):
+            # With intermixed arguments, argparse takes the list that may be empty for a required one.
+            message = message.removesuffix(f", {self.rest}")
         raise BadInput(f"{message} (try {self.prog} --help)", "bad arguments")
 
 
@@ -95,6 +104,7 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
     if command.rest is not None:
         name, text = command.rest
         parser.add_argument(name, metavar=name.upper(), nargs="*", help=text)
+        parser.rest = name.upper()
     _add_help(parser)
     for option in command.options:
         _add(parser, option)

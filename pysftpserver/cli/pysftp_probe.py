@@ -110,16 +110,16 @@ COMMAND = Command(
         ),
         Option(
             "--timeout", metavar="SECONDS", convert=seconds, default=10.0,
-            help="Take a server that sends nothing for so long as silent. The default is 10.",
+            help="Give up when the server is silent for this many seconds. The default is 10.",
         ),
         Option(
             "--rule-timeout", metavar="SECONDS", convert=seconds, default=60.0,
-            help="Give up a rule after this time. The default is 60.",
+            help="Give up a rule after this many seconds. The default is 60.",
         ),
         Option(
             "--deadline", metavar="SECONDS", convert=seconds, default=600.0,
-            help="Stop after this time; a tenth of it is kept for removing what was made. The default is "
-            "600.",
+            help="Stop after this many seconds; a tenth of them is kept for removing what was made. The "
+            "default is 600.",
         ),
     ),
     rest=("server", "[user@]host[:port], or -- and a command with its arguments."),

@@ -44,7 +44,7 @@ COMMAND = Command(
             "--start-directory",
             metavar="DIR",
             default="/",
-            help="Start sessions in this directory of the jail. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         session.SITE,
         *session.ACCESS_OPTIONS,

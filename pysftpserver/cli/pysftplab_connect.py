@@ -31,7 +31,7 @@ COMMAND = Command(
         Option(
             "--password-file",
             metavar="FILE",
-            help="Read the server's password from the first line of this file. There is none by default.",
+            help="Read the password from the first line of this file. There is none by default.",
         ),
         Option(
             "--plaintext",

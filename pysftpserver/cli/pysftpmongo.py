@@ -101,7 +101,7 @@ COMMAND = Command(
             "--check-only",
             help="Print missing indexes and files that clients cannot reach, one per line, and exit.",
         ),
-        Option("--gc", help="Remove orphaned chunks, which interrupted uploads leave behind, and exit."),
+        Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
         session.OLDER_THAN,
         session.LIST_REQUESTS,

@@ -65,7 +65,7 @@ COMMAND = Command(
     examples=(
         (
             "In authorized_keys:",
-            'restrict,command="pysftpproxy -k /etc/proxy/key files.example" ssh-rsa AAAA...',
+            'restrict,command="pysftpproxy -k /etc/key files.example" ssh-rsa AAAA...',
         ),
         ("Try it without sshd:", f"sftp -D '{PROG} -a sftp://alice@files.example/srv/shared'"),
     ),
@@ -104,18 +104,18 @@ COMMAND = Command(
         ),
         Option(
             "--password-file", metavar="FILE",
-            help="Log in with the password in the first line of this file. The default is the password in "
+            help="Read the password from the first line of this file. The default is the password in "
             f"the argument or in {VARIABLE}, or none.",
         ),
         Option(
             "--timeout", metavar="SECONDS", convert=timeout,
-            help="Give the server up after this time without any reply, and end the session. The default is "
+            help="Give up when the server is silent for this many seconds. The default is "
             f"{TIMEOUT:g}.",
         ),
         session.CLIENT_NAME,
         Option(
             "--start-directory", metavar="DIR",
-            help="Start sessions in this directory of the server. The default is where its own sessions "
+            help="Start sessions in this directory. The default is where its own sessions "
             "start, or the root if the name has a path.",
         ),
         READ_ONLY,

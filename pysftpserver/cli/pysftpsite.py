@@ -93,7 +93,7 @@ COMMAND = Command(
             help="Count again what the quotas of the user count (other sessions wait), print it, and exit.",
         ),
         Option(
-            "--over", metavar="NAME",
+            "--over", metavar="STORAGE",
             help="With --recount, the storage that the site file is put over, if it names none. There is "
             "none by default.",
         ),
@@ -104,7 +104,7 @@ COMMAND = Command(
         session.CLIENT_NAME,
         Option(
             "-d", "--start-directory", metavar="DIR", default="/",
-            help="Start sessions in this directory of the storage. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,

@@ -28,6 +28,7 @@ PASSWORD = Option(
     help="Read the password from the first line of this file; - is standard input. The default is to ask for "
     "it twice, on a terminal.",
 )
+MENU = "The default is to ask what to do."
 NOTE = "A running server takes the change on SIGHUP."
 NAME = [("name", "The user's name.")]
 
@@ -83,10 +84,10 @@ def useredit() -> Command:
         epilog="Without an option it asks what to do, on a terminal.",
         rest=("configs", f"The server's configuration. The default is {DEFAULT_FILE}."),
         options=(
-            Option("--list", help="Print the names of all users, one per line."),
-            Option("--add", metavar="NAME", help="Add this user. A missing configuration is made."),
-            Option("--change", metavar="NAME", help="Give this user another password."),
-            Option("--remove", metavar="NAME", help="Remove this user."),
+            Option("--list", help=f"Print the names of all users, one per line. {MENU}"),
+            Option("--add", metavar="NAME", help=f"Add this user. A missing configuration is made. {MENU}"),
+            Option("--change", metavar="NAME", help=f"Give this user another password. {MENU}"),
+            Option("--remove", metavar="NAME", help=f"Remove this user. {MENU}"),
             PASSWORD,
         ),
     )

@@ -224,8 +224,8 @@ SECURITY_OPTIONS = (
     ),
     Option(
         "--audit", metavar="FILE",
-        help="Append a record of every operation to this file, one JSON object per line; - means standard "
-        "error. The session ends if a record cannot be written. There is no audit log by default.",
+        help="Append the audit log to this file, one JSON object per operation; - is standard error. The "
+        "session ends if a record cannot be written. The default is no audit log.",
     ),
     Option(
         "--audit-best-effort",
@@ -244,8 +244,9 @@ SECURITY_OPTIONS = (
     ),
     Option(
         "--audit-chain",
-        help="Give each record a number, the hash of the record before, and its own, so that pysftp-audit "
-        "finds what was changed or removed. The head of the chain is in FILE.chain. The default is not to.",
+        help="Give each audit record a number, the hash of the record before, and its own, so that "
+        "pysftp-audit finds what was changed or removed; the head of the chain is in FILE.chain. The default "
+        "is not to.",
     ),
 )
 # fmt: on

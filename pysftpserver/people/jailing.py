@@ -16,6 +16,7 @@ import pwd
 import re
 import shlex
 import stat
+from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.host import homes, making, privileges, wholefiles
@@ -308,9 +309,7 @@ class Jails:
         if self.where.account is None:
             for name in names:
                 if _is_there(name) and making.was_made_here(name):
-                    steps.append(
-                        Step(f"remove the account {name}", lambda name=name: making.remove_account(name))
-                    )
+                    steps.append(Step(f"remove the account {name}", partial(making.remove_account, name)))
         return steps
 
     def _changing(self, names: Sequence[str], change: Callable[[forced.Line], str | None]) -> list[Step]:

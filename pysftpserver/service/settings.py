@@ -442,7 +442,7 @@ class Settings:
 class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
-    INSTEAD_OF_ROOT = "start it as another account"
+    INSTEAD_OF_ROOT = "start it as another account, for example with: runuser -u ACCOUNT -- COMMAND"
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(
@@ -475,7 +475,9 @@ class LogSettings(Settings):
     def refuse_root(self) -> None:
         """Raises BadInput if this process is root's and must not be."""
         if os.geteuid() == 0 and not self.allow_root:
-            raise BadInput(f"running as root is refused; {self.INSTEAD_OF_ROOT}, or add --allow-root")
+            raise BadInput(
+                f"running as root is refused; to try it, add --allow-root; to keep it, {self.INSTEAD_OF_ROOT}"
+            )
 
 
 # fmt: off
@@ -483,15 +485,16 @@ class ServiceSettings(LogSettings):
     """What every long-running door can be told, in the same words; doors add defaults and aliases."""
 
     listen_address = Setting(
-        optional(texts("ADDRESS", ",")), ("127.0.0.1",), "Listen on these addresses, separated by commas."
+        optional(texts("ADDRESS", ",")), ("127.0.0.1",),
+        "Listen on these addresses, separated by commas; none is all of IPv4 and IPv6.",
     )
     port = Setting(PORT, 0, "Listen on this port; 0 is any free one, which the log names.")
     max_connections = Setting(
         COUNT, 1000, "Maximum number of connections, unauthenticated ones included.", reloads=True
     )
     max_per_address = Setting(
-        optional(COUNT), None, "Maximum number of connections from one address.", unset="no limit",
-        reloads=True,
+        optional(COUNT), None, "Maximum number of connections from one address; a /64 of IPv6 is one.",
+        unset="no limit", reloads=True,
     )
     login_grace = Setting(
         seconds(), 60.0, "Close a connection that has not logged in after this many seconds."

@@ -12,13 +12,14 @@ import gc
 import itertools
 import math
 import os
+import shlex
 import signal
 import time
 from functools import partial
 
 from pysftpserver.engine.log import LEVELS, SFTPLog
 from pysftpserver.failures import BadInput, Unavailable, needed
-from pysftpserver.host.accounts import own_reason
+from pysftpserver.host.accounts import own_name, own_reason
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.people.lookups import source_of
 from pysftpserver.people.methods import PASSWORD
@@ -223,7 +224,8 @@ def check(settings: ServerSettings) -> None:
         how = f"create it with: pysftpctl --users {path} add NAME --key FILE"
         raise BadInput(f"users file {path}: {own_reason(error)}; {how}") from None
     except OSError as error:
-        raise BadInput(f"users file {path}: {own_reason(error)}; name a file of this account") from None
+        how = "keep it in a directory that this account may enter, such as /etc/pysftpserver"
+        raise BadInput(f"users file {path}: {own_reason(error)}; {how}") from None
     check_folders(settings)
 
 
@@ -246,7 +248,8 @@ def check_folders(settings: ServerSettings) -> None:
         if not is_optional:
             os.stat(os.path.join(path, "."))
     except (OSError, ValueError) as error:
-        how = "create it for this account, or name the directory of the users' folders with --sftp-path"
+        how = f"create it with: install -d -o {shlex.quote(own_name())} {shlex.quote(path)}, or name another "
+        how += "directory of the users' folders with --sftp-path"
         raise BadInput(f"sftp_path {path}: {own_reason(error)}; {how}") from None
 
 
