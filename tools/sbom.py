@@ -1,9 +1,10 @@
-"""Writes what a release contains and what its extras bring: a software bill of materials, CycloneDX 1.6 in JSON.
+"""Writes what a release contains and what its extras bring: a bill of materials, CycloneDX 1.6 in JSON.
 
     python tools/sbom.py VERSION SECONDS    (when it was made, since the epoch)
 
-Versions are those of tools/constraints.txt, which the tests ran with; the environment that runs this has to have the same.
-The core brings nothing: each library says which extra brings it. The same input gives the same bytes.
+Versions are those of tools/constraints.txt, which the tests ran with; the environment that runs this has to
+have the same. The core brings nothing: each library says which extra brings it. The same input gives the same
+bytes.
 Facts: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json/; the package URL specification, type pypi.
 """
 
