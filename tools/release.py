@@ -1,9 +1,9 @@
 """Makes a release of what is committed: make release VERSION=2.0.0 TESTED=yes
 
-It checks that the tree is clean and that the changelog, the code and the recorded names are those of the
-version; builds the source distribution and the wheel twice, in different places, under another umask, time zone
-and locale, and compares them byte by byte; writes them with checksums and a bill of materials into dist/; and
-makes an annotated tag. It pushes and uploads nothing.
+It checks that the tree is clean and that the changelog, the code and the recorded names are those of the version.
+It builds the source distribution and the wheel twice, in other places, with another umask, time zone and locale,
+and compares them byte by byte. It writes them with checksums and a bill of materials into dist/, and makes an
+annotated tag. It pushes and uploads nothing.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Checks(InAPlace):
         (self.place / "pysftpserver/__init__.py").write_text('__version__ = "9.8.7"\n')
         published = self.place / "tests/keeping"
         published.mkdir(parents=True)
+        for package in (published, published.parent):
+            (package / "__init__.py").touch()
         (published / "published.py").write_text("import sys\nsys.exit(0)\n")
         self.commit()
 
@@ -106,10 +108,8 @@ class TheBillOfMaterials(unittest.TestCase):
 
     def test_it_has_every_library_of_every_extra_with_the_version_of_the_constraints(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        pins = dict(
-            re.findall(r"^([^#=\s]+)==(\S+)$", (ROOT / "tools/constraints.txt").read_text(), re.MULTILINE)
-        )
-        pins = {sbom.plain(name): version for name, version in pins.items()}
+        lines = (ROOT / "tools/constraints.txt").read_text()
+        pins = {sbom.plain(name): version for name, version in re.findall(r"(?m)^([^#=\s]+)==(\S+)$", lines)}
         for extra, requirements in project["optional-dependencies"].items():
             for requirement in requirements if extra not in sbom.INTERNAL else ():
                 name = sbom.plain(re.split(r"[^A-Za-z0-9._-]", requirement)[0])
