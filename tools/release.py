@@ -1,7 +1,7 @@
 """Makes a release of what is committed: make release VERSION=2.0.0 TESTED=yes
 
-It checks that the tree is clean and that the changelog, the code and the recorded names are those of the version.
-It builds the source distribution and the wheel twice, in other places, with another umask, time zone and locale,
+It checks that the tree is clean and that the changelog, the code and the recorded names are the version's. It
+builds the source distribution and the wheel twice, in other places, with another umask, time zone and locale,
 and compares them byte by byte. It writes them with checksums and a bill of materials into dist/, and makes an
 annotated tag. It pushes and uploads nothing.
 """

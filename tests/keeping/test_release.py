@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -162,7 +164,11 @@ class ARelease(InAPlace):
             subprocess.run([program("git"), *words], **run)
         for key, value in (("name", "A Maintainer"), ("email", "maintainer@example.org")):
             subprocess.run([program("git"), "config", f"user.{key}", value], **run)
-        self.assertEqual(release.main(["9.8.7", "--tested", "yes", "--root", str(root)]), 0)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            status = release.main(["9.8.7", "--tested", "yes", "--root", str(root)])
+        self.assertEqual(status, 0, said.getvalue())
+        self.assertIn("nothing was pushed", said.getvalue())
         made = root / "dist"
         sums = (made / "SHA256SUMS").read_text()
         for line in sums.splitlines():
@@ -179,9 +185,3 @@ class ARelease(InAPlace):
         tag = subprocess.run([program("git"), "cat-file", "-p", "v9.8.7"], **run).stdout.decode()
         self.assertIn("tag v9.8.7", tag)
         self.assertIn(sums.splitlines()[0], tag)
-        # Another build of that commit, by somebody who checks: the same bytes.
-        again = self.place / "again"
-        again.mkdir()
-        date = int(subprocess.run([program("git"), "log", "-1", "--format=%ct"], **run).stdout)
-        files_again = release.build(root, again, date, *release.BUILDS[1])
-        self.assertEqual(files_again, {path.name: path.read_bytes() for path in (wheel, archive)})
