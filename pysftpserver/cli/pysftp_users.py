@@ -12,7 +12,7 @@ import shlex
 import sys
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand
+from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, markdown_table
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.host.accounts import own_name
 
@@ -107,6 +107,11 @@ ADD = (
 )
 # fmt: on
 NAME = ("name", "The name of the customer.")
+
+
+def shared_options() -> str:
+    """The table of the options that all words take, for the page."""
+    return markdown_table(Command(PROG, "", "", SHARED))
 
 
 def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
