@@ -107,6 +107,9 @@ def _serve(
     work: Callable[[int], None],
 ) -> int:
     """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
+    if server.checksums:
+        # Now: a confined process can import nothing, and an upgrade may replace the package meanwhile.
+        import pysftpserver.engine.checksums  # noqa: F401
     who = ""
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
@@ -151,8 +154,6 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     """
     from pysftpserver.host.sandbox import confine
 
-    if server.checksums:
-        import pysftpserver.engine.checksums  # noqa: F401 -- nothing can be imported afterwards
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())

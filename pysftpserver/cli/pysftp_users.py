@@ -157,10 +157,10 @@ def _subcommand(
     options: Sequence[Option] = (),
     rest: tuple[str, str] | None = None,
 ) -> Subcommand:
-    def run(words: Sequence[str]) -> int:
-        return act(Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments, rest).parse(words))
+    def declared() -> Command:
+        return Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments, rest)
 
-    return Subcommand(word, summary, run)
+    return Subcommand(word, summary, lambda words: act(declared().parse(words)), declared)
 
 
 def _add(options: dict[str, Any]) -> int:

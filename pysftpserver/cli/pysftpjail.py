@@ -22,8 +22,19 @@ PROG = "pysftpjail"
 COMMAND = Command(
     PROG,
     description="Serves one directory over SFTP on standard input and output. Clients cannot leave it.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpjail '
-    '/srv/jail" ssh-ed25519 AAAA...',
+    epilog="It is started by sshd.",
+    examples=(
+        (
+            "In authorized_keys, serve /srv/jail to whoever has this key:",
+            'restrict,command="pysftpjail /srv/jail" ssh-ed25519 AAAA...',
+        ),
+        (
+            "In sshd_config, serve each account of a group its own directory:",
+            f"ForceCommand {PROG} /srv/sftp/%u",
+        ),
+        ("Try it without sshd:", f'sftp -D "{PROG} /srv/jail"'),
+    ),
+    statuses=session.STATUSES,
     arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
         *session.LOG_OPTIONS,
@@ -33,7 +44,7 @@ COMMAND = Command(
             "--start-directory",
             metavar="DIR",
             default="/",
-            help="Start sessions in this directory of the jail. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         session.SITE,
         *session.ACCESS_OPTIONS,

@@ -15,6 +15,7 @@ import tomllib
 from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
+from pysftpserver.formats import USERS_FILE
 from pysftpserver.host.accounts import own_group, own_reason
 from pysftpserver.people.keys import parse_authorized_keys, parse_entry
 from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
@@ -28,20 +29,58 @@ if TYPE_CHECKING:
 
 LARGEST = 64 << 20  # bytes
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-FIELDS: dict[str, tuple[type, str]] = {
-    "folder": (str, "text"),
-    "keys": (list, "a list of texts"),
-    "active": (bool, "true or false"),
-    "authorized_keys": (str, "text"),
-    "storage": (str, "text"),
-    "run_as": (str, "text"),
-    "site": (str, "text"),
-    "principals": (str, "text"),
-    "networks": (str, "text"),
-    "password": (str, "text"),
-    "totp": (str, "text"),
-    "methods": (list, "a list of texts"),
-}
+#: The fields of a user: type, what it has to be, and what it is for.
+FIELDS: dict[str, tuple[type, str, str]] = {
+    "folder": (
+        str, "text",
+        "The user's folder, a single name below sftp_path. The default is the user's name, if that will do.",
+    ),
+    "keys": (
+        list, "a list of texts",
+        "Public keys: base64 alone, or whole lines of a .pub file. There is none by default.",
+    ),
+    "active": (bool, "true or false", "Whether the user may log in. The default is true."),
+    "authorized_keys": (
+        str, "text",
+        "A file with a key on each line; a relative name begins beside this file. There is none by default.",
+    ),
+    "storage": (
+        str, "text",
+        "Name of the storage that holds the user's files; storage_schemes has to allow it. The default is "
+        "that of the setting storage, or the folder.",
+    ),
+    "run_as": (
+        str, "text",
+        "Account of the host that the user's sessions run as; run_as_accounts has to allow it. The default "
+        "is that of the setting run_as, or the server's own.",
+    ),
+    "site": (
+        str, "text",
+        "Absolute path of the site file that the user's files are put under. The default is that of the "
+        "setting site, if there is one.",
+    ),
+    "principals": (
+        str, "text",
+        "Principals, separated by commas, of which a certificate of the user needs one. The default is the "
+        "user's name.",
+    ),
+    "networks": (
+        str, "text",
+        "Networks that the user may log in from, separated by commas, without those after a !. The default "
+        "is everywhere.",
+    ),
+    "password": (
+        str, "text", "Hash of the user's password, as pysftpctl passwd writes it. There is none by default.",
+    ),
+    "totp": (
+        str, "text",
+        "Secret of the user's one-time codes, as pysftpctl totp writes it. There is none by default.",
+    ),
+    "methods": (
+        list, "a list of texts",
+        "What lets the user in, as in the setting auth_methods, which is the default.",
+    ),
+}  # fmt: skip
 SECRETS = ("password", "totp")
 Signature = tuple[int, ...]
 
@@ -109,8 +148,11 @@ def parse(path: str, text: str) -> dict[str, Any]:
         raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
     except (RecursionError, ValueError):
         raise DirectoryError(f"users file {path}: nested too deeply, or a number in it is too long") from None
+    problem = USERS_FILE.problem(tables.get("version"))
+    if problem is not None:
+        raise DirectoryError(f"users file {path}: version: {problem}")
     for name in tables:
-        if name != "users":
+        if name not in ("users", "version"):
             raise DirectoryError(
                 f"users file {path}: {name!r} does not belong there; users are in [users.NAME]"
             )
@@ -219,7 +261,7 @@ def field_problems(table: dict[str, Any]) -> list[str]:
         if field not in FIELDS:
             problems.append(f"{field!r} is not a field of a user; the fields are {', '.join(FIELDS)}")
             continue
-        kind, words = FIELDS[field]
+        kind, words, _ = FIELDS[field]
         is_right = isinstance(value, kind)
         if kind is list and is_right:
             is_right = all(isinstance(one, str) for one in value)
