@@ -294,7 +294,7 @@ def _check(options: dict[str, Any]) -> int:
     jails = _jails(options)
     names = options["names"] or list(jails.found())
     if not names:
-        raise BadInput(f"there are no customers in {jails.where.pattern}; add some with {PROG} import or add")
+        raise BadInput(f"there are no customers in {jails.where.shown}; add some with {PROG} import or add")
     return _try(options, jails, names, only_problems=False)
 
 
@@ -308,7 +308,7 @@ def _try(options: dict[str, Any], jails: Jails, names: Sequence[str], only_probl
     for name in names:
         customer = found.get(name)
         if customer is None:
-            raise BadInput(f"no customer named {one_line(name)} in {jails.where.pattern}")
+            raise BadInput(f"no customer named {one_line(name)} in {jails.where.shown}")
         line = customer.lines[0]
         is_read_only = any(word in ("-R", "--read-only") for word in line.words)
         if not only_problems:
