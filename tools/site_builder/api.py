@@ -105,6 +105,8 @@ PUBLISHED = (
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+#: What a docstring says of a class whose constructor is not for callers.
+MADE_BY_OTHERS = re.compile(r"\b[Mm]ade by ")
 FOR_MAINTAINERS = re.compile(r"What may not enter[^.]*(?:\.(?!\s|$)[^.]*)*\.\s*")
 
 
@@ -234,7 +236,7 @@ def _class_entries(source: Source, node: ast.ClassDef) -> Iterator[Entry]:
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
     if "NamedTuple" in bases or any("dataclass" in ast.unparse(one) for one in node.decorator_list):
         declaration += "\n\n" + _call(node.name, ", ".join(ast.unparse(one) for one in fields))
-    elif not {"Protocol", "enum.Enum", "enum.IntEnum"} & set(bases):
+    elif not ({"Protocol", "enum.Enum", "enum.IntEnum"} & set(bases) or MADE_BY_OTHERS.search(text)):
         for where, one in bodies:
             if isinstance(one, FUNCTIONS) and one.name == "__init__":
                 declaration += "\n\n" + _signature(one, node.name).removeprefix("def ").removesuffix(
@@ -353,10 +355,12 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, result: 
 
 def _call(name: str, arguments: str, result: str = "") -> str:
     """A call in one line, or with a line for each argument."""
-    if len(name + arguments + result) < 98:
-        return f"{name}({arguments}){result}"
-    lines = "".join(f"    {line},\n" for line in re.split(r", (?![^\[(]*[\])])", arguments))
-    return f"{name}(\n{lines}){result}"
+    parts = re.split(r", (?![^\[(]*[\])])", arguments)
+    parts = [re.sub(r"^(\W*\w+: [^=]*[^ =])=", r"\1 = ", part) for part in parts]
+    line = ", ".join(parts)
+    if len(name + line + result) < 98:
+        return f"{name}({line}){result}"
+    return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
 
 
 # --- as pages ---------------------------------------------------------------------------------------------
