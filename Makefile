@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables pictures screenshots format clean debian-bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,10 @@ conformance: debian-conformance venv-conformance ## probe SFTP servers and write
 
 docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
 	@$(BIN)/python tools/docs_tables.py
+
+pictures: debian-test venv-test ## draw the picture of the README anew, and record its session
+	@$(BIN)/python tools/pictures.py
+	@$(BIN)/python tools/recording.py
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)
 	@$(BIN)/python tools/screenshots.py $(ARGS)

@@ -9,6 +9,7 @@ from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.engine.log import INFO, syslog
 from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.service.keeping import keep_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def retry(site: Site, chosen: list[int]) -> int:
 
 def deliver(site: Site, until_idle: bool, tell: Callable[[str], object], waits: bool) -> None:
     """Deliver until a signal ends it. waits: for the place of the only deliverer. Raises BadInput."""
+    keep_code()
     from pysftpserver.site.delivering import Deliverer
     from pysftpserver.site.ledger import Ledger
     from pysftpserver.site.receivers import receivers_of

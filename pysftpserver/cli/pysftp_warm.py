@@ -8,6 +8,7 @@ from pysftpserver.cli import common, pysftpjail, pysftpserver
 from pysftpserver.cli.options import TOML_CONFIG, Command, load, options_of
 from pysftpserver.engine import wire
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.warm.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -72,6 +73,7 @@ def rehearse() -> None:
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
     from pysftpserver.service.logs import ServiceLog
     from pysftpserver.warm.server import Server

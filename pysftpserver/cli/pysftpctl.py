@@ -263,6 +263,13 @@ COMMANDS = Commands(
             (("Add a user with a key:", f"{PROG} --users users.toml add alice --key alice.pub"),),
         ),
         _subcommand(
+            "import",
+            "Make the users in a file what it says; others stay as they are.",
+            control.import_users,
+            [("file", "A table in CSV or TSV, whose first line names the columns.")],
+            [Option("--dry-run", help="Print what would be done, and do nothing. The default is to do it.")],
+        ),
+        _subcommand(
             "change",
             "Change a user.",
             _change,

@@ -12,6 +12,7 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
 from pysftpserver.failures import needed
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -57,6 +58,7 @@ WEB = (sys.executable, "-c", "import sys; from pysftpserver.cli.pysftpweb import
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     from pysftpserver.cli import title
 
     values = COMMAND.parse(arguments)

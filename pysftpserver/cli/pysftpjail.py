@@ -34,7 +34,7 @@ COMMAND = Command(
         ),
         ("Try it without sshd:", f'sftp -D "{PROG} /srv/jail"'),
     ),
-    statuses=session.STATUSES,
+    statuses=(*session.STATUSES, (1, "With --check, something is wrong.")),
     arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
         *session.LOG_OPTIONS,
@@ -52,6 +52,16 @@ COMMAND = Command(
         *session.SECURITY_OPTIONS,
         session.ALLOW_SETID,
         session.ALLOW_HOME,
+        Option(
+            "--check",
+            help="Try what sshd would do with this command line: the shell, the program, the directory, the "
+            "keys file, sshd_config; print what is wrong and what to do, and exit. The default is to serve.",
+        ),
+        Option(
+            "--account",
+            metavar="ACCOUNT",
+            help="With --check, try it for this account, as root. The default is the account that runs this.",
+        ),
         session.LIST_REQUESTS,
     ),
 )
@@ -106,9 +116,32 @@ def jail_of(options: dict[str, Any]) -> SFTPServerVirtualChroot:
     return open_jail(options["chroot"], options["start_directory"], kind)
 
 
+def check(arguments: Sequence[str], options: dict[str, Any]) -> int:
+    """Try what sshd would do with these arguments; 1 if something is wrong, else 0. Raises BadInput."""
+    import sys
+
+    from pysftpserver.cli.checks import show
+    from pysftpserver.host import logins
+    from pysftpserver.host.accounts import own_name
+
+    words = [os.path.abspath(sys.argv[0])]
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--account":
+            next(rest)
+        elif word != "--check" and not word.startswith("--account="):
+            words.append(word)
+    account = options["account"] or own_name()
+    return show(logins.findings(account, words, options["chroot"], options["read_only"], None, None))
+
+
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
+    if options["check"]:
+        return check(arguments, options)
+    if options["account"] is not None:
+        raise BadInput("--account goes with --check", "bad arguments")
     session.check_jail(options["chroot"], options)
     log = session.open_log(PROG, options)
     storage = jail_of(options) if options["site"] is None else under_site(options, log)

@@ -6,6 +6,7 @@ from pysftpserver.cli.options import TOML_CONFIG, Command, load, markdown_table,
 from pysftpserver.failures import needed
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.service.logs import ServiceLog
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ def own_options() -> str:
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
     settings = load(ServerSettings, values["config"], values)
     settings.refuse_root()

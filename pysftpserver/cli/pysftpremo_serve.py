@@ -5,6 +5,7 @@ from __future__ import annotations
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.remo.config import ServerSettings
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.service.settings import markdown_table
 
 TYPE_CHECKING = False
@@ -41,6 +42,7 @@ def settings_table() -> str:
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes. Raises BadInput, Unavailable."""
+    keep_code()
     options = COMMAND.parse(words)
 
     def read() -> ServerSettings:

@@ -12,6 +12,7 @@ from pysftpserver.cli.options import Command, load, markdown_table, options_of
 from pysftpserver.cli.pysftpd import CONFIG, user_storages
 from pysftpserver.failures import BadInput, needed
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.web.config import WebSettings
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ COMMAND = Command(
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
 
     def read() -> WebSettings:

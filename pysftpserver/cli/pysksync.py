@@ -12,6 +12,7 @@ from pysftpserver.cli import common, options, pysksync_cert, pysksync_users
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings, StorageSettings
 from pysftpserver.storages import by_name
 
@@ -78,6 +79,7 @@ def serve_or_sync(words: Sequence[str]) -> int:
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
+    keep_code()
     values = SERVE.parse(words)
     if len(values["CONFIG"]) > 1:
         raise BadInput(f"{' '.join(values['CONFIG'])}: give [CONFIG], or [CONFIG] client NAME")

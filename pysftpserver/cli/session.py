@@ -414,7 +414,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     if path is None:
         return None
     from pysftpserver.engine import audit
-    from pysftpserver.stdio import peer, user
+    from pysftpserver.stdio import key, peer, user
 
     try:
         if is_chained:
@@ -435,6 +435,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
         session=options.get("session"),
         level=options["audit_level"] or audit.OPERATIONS,
         digests=options["audit_digests"],
+        key=key(),
     )
     log.info(f"audit session {hook.session}")
     return hook

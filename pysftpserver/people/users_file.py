@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from dataclasses import dataclass
@@ -113,6 +114,16 @@ def _signature(found: os.stat_result) -> Signature:
         found.st_mode,
         found.st_uid,
     )
+
+
+def check_presence(path: str, shown: str | None = None) -> None:
+    """Raises DirectoryError, with what makes it, for a file that is not there. shown: how it was named."""
+    if not os.path.lexists(path):
+        name = shown or path
+        raise DirectoryError(
+            f"users file {name}: no such file or directory; create it with: pysftpctl --users "
+            f"{shlex.quote(name)} add NAME --key FILE"
+        )
 
 
 def load(path: str, any_owner: bool = False) -> Loaded:

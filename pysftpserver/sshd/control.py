@@ -9,13 +9,16 @@ import json
 import os
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.people.editing import check
 from pysftpserver.people.editors import editor
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from pysftpserver.people.customers import Customer
     from pysftpserver.people.records import Record
     from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
@@ -89,6 +92,89 @@ def add_user(
         others = (text or None for text in (storage, run_as, site, principals, networks))
         user = users.add(name, lines, folder, *others)
     return _show(user, as_json, _make_folder(settings, user))
+
+
+def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bool) -> int:
+    """Make the users in a file what it says, and print what changes; the exit status.
+
+    Others stay. Everything is checked before anything is done; if something fails all the same, the users
+    that were added are removed again. Raises DirectoryError, BadInput.
+    """
+    from pysftpserver.people import customers
+
+    wanted = customers.checked(customers.read(file), are_jailed=False)
+    with editor(settings) as users:
+        is_new = not settings.is_in_redis and not os.path.lexists(settings.users_file)
+        known = {} if is_new else {record.name: record.user for record in users.records()}
+        for one in wanted:
+            if one.name in known and known[one.name] is None:
+                raise BadInput(
+                    f"user {one_line(one.name)}: it is there and cannot be used; pysftpctl list says why"
+                )
+            check(one.name, **_fields(one))
+        changes = {one.name: _difference(one, known.get(one.name)) for one in wanted}
+        changes = {name: change for name, change in changes.items() if change}
+        added: list[str] = []
+        for one in wanted if not dry_run else ():
+            try:
+                if one.name not in known:
+                    users.add(one.name, one.keys, **_fields(one))
+                    added.append(one.name)
+                elif one.name in changes:
+                    users.change(one.name, **changes[one.name])
+            except DirectoryError as error:
+                for name in added:
+                    users.remove(name)
+                raise Unavailable(
+                    f"user {one_line(one.name)}: {error}; what was added was removed again"
+                ) from None
+        current = {} if dry_run else {record.name: record.user for record in users.records()}
+    words = {
+        name: "add" if name not in known else f"change {', '.join(_plain(changes[name]))}" for name in changes
+    }
+    problems = []
+    for one in wanted:
+        user = current.get(one.name)
+        problem = _make_folder(settings, user) if user is not None and not dry_run else None
+        problems += [problem] if problem is not None else []
+    if as_json:
+        print_json({"would" if dry_run else "done": words})
+    elif not words:
+        print(f"nothing to do: all {len(wanted)} are as they should be")
+    else:
+        for name, word in words.items():
+            print(one_line(f"{name}: {'would ' if dry_run else ''}{word}"))
+    if problems:
+        raise Unavailable("; ".join(dict.fromkeys(problems)))
+    return 0
+
+
+def _fields(customer: Customer) -> dict[str, str]:
+    names = ("folder", "storage", "run_as", "site", "principals", "networks")
+    return {name: customer.fields[name] for name in names if name in customer.fields}
+
+
+def _difference(customer: Customer, user: User | None) -> dict[str, Any]:
+    """What has to change, as UsersEditor.change() has it. user: None: there is none."""
+    from pysftpserver.people.keys import fingerprint, parse_line
+
+    if user is None:
+        return {"add_keys": customer.keys}
+    found: dict[str, Any] = {}
+    for name, text in _fields(customer).items():
+        now = ",".join(user.principals) if name == "principals" else getattr(user, name)
+        if text != now:
+            found[name] = text
+    blobs = {parse_line(key)[0]: key for key in customer.keys}
+    if blobs and blobs.keys() != user.keys:
+        found["add_keys"] = [key for blob, key in blobs.items() if blob not in user.keys]
+        found["remove_keys"] = [fingerprint(blob) for blob in user.keys if blob not in blobs]
+    return found
+
+
+def _plain(change: dict[str, Any]) -> list[str]:
+    """What a change is about, in words."""
+    return [name.replace("_", " ") for name, value in change.items() if value]
 
 
 def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
