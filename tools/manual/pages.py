@@ -73,11 +73,11 @@ FILES: dict[str, Rows] = {
         ("remo_serv_key.pem, remo_serv.pem", "The server's private and public key."),
         ("USER_key.pem, USER.pem", "A user's private and public key."),
         ("users_db.sqlite", "The user database."),
-        (f"pysftpremo/numbered, pysftpremo/history, below {_STATE}", "Known servers, and lines typed."),
+        ("pysftpremo/numbered, pysftpremo/history", f"Known servers, and lines typed; below {_STATE}."),
     ),
     "pysftplab": (
-        (f"pysftplab/window.json, below {_STATE}", "The last server of the window."),
-        (f"pysftplab/history, below {_STATE}", "Lines typed at the prompt."),
+        ("pysftplab/window.json", f"The last server of the window; below {_STATE}."),
+        ("pysftplab/history", f"Lines typed at the prompt; below {_STATE}."),
     ),
     "pysftp-audit": (("FILE.chain", "The head of the chain of the audit log FILE."),),
     "pysftp-probe": (("~/.ssh/config", "The configuration of ssh, which connects to hosts."),),
@@ -220,12 +220,12 @@ def _commands(declared: Command | Commands) -> list[str]:
     found = []
     shared = {id(option) for option in declared.shared}
     for words, command in walk(declared):
-        if not words or isinstance(command, Commands):
+        if not words:
             continue
         found += roff.subsection(" ".join((declared.prog, *words)), roff.text(command.description))
         found += [".PP", *roff.paragraphs(command.epilog)] if command.epilog else []
         found += _arguments(command)
-        for option in command.options:
+        for option in command.options if isinstance(command, Command) else command.shared:
             if id(option) not in shared:
                 found += _option(option)
         if command.statuses:
