@@ -469,7 +469,7 @@ function __FUNCTION_storage
         __fish_complete_directories $parts[2] '' | string replace -r '^' "$parts[1]:"
     else
         printf '%s\\n' PREFIXES
-        __fish_complete_suffix .toml
+        complete -C "'' "(string escape -- $word) | string match -r '^.*(?:/|\\.toml)$'
     end
 end
 """
