@@ -1,7 +1,8 @@
 """A Debian of its own to install into: debootstrap's smallest system, unpacked anew for each class of tests.
 
-The system comes from the mirror that this host's apt uses, once; build/chroots keeps it. Commands run in namespaces of
-their own, which end with them: nothing stays mounted, and no daemon that a package starts outlives its command.
+The system comes from the mirror that this host's apt uses, once; build/chroots keeps it. Commands run in
+namespaces of their own, which end with them: nothing stays mounted, and no daemon that a package starts
+outlives its command.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SUITE = "bookworm"
 CACHE = ROOT / "build" / "chroots"
 FRESH = 7 * 24 * 3600  # seconds; an older system would be upgraded by every test
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-HOST = 'mount -t proc proc /proc && mount -t tmpfs tmpfs /run && exec "$@"'
+MOUNTED = 'mount -t proc proc /proc && exec "$@"'
 # Files that tell pip and apt of this host where packages are, if they are there.
 OF_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -45,9 +46,29 @@ class Chroot:
         """What runs a command in it, for subprocess; user: a name or UID:GID of the chroot."""
         given = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **variables}
         settings = [f"{name}={value}" for name, value in given.items()]
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "chroot", os.fspath(self.root)]
+        alone = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--",
+            "chroot",
+            os.fspath(self.root),
+        ]
         become = [] if user == "root" else self._become(user)
-        return [*alone, "/usr/bin/env", "-i", *settings, "sh", "-c", HOST, "sh", *become, *map(os.fspath, words)]
+        return [
+            *alone,
+            "/usr/bin/env",
+            "-i",
+            *settings,
+            "sh",
+            "-c",
+            MOUNTED,
+            "sh",
+            *become,
+            *map(os.fspath, words),
+        ]
 
     @staticmethod
     def _become(user: str) -> list[str]:
@@ -168,7 +189,9 @@ def _no_daemons(system: Chroot) -> None:
 
 def _mirror() -> str:
     """Where apt on this host takes packages of the suite from."""
-    asked = _call("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+    asked = _call(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
+    )
     for line in asked.splitlines():
         uri, release, component = line.split()
         if (release, component) == (SUITE, "main"):
