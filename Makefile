@@ -17,8 +17,8 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables pictures screenshots format clean debian-bench
-.PHONY: dist deb venv-dist debian-packaging
+# Every target is a word for people, and no file.
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -57,7 +57,7 @@ test-pythons: debian-test axe ## run them with the distribution's own Python and
 	@tools/test-pythons.sh $(ARGS)
 
 constraints: ## have "make test" use the versions that "make test-latest" does
-	@tools/venv.sh --latest conformance,dist
+	@tools/venv.sh --latest conformance,docs,dist
 	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
 	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
 	@mv tools/constraints.new tools/constraints.txt
@@ -87,9 +87,15 @@ conformance: debian-conformance venv-conformance ## probe SFTP servers and write
 docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
 	@$(BIN)/python tools/docs_tables.py
 
+site: venv-docs ## build the documentation site into build/site; broken links and anchors fail
+	@$(BIN)/python -m tools.site_builder $(ARGS)
+
 pictures: debian-test venv-test ## draw the picture of the README anew, and record its session
 	@$(BIN)/python tools/pictures.py
 	@$(BIN)/python tools/recording.py
+
+release: venv-test ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
+	@$(BIN)/python -m tools.release --tested "$(TESTED)" "$(VERSION)"
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)
 	@$(BIN)/python tools/screenshots.py $(ARGS)
@@ -116,6 +122,9 @@ venv-laboratory:
 
 venv-test:
 	@tools/venv.sh test
+
+venv-docs:
+	@tools/venv.sh docs
 
 venv-dist:
 	@tools/venv.sh dist
