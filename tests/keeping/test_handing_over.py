@@ -18,6 +18,7 @@ from tests.sshd.material import put_host_keys
 from tests.sshd.running import make_key, write_private
 from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
+from tests.support.paths import IN_MEMORY
 from tests.support.processes import descendants
 from tests.support.waiting import PATIENCE, until
 
@@ -26,6 +27,8 @@ CONTENT = random.Random(24).randbytes(3 << 20)
 
 
 class AnUpgrade(InAPlace):
+    made_in = IN_MEMORY
+
     def setUp(self) -> None:
         super().setUp()
         self.installed = Installed(self.place)
