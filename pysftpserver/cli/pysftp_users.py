@@ -12,7 +12,7 @@ import shlex
 import sys
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand
+from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, markdown_table
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.host.accounts import own_name
 
@@ -45,14 +45,12 @@ SHARED = (
     Option(
         "--account", metavar="ACCOUNT",
         help="Account of the host that all customers log in as; sshd tells them apart by their keys. The "
-        "default "
-        "is the account that runs this, if that is not root.",
+        "default is the account that runs this, if that is not root.",
     ),
     Option(
         "--own-accounts",
         help="Give each customer an account of the host, with the customer's name. The default is one "
-        "account for "
-        "all.",
+        "account for all.",
     ),
     Option(
         "--group", metavar="GROUP", default=DEFAULT_GROUP,
@@ -89,15 +87,13 @@ ADD = (
     Option(
         "--key", name="keys", metavar="KEY", is_repeated=True,
         help="A public key of the customer, or a file with a key on each line. It may be given several "
-        "times. "
-        "There is none by default.",
+        "times. There is none by default.",
     ),
     Option("--folder", metavar="FOLDER", help="The customer's folder below --path. The default is the name."),
     Option(
         "--networks", metavar="NETWORKS",
         help="Let the customer log in from these networks only, separated by commas, and not from those "
-        "after a "
-        "!. The default is from everywhere.",
+        "after a !. The default is from everywhere.",
     ),
     Option(
         "-R", "--read-only", help="Let the customer change nothing. The default is to let them."
@@ -107,6 +103,11 @@ ADD = (
 )
 # fmt: on
 NAME = ("name", "The name of the customer.")
+
+
+def shared_options() -> str:
+    """The table of the options that all words take, for the page."""
+    return markdown_table(Command(PROG, "", "", SHARED))
 
 
 def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
@@ -289,7 +290,7 @@ def _check(options: dict[str, Any]) -> int:
     jails = _jails(options)
     names = options["names"] or list(jails.found())
     if not names:
-        raise BadInput(f"there are no customers in {jails.where.pattern}; add some with {PROG} import or add")
+        raise BadInput(f"there are no customers in {jails.where.shown}; add some with {PROG} import or add")
     return _try(options, jails, names, only_problems=False)
 
 
@@ -303,7 +304,7 @@ def _try(options: dict[str, Any], jails: Jails, names: Sequence[str], only_probl
     for name in names:
         customer = found.get(name)
         if customer is None:
-            raise BadInput(f"no customer named {one_line(name)} in {jails.where.pattern}")
+            raise BadInput(f"no customer named {one_line(name)} in {jails.where.shown}")
         line = customer.lines[0]
         is_read_only = any(word in ("-R", "--read-only") for word in line.words)
         if not only_problems:
@@ -323,11 +324,10 @@ def _print_json(value: object) -> None:
 
 
 NAMES = ("names", "Names of customers.")
-COMMAND = Commands(
+COMMANDS = Commands(
     PROG,
-    description="Customers of OpenSSH's sshd, each in a jail of pysftpjail: adds many at once, switches them "
-    "off "
-    "and on, removes them, and tries what sshd would do for them.",
+    description="Adds customers of OpenSSH's sshd, many at once, each in a jail of pysftpjail; switches them "
+    "off and on, removes them, and tries what sshd would do for them.",
     subcommands=(
         _subcommand("list", "List all customers.", _list),
         _subcommand("add", "Add a customer, or change one.", _add, [NAME], ADD),
@@ -346,10 +346,14 @@ COMMAND = Commands(
             ("names", "Names of customers; all, if there is none."),
         ),
     ),
-    epilog=f"{PROG} COMMAND --help prints the options of a command. The exit status is 0; 1 if something "
-    f"cannot be "
-    "done or is wrong; 2 for bad arguments. Nothing is changed unless all of it can be.",
+    epilog=f"Run {PROG} help COMMAND for the options of a command. Nothing is changed unless all of it can "
+    "be.",
     shared=SHARED,
+    examples=(
+        ("Add thirty customers, or change them:", f"{PROG} --account sftp import customers.csv"),
+        ("Try what sshd would do for one:", f"{PROG} --account sftp check acme"),
+    ),
+    statuses=((1, "Something cannot be done, or check has found something wrong."),),
 )  # fmt: skip
 
-main = common.main_of(PROG, COMMAND.run)
+main = common.main_of(PROG, COMMANDS.run)

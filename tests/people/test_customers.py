@@ -114,7 +114,7 @@ class Making(InAPlace):
         self.keys.write_text(FOREIGN)
         self.keys.chmod(0o600)
         many = [Customer(f"c{number}", [line(number)]) for number in range(30)]
-        self.assertEqual(self.make(*many), 32)
+        self.assertEqual(self.make(*many), 62)
         self.assertEqual(self.make(*many), 0, "nothing is done twice")
         self.assertTrue(self.keys.read_text().startswith(FOREIGN))
         self.assertEqual(stat.S_IMODE(self.keys.stat().st_mode), 0o600)
@@ -159,6 +159,29 @@ class Making(InAPlace):
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertEqual(sorted(os.listdir(self.files)), ["file", "link"])
 
+    def test_a_customer_does_not_get_another_folder_by_mistake(self) -> None:
+        self.make(Customer("c", [line(1)]))
+        keys = self.keys.read_text()
+        self.files = self.place / "elsewhere"
+        with self.assertRaisesRegex(
+            BadInput, "its folder would be .*elsewhere/c and no longer .*files/c; say"
+        ):
+            self.make(Customer("c", [line(1)]))
+        self.assertEqual(self.keys.read_text(), keys)
+
+    def test_what_becomes_of_each_customer_is_said(self) -> None:
+        self.make(Customer("a", [line(1)]), Customer("b", [line(2)]))
+        wanted = [
+            Customer("a", [line(3)]),
+            Customer("b", [line(2)], read_only="yes"),
+            Customer("c", [line(4)]),
+        ]
+        words = [step.words for step in self.jails().making(wanted)]
+        self.assertIn("change customer a: keys", words)
+        self.assertIn("add customer c", words)
+        (changed,) = (one for one in words if one.startswith("change customer b"))
+        self.assertRegex(changed, r"pysftpjail --name b .*, becomes .*pysftpjail --read-only --name b ")
+
     def test_a_keys_file_that_sshd_would_not_read_is_refused(self) -> None:
         self.keys.write_text(FOREIGN)
         self.keys.chmod(0o660)
@@ -193,7 +216,7 @@ class Making(InAPlace):
             self.make(Customer("c", [line(1)]))
         if os.geteuid() == 0:
             (self.files / "d").mkdir(parents=True)
-            with self.assertRaisesRegex(BadInput, "it belongs to another account; run chown"):
+            with self.assertRaisesRegex(BadInput, f"it belongs to root and not to {ACCOUNT}"):
                 self.make(Customer("d", [line(1)]))
 
     def test_with_an_account_for_each_nobody_gets_the_account_of_the_host_s(self) -> None:

@@ -54,7 +54,7 @@ SYNC_EXAMPLE = """\
             "server_path": "/srv/shared",
             "client_path": "/home/alice/photos",
             "recursive": true,
-            "sync_type": "bidirectional_use_time_and_size"
+            "sync_type": "bidirectional_use_time"
         }
     }
 }
