@@ -94,7 +94,7 @@ pictures: debian-test venv-test ## draw the picture of the README anew, and reco
 	@$(BIN)/python tools/pictures.py
 	@$(BIN)/python tools/recording.py
 
-release: venv-test ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
+release: venv-test venv-dist ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
 	@$(BIN)/python -m tools.release --tested "$(TESTED)" "$(VERSION)"
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)
