@@ -12,7 +12,7 @@ import shlex
 import sys
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand
+from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, markdown_table
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.host.accounts import own_name
 
@@ -103,6 +103,11 @@ ADD = (
 )
 # fmt: on
 NAME = ("name", "The name of the customer.")
+
+
+def shared_options() -> str:
+    """The table of the options that all words take, for the page."""
+    return markdown_table(Command(PROG, "", "", SHARED))
 
 
 def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
@@ -285,7 +290,7 @@ def _check(options: dict[str, Any]) -> int:
     jails = _jails(options)
     names = options["names"] or list(jails.found())
     if not names:
-        raise BadInput(f"there are no customers in {jails.where.pattern}; add some with {PROG} import or add")
+        raise BadInput(f"there are no customers in {jails.where.shown}; add some with {PROG} import or add")
     return _try(options, jails, names, only_problems=False)
 
 
@@ -299,7 +304,7 @@ def _try(options: dict[str, Any], jails: Jails, names: Sequence[str], only_probl
     for name in names:
         customer = found.get(name)
         if customer is None:
-            raise BadInput(f"no customer named {one_line(name)} in {jails.where.pattern}")
+            raise BadInput(f"no customer named {one_line(name)} in {jails.where.shown}")
         line = customer.lines[0]
         is_read_only = any(word in ("-R", "--read-only") for word in line.words)
         if not only_problems:

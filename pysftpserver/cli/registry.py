@@ -50,7 +50,7 @@ PROGRAMS = tuple(
         ),
         (
             "pysftp-users", "pysftp_users", "people", "", "openssh.md", "people",
-            "nothing: it adds, switches off and removes customers of `pysftpjail`, many at once",
+            "adds, switches off and removes customers of `pysftpjail`, many at once",
         ),
         (
             "pysftpmongo", "pysftpmongo", "stdio", "mongo", "gridfs.md", "mongo",

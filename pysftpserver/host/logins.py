@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pysftpserver.failures import one_line, reason_of
 from pysftpserver.host import privileges
+from pysftpserver.host.reaching import blocked, mode_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ SHELLS_THAT_REFUSE = ("nologin", "false")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"  # what sshd sets, or less
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 PATIENCE = 30  # seconds
-MOST_LINKS = 40
 MOST_ANSWER = 1 << 20  # bytes
 NOLOGIN = "/etc/nologin"
 
@@ -54,7 +54,8 @@ def findings(
 ) -> Iterator[Finding]:
     """Everything that sshd needs, for an account. words: the forced command. directory: what it serves.
 
-    keys_file: authorized_keys; None: it is not looked at. config: of sshd; None: its own choice.
+    keys_file: authorized_keys, whose lines have the command; None: where sshd looks. config: of sshd; None:
+    its own choice.
     """
     try:
         account = pwd.getpwnam(name)
@@ -75,10 +76,17 @@ def findings(
         yield Finding("the rest", f"only root or {name} can try it; run this as one of them", known=False)
         return
     yield from _tried(account, words, directory, read_only, is_shell_good=not problem)
-    if keys_file is not None:
-        yield Finding(f"keys file {keys_file}", _keys_problem(keys_file, account))
+    settings: dict[str, list[str]] | str = {}
     if os.geteuid() == 0:
-        yield from _sshd(account, keys_file, words, config)
+        if os.path.exists(NOLOGIN):
+            yield Finding(NOLOGIN, "while it is there, sshd lets in nobody but root; remove it")
+        settings = _settings(account, config)
+    if isinstance(settings, str):
+        yield Finding("sshd -T", settings, known=False)
+        settings = {}
+    yield from _keys(account, keys_file, settings)
+    if settings:
+        yield from _config(account, settings, keys_file is not None)
 
 
 # --- as the account ---------------------------------------------------------------------------------------
@@ -149,41 +157,6 @@ def _programs(words: Sequence[str]) -> list[str]:
     return found
 
 
-def blocked(path: str) -> str | None:
-    """Why this process cannot read and run the file that a path leads to: the first part that stops it, or
-    None.
-    """
-    todo, at, links = os.path.abspath(path).split("/")[1:], "/", 0
-    while todo:
-        name = todo.pop(0)
-        here = os.path.join(at, name)
-        try:
-            found = os.lstat(here)
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                return f"{path}: {at} may not be entered by this account (mode {_mode(at)})"
-            return f"{path}: {here}: {reason_of(error)}"
-        if stat.S_ISLNK(found.st_mode):
-            links += 1
-            if links > MOST_LINKS:
-                return f"{path}: too many links"
-            target = os.readlink(here)
-            todo = [part for part in target.split("/") if part] + todo
-            at = "/" if target.startswith("/") else at
-        else:
-            at = here
-    if not os.access(at, os.R_OK | os.X_OK):
-        return f"{path}: {at} may not be read and run by this account (mode {_mode(at)})"
-    return None
-
-
-def _mode(path: str) -> str:
-    try:
-        return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
-    except OSError:
-        return "unknown"
-
-
 def _directory_problem(directory: str, read_only: bool) -> str | None:
     why = blocked(directory)
     if why is not None:
@@ -197,7 +170,7 @@ def _directory_problem(directory: str, read_only: bool) -> str | None:
     except OSError as error:
         if isinstance(error, PermissionError) or not os.access(directory, os.W_OK):
             return (
-                f"this account may not write there (mode {_mode(directory)}): {reason_of(error)}; give it "
+                f"this account may not write there (mode {mode_of(directory)}): {reason_of(error)}; give it "
                 f"the "
                 "directory with chown, or serve it with --read-only"
             )
@@ -240,13 +213,11 @@ def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
     try:
         at = os.path.realpath(path, strict=True)
         while True:
-            found = os.stat(at)
+            found, mode = os.stat(at), mode_of(at)
             if found.st_uid not in (0, account.pw_uid):
                 return f"{at} belongs to another account; run chown {account.pw_name} {at}"
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return (
-                    f"others may write {at} (mode {_mode(at)}), so sshd does not read it; run chmod go-w {at}"
-                )
+                return f"others may write {at} (mode {mode}): sshd does not read it; run chmod go-w {at}"
             if at in (home, "/"):
                 return ""
             at = os.path.dirname(at)
@@ -254,79 +225,90 @@ def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
         return f"{reason_of(error)}; put the line of the key there"
 
 
-def _sshd(
-    account: pwd.struct_passwd, keys_file: str | None, words: Sequence[str], config: str | None
-) -> Iterator[Finding]:
-    """What sshd's configuration says for an account."""
-    if os.path.exists(NOLOGIN):
-        yield Finding(NOLOGIN, "while it is there, sshd lets in nobody but root; remove it")
+def _settings(account: pwd.struct_passwd, config: str | None) -> dict[str, list[str]] | str:
+    """What sshd's configuration says for an account, by names in small letters; or why it cannot be known."""
     program = shutil.which("sshd", path=SBIN)
     if program is None:
-        yield Finding("sshd", "it is not installed; install OpenSSH's server", known=False)
-        return
+        return "it is not installed; install OpenSSH's server"
     who = f"user={account.pw_name},host=localhost,addr=127.0.0.1"
     argv = [program, "-T", "-C", who, *(["-f", config] if config is not None else [])]
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it ends with an error"]
-        yield Finding("sshd -T", one_line(said[-1]), known=False)
-        return
+        return one_line((done.stderr.strip().splitlines() or ["it ends with an error"])[-1])
     settings: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
         settings.setdefault(key, []).append(value)
-    for what, problem in _config_problems(account, settings, keys_file, words):
-        yield Finding(f"sshd_config: {what}", problem)
+    return settings
 
 
-def _config_problems(
-    account: pwd.struct_passwd, settings: dict[str, list[str]], keys_file: str | None, words: Sequence[str]
-) -> Iterator[tuple[str, str]]:
+def _places(account: pwd.struct_passwd, settings: dict[str, list[str]]) -> list[str]:
+    """Where sshd looks for an account's keys."""
+    home = account.pw_dir
+    tokens = {"%u": account.pw_name, "%h": home, "%U": str(account.pw_uid), "%%": "%"}
+    found = []
+    for place in settings.get("authorizedkeysfile", [".ssh/authorized_keys"])[0].split():
+        for token, text in tokens.items():
+            place = place.replace(token, text)
+        found.append(os.path.join(home, place))
+    return found
+
+
+def _keys(
+    account: pwd.struct_passwd, keys_file: str | None, settings: dict[str, list[str]]
+) -> Iterator[Finding]:
+    """Whether sshd finds the file with the key, and reads it."""
+    places = _places(account, settings)
+    shown = ", ".join(places) or "no file"
+    if keys_file is None:
+        keys_file = next(filter(os.path.exists, places), None)
+        if keys_file is None:
+            yield Finding(
+                "keys file", f"sshd reads {shown}, which is not there; put the line of the key there"
+            )
+            return
+    elif settings and os.path.realpath(keys_file) not in map(os.path.realpath, places):
+        problem = f"sshd reads {shown} for this account, not {keys_file}; set it in a Match block"
+        yield Finding("sshd_config: AuthorizedKeysFile", f"{problem}, and reload sshd")
+    yield Finding(f"keys file {keys_file}", _keys_problem(keys_file, account))
+
+
+def _config(
+    account: pwd.struct_passwd, settings: dict[str, list[str]], has_own_options: bool
+) -> Iterator[Finding]:
+    """What else sshd's configuration may have against a login."""
+
+    def found(name: str, problem: str) -> Finding:
+        return Finding(f"sshd_config: {name}", problem)
+
     def first(key: str) -> str:
         return settings.get(key, [""])[0]
 
     has_sftp = any(value.split()[:1] == ["sftp"] for value in settings.get("subsystem", []))
-    yield (
-        "Subsystem",
-        "" if has_sftp else "there is none for sftp; add the line: Subsystem sftp internal-sftp",
-    )
+    problem = "there is none for sftp; add the line: Subsystem sftp internal-sftp"
+    yield found("Subsystem", "" if has_sftp else problem)
     if first("pubkeyauthentication") == "no":
-        yield "PubkeyAuthentication", "no key is accepted; set it to yes"
-    if keys_file is not None:
-        home = account.pw_dir
-        tokens = {"%u": account.pw_name, "%h": home, "%%": "%", "%U": str(account.pw_uid)}
-        places = []
-        for place in first("authorizedkeysfile").split():
-            for token, text in tokens.items():
-                place = place.replace(token, text)
-            places.append(os.path.realpath(os.path.join(home, place)))
-        is_read = os.path.realpath(keys_file) in places
-        said = f"sshd reads {', '.join(places) or 'no file'} for this account and not {keys_file}"
-        yield (
-            "AuthorizedKeysFile",
-            "" if is_read else f"{said}; set it in a Match block, and reload sshd",
-        )
+        yield found("PubkeyAuthentication", "no key is accepted; set it to yes")
     forced = first("forcecommand")
     if forced not in ("", "none") and "pysftp" not in forced:
-        yield "ForceCommand", f"it runs {one_line(forced)} instead; remove it for this account"
-    elif forced not in ("", "none"):
-        yield (
-            "ForceCommand",
-            "it goes before the command of the key, whose options do not count; remove one of them",
-        )
+        yield found("ForceCommand", f"it runs {one_line(forced)} instead; remove it for this account")
+    elif forced not in ("", "none") and has_own_options:
+        yield found("ForceCommand", "it goes before the command of the key; remove it for this account")
     names, groups = [account.pw_name], _groups(account)
     for key, own, wants in (
-        ("denyusers", names, False),
-        ("allowusers", names, True),
-        ("denygroups", groups, False),
-        ("allowgroups", groups, True),
+        ("DenyUsers", names, False),
+        ("AllowUsers", names, True),
+        ("DenyGroups", groups, False),
+        ("AllowGroups", groups, True),
     ):
-        patterns = [word.partition("@")[0] for value in settings.get(key, []) for word in value.split()]
+        words = (word for value in settings.get(key.lower(), []) for word in value.split())
+        patterns = [word.partition("@")[0] for word in words]
         matches = any(fnmatch.fnmatchcase(name, pattern) for name in own for pattern in patterns)
         if patterns and matches != wants:
-            yield key, f"it keeps this account out; {'add' if wants else 'remove'} it there"
+            yield found(key, f"it keeps this account out; {'add' if wants else 'remove'} it there")
     if first("usepam") != "yes" and _is_locked(account.pw_name):
-        yield "UsePAM", f"without it, sshd refuses a locked account; run usermod -p '*' {account.pw_name}"
+        problem = f"without it, sshd refuses a locked account; run usermod -p '*' {account.pw_name}"
+        yield found("UsePAM", problem)
 
 
 def _groups(account: pwd.struct_passwd) -> list[str]:

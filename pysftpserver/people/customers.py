@@ -120,7 +120,7 @@ def keys_in(path: str) -> list[str]:
     """The lines of a file with public keys. Raises BadInput."""
     found, problems = parse_authorized_keys(_text_of(path, "key file", MOST_KEYS), _checked_line)
     if problems:
-        raise BadInput(f"key file {path}: {'; '.join(problems)}")
+        raise BadInput(f"key file {path}: {problems[0]}")
     if not found:
         raise BadInput(f"key file {path}: no key in it; name a file with public keys")
     return found

@@ -16,9 +16,10 @@ import pwd
 import re
 import shlex
 import stat
+from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
-from pysftpserver.host import homes, making, privileges, wholefiles
+from pysftpserver.host import accounts, homes, making, privileges, wholefiles
 from pysftpserver.people import forced
 from pysftpserver.people.keys import fingerprint, key_line, parse_line
 
@@ -33,6 +34,7 @@ OWN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")  # what useradd takes everywher
 FOLDER_MODE, ABOVE_MODE = 0o700, 0o755
 KEYS_MODE, ROOTS_KEYS_MODE = 0o600, 0o644  # sshd reads root's as the account that logs in
 LARGEST = 64 << 20  # bytes of authorized_keys
+MOST_TOLD = 10  # problems in one message
 
 
 class Where:
@@ -58,6 +60,12 @@ class Where:
         self.pattern = keys_file or ("%h/.ssh/authorized_keys" if account else "/etc/ssh/authorized_keys/%u")
         self.command = command
         self.makes_account = makes_account
+
+    @property
+    def shown(self) -> str:
+        """Where the keys are, for messages."""
+        is_one = self.account is not None and _is_there(self.account)
+        return self.keys_file_of(self.account) if is_one and self.account else self.pattern
 
     def account_of(self, customer: str) -> str:
         return self.account or customer
@@ -263,6 +271,7 @@ class Jails:
         known = self.found()
         problems: list[str] = []
         steps: list[Step] = []
+        notes: list[Step] = []
         texts: dict[str, str] = {}  # new ones of files, by path
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
@@ -271,7 +280,10 @@ class Jails:
         for customer in customers:
             name, account = customer.name, self.where.account_of(customer.name)
             try:
-                lines = self._lines_for(customer, known.get(name))
+                was = known.get(name)
+                lines = self._lines_for(customer, was)
+                if was is None or [line.text for line in was.lines] != lines:
+                    notes.append(Step(_difference(was, name, lines), _nothing))
                 folder = os.path.join(self.where.path, customer.folder)
                 if folder not in places:
                     places.add(folder)
@@ -283,7 +295,10 @@ class Jails:
         for path, text in texts.items():
             problems += _doubles(path, text)
         if problems:
-            raise BadInput("; ".join(dict.fromkeys(problems)))
+            told = list(dict.fromkeys(problems))
+            more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
+            raise BadInput("; ".join((*told[:MOST_TOLD], *more)))
+        steps += notes
         for account in dict.fromkeys(map(self.where.account_of, (one.name for one in customers))):
             path = self._path_if_planned(account)
             if texts[path] != self._text_of(account):
@@ -308,16 +323,14 @@ class Jails:
         if self.where.account is None:
             for name in names:
                 if _is_there(name) and making.was_made_here(name):
-                    steps.append(
-                        Step(f"remove the account {name}", lambda name=name: making.remove_account(name))
-                    )
+                    steps.append(Step(f"remove the account {name}", partial(making.remove_account, name)))
         return steps
 
     def _changing(self, names: Sequence[str], change: Callable[[forced.Line], str | None]) -> list[Step]:
         known = self.found()
         for name in names:
             if name not in known:
-                raise BadInput(f"no customer named {one_line(name)} in {self.where.pattern}")
+                raise BadInput(f"no customer named {one_line(name)} in {self.where.shown}")
         steps: list[Step] = []
         texts: dict[str, tuple[KeysFile, str]] = {}
         for name in names:
@@ -377,16 +390,24 @@ class Jails:
         if not stat.S_ISDIR(found.st_mode):
             raise BadInput(f"folder {folder}: not a directory; move it away")
         if owner is None or found.st_uid != owner.uid:
+            name = accounts.username(found.st_uid)
+            whose = f"uid {found.st_uid}" if name is None else os.fsdecode(name)
             raise BadInput(
-                f"folder {folder}: it belongs to another account; run chown -R {account}: "
-                f"{shlex.quote(folder)}, "
-                "or choose another folder"
+                f"folder {folder}: it belongs to {one_line(whose)} and not to {account}; name its account, "
+                f"or choose "
+                "another folder"
             )
 
     def _lines_for(self, customer: Customer, known: Found | None) -> list[str]:
         """Raises BadInput, ValueError."""
         account = self.where.account_of(customer.name)
         folder = os.path.join(self.where.path, customer.folder)
+        if known is not None and known.lines[0].directory != folder:
+            raise BadInput(
+                f"its folder would be {folder} and no longer {known.lines[0].directory}; say where the "
+                f"folders "
+                "are with --path, or remove the customer first"
+            )
         if not customer.keys:
             raise BadInput("no key; add one to the column key")
         if _is_there(account):
@@ -455,6 +476,25 @@ def described(found: Found) -> dict[str, object]:
         "networks": found.lines[0].options.get("from", ""),
         "authorized_keys": found.file.path,
     }
+
+
+def _difference(was: Found | None, name: str, lines: Sequence[str]) -> str:
+    """What happens to a customer, in words."""
+    if was is None:
+        return f"add customer {name}"
+    before, after = was.lines[0], forced.Line(lines[0])
+    if before.options != after.options:
+        return f"change customer {name}: {_shown(before)}, becomes {_shown(after)}"
+    return f"change customer {name}: keys"
+
+
+def _shown(line: forced.Line) -> str:
+    networks = line.options.get("from")
+    return shlex.join(line.words) + (f" from {networks}" if networks else "")
+
+
+def _nothing() -> None:
+    """A part of a step that comes later."""
 
 
 def _doubles(path: str, text: str) -> list[str]:

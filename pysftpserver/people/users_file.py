@@ -15,7 +15,8 @@ import tomllib
 from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
-from pysftpserver.host.accounts import own_reason
+from pysftpserver.formats import USERS_FILE
+from pysftpserver.host.accounts import own_group, own_reason
 from pysftpserver.people.keys import parse_authorized_keys, parse_entry
 from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.people.users import DirectoryError
@@ -147,8 +148,11 @@ def parse(path: str, text: str) -> dict[str, Any]:
         raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
     except (RecursionError, ValueError):
         raise DirectoryError(f"users file {path}: nested too deeply, or a number in it is too long") from None
+    problem = USERS_FILE.problem(tables.get("version"))
+    if problem is not None:
+        raise DirectoryError(f"users file {path}: version: {problem}")
     for name in tables:
-        if name != "users":
+        if name not in ("users", "version"):
             raise DirectoryError(
                 f"users file {path}: {name!r} does not belong there; users are in [users.NAME]"
             )
@@ -189,7 +193,8 @@ def read_trusted_bytes(path: str, what: str, any_owner: bool = False) -> tuple[b
         return content, _signature(found)
     except PermissionError as error:
         raise DirectoryError(
-            f"{what} {path}: {own_reason(error)}; let this account read it, with chgrp and chmod 640"
+            f"{what} {path}: {own_reason(error)}; run chgrp {own_group()} {shlex.quote(path)} && chmod 640 "
+            f"{shlex.quote(path)}, in a directory that the account may enter, such as /etc/pysftpserver"
         ) from None
     except (OSError, ValueError) as error:
         raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None

@@ -32,7 +32,7 @@ def keep_code() -> None:
 
 
 class Kept:
-    """A finder and a loader for the modules of the package in a directory, from their files as they are now."""
+    """Finds and loads the modules of the package in a directory, from their files as they are now."""
 
     def __init__(self, top: str) -> None:
         own = [(name, path) for name, path in _modules(top, PACKAGE) if name not in sys.modules]

@@ -442,7 +442,7 @@ class Settings:
 class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
-    INSTEAD_OF_ROOT = "start it as another account"
+    INSTEAD_OF_ROOT = "start it as another account, for example with: runuser -u ACCOUNT -- COMMAND"
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(
@@ -475,7 +475,9 @@ class LogSettings(Settings):
     def refuse_root(self) -> None:
         """Raises BadInput if this process is root's and must not be."""
         if os.geteuid() == 0 and not self.allow_root:
-            raise BadInput(f"running as root is refused; {self.INSTEAD_OF_ROOT}, or add --allow-root")
+            raise BadInput(
+                f"running as root is refused; to try it, add --allow-root; to keep it, {self.INSTEAD_OF_ROOT}"
+            )
 
 
 # fmt: off

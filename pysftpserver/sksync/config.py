@@ -11,6 +11,7 @@ import json
 import re
 
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.formats import SKSYNC
 from pysftpserver.service.settings import (
     BYTES,
     COUNT,
@@ -507,6 +508,7 @@ def parse(source: str, where: str) -> dict[str, Any]:
         raise BadInput(f"{where}: nested too deeply, or a number in it is too long") from None
     if not isinstance(given, dict):
         raise BadInput(f"{where}: not an object; it has to begin with {{ and end with }}")
+    SKSYNC.check(given.pop("version", None), f"{where}: version")
     return given
 
 

@@ -51,7 +51,7 @@ def processes(most: int) -> Kind[int]:
 class ServerSettings(PeopleSettings, StrangerSettings):
     """The settings of pysftpd."""
 
-    INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
+    INSTEAD_OF_ROOT = "make an account with: useradd --system pysftpd, and add --account pysftpd"
 
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
-from pysftpserver.people.editing import check
 from pysftpserver.people.editors import editor
-from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ def add_user(
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
+    if not storage:
+        _check_place(settings)
     with editor(settings) as users:
         others = (text or None for text in (storage, run_as, site, principals, networks))
         user = users.add(name, lines, folder, *others)
@@ -101,8 +102,11 @@ def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bo
     that were added are removed again. Raises DirectoryError, BadInput.
     """
     from pysftpserver.people import customers
+    from pysftpserver.people.editing import check
 
     wanted = customers.checked(customers.read(file), are_jailed=False)
+    if not all("storage" in one.fields for one in wanted):
+        _check_place(settings)
     with editor(settings) as users:
         is_new = not settings.is_in_redis and not os.path.lexists(settings.users_file)
         known = {} if is_new else {record.name: record.user for record in users.records()}
@@ -122,7 +126,7 @@ def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bo
                     added.append(one.name)
                 elif one.name in changes:
                     users.change(one.name, **changes[one.name])
-            except DirectoryError as error:
+            except Unavailable as error:
                 for name in added:
                     users.remove(name)
                 raise Unavailable(
@@ -259,10 +263,21 @@ def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
     return 0
 
 
+def _check_place(settings: ServerSettings) -> None:
+    """Raises BadInput where folders cannot be made, before a user is added who could not be served."""
+    path = settings.sftp_path
+    if "sftp_path" in settings.given and settings.storage is None and not os.path.isdir(path):
+        owner = settings.account or ("ACCOUNT" if os.geteuid() == 0 else None)
+        whose = f" -o {owner}, for the account that pysftpd serves as" if owner else ""
+        raise BadInput(
+            f"sftp_path {path}: no such directory; make it with: install -d {shlex.quote(path)}{whose}"
+        )
+
+
 def _make_folder(settings: ServerSettings, user: User) -> str | None:
     from pysftpserver.people.user_storages import make_folder
 
-    return make_folder(settings, user, settings.run_as)
+    return make_folder(settings, user, settings.run_as or settings.account)
 
 
 def _show(user: User, as_json: bool, problem: str | None) -> int:

@@ -19,6 +19,11 @@ with open({marks!r}, "a") as file:
     file.write(__name__ + "\\n")
 raise ImportError("a module of another version")
 """
+#: At the end of each module of a version that works.
+NEXT = """
+with open({marks!r}, "a") as _file:
+    _file.write(f"{{__import__('os').getpid()}}\\n")
+"""
 #: Starts a command of bin/ from the installed package alone. Its name is the first argument.
 RUN = "import sys; sys.path.insert(0, {top!r}); sys.argv[0] = {command!r}; exec(open({command!r}).read())"
 
@@ -47,6 +52,22 @@ class Installed:
             path = package / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(HOSTILE.format(marks=str(self.marks)))
+        shutil.rmtree(self.top / "~ysftpserver")
+
+    def install_next(self, **changes: str) -> None:
+        """Replace the version that is installed by one that differs: it says in a file which processes load
+        it. changes: of the text of its module of that name (sshd_server), from what to what (one=>another).
+        """
+        package = self.top / PACKAGE
+        package.rename(self.top / "~ysftpserver")
+        self._put(ROOT / PACKAGE, self.top)
+        for path in package.rglob("*.py"):
+            path.write_text(path.read_text() + NEXT.format(marks=str(self.marks)))
+        for name, change in changes.items():
+            path, (before, after) = package / f"{name.replace('_', '/')}.py", change.split("=>")
+            text = path.read_text()
+            assert before in text, before
+            path.write_text(text.replace(before, after))
         shutil.rmtree(self.top / "~ysftpserver")
 
     def imported(self) -> list[str]:
