@@ -17,12 +17,8 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-<<<<<<< HEAD
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest venv-docs azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables site pictures screenshots format clean debian-bench
-.PHONY: dist deb venv-dist debian-packaging
-=======
-.PHONY: help release venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables pictures screenshots format clean debian-bench
->>>>>>> keeping
+# Every target is a word for people, and no file.
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -98,7 +94,7 @@ pictures: debian-test venv-test ## draw the picture of the README anew, and reco
 	@$(BIN)/python tools/pictures.py
 	@$(BIN)/python tools/recording.py
 
-release: venv-test ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
+release: venv-test venv-dist ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
 	@$(BIN)/python -m tools.release --tested "$(TESTED)" "$(VERSION)"
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)
