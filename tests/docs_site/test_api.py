@@ -64,6 +64,16 @@ class Reference(unittest.TestCase):
             "    code()",
         )
 
+    def test_names_of_published_classes_lead_to_them_and_those_in_code_do_not(self):
+        text = "Raises SFTPNotFound in SFTPServer, not SFTPHook. `SFTPHook` OSError\n\n    SFTPHook()"
+        self.assertEqual(
+            api.with_links(text, "SFTPHook"),
+            text.replace("SFTPNotFound", "[SFTPNotFound](pysftpexceptions.md#sftpnotfound)").replace(
+                "SFTPServer", "[SFTPServer](server.md#sftpserver)"
+            ),
+        )
+        self.assertNotIn("Client", api._places())  # there are two
+
     def test_what_is_for_maintainers_is_left_out(self):
         self.assertEqual(api.as_markdown("One. What may not enter: x.y, z. Two.", ()), "One. Two.")
 
