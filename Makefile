@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench costs simulate evidence
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,18 @@ fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 
 bench: debian-test debian-bench venv-test ## measure beside OpenSSH's sftp-server and GridFS's driver (a quarter of an hour, idle)
 	@$(BIN)/python -m bench.run $(ARGS)
+
+costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (ten minutes; ARGS="--only pysftpd")
+	@$(BIN)/python -m bench.costs $(ARGS)
+	@[ -n "$(ARGS)" ] || $(BIN)/python -m bench.simulation.load
+	@$(BIN)/python tools/docs_tables.py
+
+simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (five minutes)
+	@$(BIN)/python -m bench.simulation $(ARGS)
+	@$(BIN)/python tools/docs_tables.py
+
+evidence: debian-test venv-test axe ## run what proves the claims in a short form and write docs/evidence.md (twenty minutes, idle; ARGS=fuzz for one section)
+	@$(BIN)/python -m tools.evidence $(ARGS)
 
 lint: venv-test ## check style (ruff) and types (mypy)
 	@status=0; \
