@@ -13,7 +13,6 @@ from unittest import mock
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Commands
-from pysftpserver.cli.parser import build_parser
 from pysftpserver.failures import BadInput, Unavailable
 from tools.manual.commands import declaration, help_of, main_of, options_of, programs, walk
 
@@ -130,6 +129,9 @@ class Words(unittest.TestCase):
                 self.assertEqual(status, 0)
                 self.assertEqual([line for line in text.splitlines() if len(line) > 80], [])
                 self.assertLessEqual(len(text.split("\n\n")[0].splitlines()), 4, "the usage is short")
+                for option in options_of(command):
+                    for flag in option.flags:
+                        self.assertRegex(text, rf"(?<![\w-]){flag}(?![\w-])")
                 for _, line in command.examples:
                     self.assertIn(f"\n    {line}\n", text)
 
@@ -228,11 +230,3 @@ class ExitStatuses(unittest.TestCase):
         from pysftpserver.cli import session
 
         self.assertEqual([status for status, _ in session.STATUSES], [stdio.EXIT_CLEAN, stdio.EXIT_BROKEN])
-
-    def test_a_parser_has_the_same_options_as_the_declaration(self):
-        for name, command in everything():
-            if isinstance(command, Command):
-                flags = {flag for option in options_of(command) for flag in option.flags}
-                parsed = build_parser(command)._option_string_actions
-                hidden = {flag for option in command.options for flag in option.hidden_flags}
-                self.assertEqual(set(parsed) - hidden, flags, name)
