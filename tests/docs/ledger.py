@@ -45,6 +45,10 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pip install .": PIP,
         "/opt/pysftpserver/bin/pip install '.[sshd]'": PIP,
     },
+    "docs/commands.md": dict.fromkeys(
+        ("man pysftpjail", "man 5 pysftpsite", "man -M /opt/pysftpserver/share/man pysftpjail"),
+        "tests.cli.test_manual.Readers.test_have_nothing_to_complain_about",
+    ),
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
         "install -m 600 -o alice /dev/null /etc/pysftpserver/uri": "It makes a file of another account.",
