@@ -28,6 +28,7 @@ from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.processes import rclone
 from tests.support.waiting import PATIENCE
+from tools import manual
 
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 COMMANDS = tuple(sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file()))
@@ -161,6 +162,14 @@ class Installation(unittest.TestCase):
                 # Two go by names that older installations know.
                 name = "pysftpremo" if command in ("add_user", "build_key_pair") else command
                 self.assertEqual(done.stdout, f"{name} {__version__}\n")
+
+    def test_manual_pages_and_completion_are_where_man_and_shells_look(self) -> None:
+        share = self.environment / "share"
+        present = {str(path.relative_to(self.environment)) for path in share.rglob("*") if path.is_file()}
+        self.assertEqual(present, set(manual.files()))
+        self.assertIn("share/man/man8/pysftpjail.8", present)
+        for name, text in manual.files().items():
+            self.assertEqual((self.environment / name).read_text(), text)
 
     def test_the_commands_of_sshd_start_without_the_module_site(self) -> None:
         directory = self.environment / "bin"
