@@ -21,8 +21,8 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 SHELL = ("", "sh", "console", "bash", "shell")
 TOOLS = (
     "apt apt-get cat cd chgrp chmod chown cp curl echo editor fail2ban-client groupadd install journalctl "
-    "kill make man mkdir mv pip pipx podman python3 rm scp sftp ssh sshd ssh-keygen sshfs systemctl tail "
-    "touch useradd usermod"
+    "kill ln make man mkdir mv pip pipx podman python3 rm runuser scp sftp ssh sshd ssh-keygen sshfs systemctl "
+    "tail touch useradd usermod"
 )
 NAMES = "|".join([re.escape(program.name) for program in PROGRAMS] + TOOLS.split())
 PROGRAM = re.compile(
