@@ -1,10 +1,12 @@
 """Run the tests with nose2 and end with one line: N passed, N failed, N skipped.
 
-    python tools/run_tests.py [--counts FILE] [--jobs N] [--shuffle [SEED]] [--] [nose2's arguments]
+    python tools/run_tests.py [--counts FILE] [--costs FILE] [--jobs N] [--shuffle [SEED]] [--] [nose2's
+        arguments]
 
 With --jobs and no arguments of nose2's, the modules below tests/ are run in several processes, as many at
 once as asked for, and what each prints comes when it has ended. With --shuffle, modules, the classes in them
-and their tests run in random order; the same seed gives the same order.
+and their tests run in random order; the same seed gives the same order. With --costs, the processor time of
+each class goes to a file: how long the tests take on a busy machine says little, what they cost says it all.
 
 In front of the last line come the slowest modules and tests, and the tests that failed.
 
@@ -19,6 +21,7 @@ import compileall
 import json
 import os
 import random
+import resource
 import secrets
 import signal
 import subprocess
@@ -60,10 +63,16 @@ VERDICTS = ("passed", "skipped", "failed")  # from the best to the worst
 
 @dataclass
 class Results:
-    """What a run came to. seconds: of each test, and of each class's fixtures. failed: tests' names."""
+    """What a run came to.
+
+    seconds: of each test, and of each class's fixtures. costs: the processor time of each class in seconds,
+    by "user", "sys", and "children", which is the part of both that the programs it started took.
+    failed: tests' names.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+    costs: dict[str, Counter[str]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     is_well: bool = True
 
@@ -71,6 +80,8 @@ class Results:
         """Include another run."""
         self.counts.update(other.counts)
         self.seconds.update(other.seconds)
+        for name, cost in other.costs.items():
+            self.costs.setdefault(name, Counter()).update(cost)
         self.failed += other.failed
         self.is_well = self.is_well and other.is_well
 
@@ -87,6 +98,18 @@ class Results:
         rows += [f"FAILED: {name}" for name in self.failed]
         return "\n".join([*rows, self.line()])
 
+    def bill(self) -> str:
+        """What each class costs, the costliest first, with the sum in front."""
+        total: Counter[str] = Counter()
+        for cost in self.costs.values():
+            total.update(cost)
+        rows = sorted(self.costs.items(), key=lambda row: -row[1]["user"] - row[1]["sys"])
+        lines = [f"{'both':>8} {'user':>8} {'sys':>8} {'children':>8}  seconds of processor time"]
+        for name, cost in [("all", total), *rows]:
+            figures = (cost["user"] + cost["sys"], cost["user"], cost["sys"], cost["children"])
+            lines.append(" ".join(f"{figure:8.2f}" for figure in figures) + f"  {name.replace(':', '.')}")
+        return "\n".join(lines) + "\n"
+
     def line(self) -> str:
         """The closing line."""
         return ", ".join(f"{self.counts[verdict]} {verdict}" for verdict in ("passed", "failed", "skipped"))
@@ -102,7 +125,10 @@ class Observer:
         # By identity: two tests may share a name. The test is kept so that its id stays its own.
         self._verdicts: dict[str, str] = {}  # by the names of tests: a test itself may hold a storage
         self._seconds: Counter[str] = Counter()
+        self._costs: dict[str, Counter[str]] = {}
+        self._started: set[str] = set()  # classes
         self._since = time.monotonic()
+        self._spent = _spent()
         self._shuffle = shuffle
 
     def startTestRun(self, event: StartTestRunEvent) -> None:
@@ -110,19 +136,33 @@ class Observer:
         if self._shuffle is not None:
             _shuffle(event.suite, random.Random(self._shuffle))
         self._since = time.monotonic()
+        self._charge("imports")
 
     def startTest(self, event: StartTestEvent) -> None:
         """nose2's hook. What came since the last test was the class's or the module's set-up."""
-        self._lap(f"{_class_of(event.test)} (fixtures)")
+        name = _class_of(event.test)
+        self._lap(name, " (fixtures)")
+        if name not in self._started:
+            # The cleanup that runs last, as a class's own were added before its first test.
+            type(event.test)._class_cleanups.insert(0, (self._lap, (name, " (fixtures)"), {}))
+            self._started.add(name)
 
     def stopTest(self, event: StopTestEvent) -> None:
         """nose2's hook."""
-        self._lap(f"{_class_of(event.test)}.{event.test.id().rpartition('.')[2]}")
+        self._lap(_class_of(event.test), f".{event.test.id().rpartition('.')[2]}")
 
-    def _lap(self, name: str) -> None:
+    def _lap(self, name: str, part: str) -> None:
         now = time.monotonic()
-        self._seconds[name] += now - self._since
+        self._seconds[name + part] += now - self._since
         self._since = now
+        self._charge(name)
+
+    def _charge(self, name: str) -> None:
+        """What was spent since the last time was for that class."""
+        now = _spent()
+        cost = self._costs.setdefault(name, Counter())
+        cost.update({what: seconds - self._spent[what] for what, seconds in now.items()})
+        self._spent = now
 
     def testOutcome(self, event: TestOutcomeEvent) -> None:
         """nose2's hook: called at least once for each test, and for each failed or skipped subtest."""
@@ -135,7 +175,16 @@ class Observer:
         """All of it."""
         counts = Counter(self._verdicts.values())
         failed = [name for name, verdict in self._verdicts.items() if verdict == "failed"]
-        return Results(counts, self._seconds, failed)
+        return Results(counts, self._seconds, self._costs, failed)
+
+
+def _spent() -> dict[str, float]:
+    """The processor time of this process and of those that it started and that have ended."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Forks of a process that is still there.
+    forked = getattr(sys.modules.get("tests.support.forked"), "spent", {"user": 0.0, "sys": 0.0})
+    user, system = children.ru_utime + forked["user"], children.ru_stime + forked["sys"]
+    return {"user": own.ru_utime + user, "sys": own.ru_stime + system, "children": user + system}
 
 
 def _class_of(test: unittest.TestCase) -> str:
@@ -224,7 +273,11 @@ def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
         if file.exists():
             said = json.loads(file.read_text())
             results = Results(
-                Counter(said["counts"]), Counter(said["seconds"]), said["failed"], said["is_well"]
+                Counter(said["counts"]),
+                Counter(said["seconds"]),
+                {name: Counter(cost) for name, cost in said["costs"].items()},
+                said["failed"],
+                said["is_well"],
             )
         else:  # it did not get to the end
             results = Results(Counter(failed=1), failed=[f"one of {' '.join(modules)}"], is_well=False)
@@ -248,6 +301,7 @@ def main() -> int:
     """The command. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--counts", type=Path, metavar="FILE", help="write the line to this file as well")
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="write what each class costs to this file")
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="run N processes at once (default 1)"
     )
@@ -283,6 +337,8 @@ def main() -> int:
         print(results.report(), flush=True)
     if options.counts is not None:
         options.counts.write_text(results.line() + "\n")
+    if options.costs is not None:
+        options.costs.write_text(results.bill())
     ran = results.counts["passed"] + results.counts["failed"] > 0
     return 0 if ran and not results.counts["failed"] and results.is_well else 1
 

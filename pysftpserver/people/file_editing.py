@@ -46,10 +46,11 @@ class FileEditor(UsersEditor):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Behind a link: the link stays, and what it leads to is replaced.
-        self._path = os.path.realpath(path)
+        self._path, self._shown = os.path.realpath(path), os.fspath(path)
         self._is_root = os.geteuid() == 0
 
     def records(self) -> list[Record]:
+        users_file.check_presence(self._path, self._shown)
         return sorted(users_file.load(self._path, self._is_root).records, key=lambda record: record.name)
 
     def _new_folder(self, name: str) -> str:
@@ -142,6 +143,7 @@ class FileEditor(UsersEditor):
     def _locked(self) -> Iterator[None]:
         """The only editor of the file, until the end of the block."""
         while True:
+            users_file.check_presence(self._path, self._shown)
             try:
                 descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:

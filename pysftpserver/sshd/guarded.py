@@ -9,7 +9,7 @@ parts of asyncssh that are used here are listed in tests/sshd/test_private_parts
 from __future__ import annotations
 
 import asyncssh
-from asyncssh.packet import SSHPacket
+from asyncssh.packet import PacketDecodeError, SSHPacket, String
 
 from pysftpserver.sshd.buffers import Outgoing, Received
 
@@ -220,7 +220,9 @@ class GuardedConnection(asyncssh.SSHServerConnection):
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """As asyncssh does, for the plain key in place of a certificate, which asyncssh does not judge."""
         key = await self.owner.key_to_verify(username, key_data)
-        return key is not None and await super().validate_public_key(username, key, msg, signature)
+        if key is None:
+            return False
+        return await super().validate_public_key(username, key, msg, padded(signature, key))
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         """As asyncssh does, which sends an empty packet before each other one. Only CBC needs that: the empty
@@ -262,3 +264,21 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 def _refuse(packet: SSHPacket) -> bool:
     """The answer to a request in a channel. asyncssh would keep what it says, or begin a task for it."""
     return False
+
+
+def padded(signature: bytes, key: bytes) -> bytes:
+    """An RSA signature with its leading zeros; any other as it is.
+
+    PuTTY and WinSCP leave them out, so one signature in 256 is too short for asyncssh. RFC 8332 section 3
+    allows to take it. Arguments: as they are sent.
+    """
+    try:
+        fields, signed = SSHPacket(key), SSHPacket(signature)
+        if fields.get_string() != b"ssh-rsa":
+            return signature
+        _, modulus = fields.get_mpint(), fields.get_mpint()
+        algorithm, value = signed.get_string(), signed.get_string()
+        signed.check_end()
+    except PacketDecodeError:
+        return signature
+    return String(algorithm) + String(value.rjust(-(-modulus.bit_length() // 8), b"\0"))

@@ -374,6 +374,11 @@ class Server:
 
     # --- ending -------------------------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """Accept no more connections, because another process does; those that are here go on."""
+        for listener in self._listeners:
+            listener.leave()
+
     async def stop(self) -> None:
         """Accept no more connections, give running transfers drain_seconds, and end."""
         self.is_draining = True

@@ -106,6 +106,11 @@ def password(size: int) -> tuple[bytes, ...]:
     return login_request(b"password", Boolean(False), String(bytes(size)))
 
 
+def has_ended(one: Any) -> bool:
+    """Whether a connection is over; asyncio tells asyncssh a moment later."""
+    return one._transport is None or one._transport.is_closing()
+
+
 async def flood(one: Any, kind: int, *fields: bytes, most: int, at_once: int = 8) -> int:
     """Send the same packet until the connection ends, or that many bytes are sent; return their number.
 
@@ -114,12 +119,12 @@ async def flood(one: Any, kind: int, *fields: bytes, most: int, at_once: int = 8
     # What waits in the kernel was made for nothing when the connection ends.
     one._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
     sent = 0
-    while sent < most and one._transport is not None and not one._transport.is_closing():
+    while sent < most and not has_ended(one):
         if one._transport.get_write_buffer_size() > UNSENT:
             await asyncio.sleep(0.003)
             continue
         for _ in range(at_once):
-            if one._transport is None or one._transport.is_closing():
+            if has_ended(one):
                 break
             one._kex_complete = one._auth_complete = True
             one.send_packet(kind, *fields)

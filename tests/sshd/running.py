@@ -29,6 +29,9 @@ from tests.support.waiting import PATIENCE, until
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
 KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "2048"]}
+#: RSA whose modulus has 1 as its first byte: half of all signatures begin with a zero, or more.
+SHORT_RSA = "short-rsa"
+WORDS = {kind: ["-t", kind, *more] for kind, more in KINDS.items()} | {SHORT_RSA: ["-t", "rsa", "-b", "2050"]}
 _rsa: list[str] = []  # its private and its public half
 
 
@@ -39,7 +42,7 @@ def make_key(path: Path, kind: str = "ed25519") -> str:
         path.write_text(_rsa[0])
         path.with_suffix(".pub").write_text(_rsa[1])
         return _rsa[1].strip()
-    argv = [program("ssh-keygen"), "-q", "-t", kind, *KINDS[kind], "-N", "", "-C", "", "-f", str(path)]
+    argv = [program("ssh-keygen"), "-q", *WORDS[kind], "-N", "", "-C", "", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     if kind == "rsa":
         _rsa[:] = path.read_text(), path.with_suffix(".pub").read_text()

@@ -12,7 +12,7 @@ from tests.integration import material
 from tests.integration.clients import asynchronous, asyncssh_client, lftp, paramiko_client, psftp
 from tests.integration.material import MIB, Material
 from tests.integration.sshd import HOST, TARGET
-from tests.sshd.running import DaemonCase, kill_group
+from tests.sshd.running import SHORT_RSA, DaemonCase, Login, kill_group
 from tests.support.hard import IS_HARD
 from tests.support.processes import program, rclone, require, why_no_fuse
 from tests.support.waiting import PATIENCE, until
@@ -126,11 +126,22 @@ class TestLftp(RoundTrips, DaemonCase):
 
 
 class TestPsftp(RoundTrips, DaemonCase):
+    @classmethod
+    def users(cls, keys: list[str]) -> dict[str, dict[str, object]]:
+        cls.short = Login(cls.place / SHORT_RSA, "bob", SHORT_RSA)
+        return {**super().users(keys), "bob": {"keys": [cls.short.public]}}
+
     def put(self, name: str) -> None:
         psftp(self, f"put -r {name}")
 
     def get(self, name: str, to: str) -> None:
         psftp(self, f"get -r {name} {to}")
+
+    def test_an_rsa_signature_without_its_leading_zeros_opens(self) -> None:
+        self.short.meet(self.server)
+        self.sshd = self.short  # type: ignore[misc, assignment]
+        for _ in range(100 if IS_HARD else 2):
+            psftp(self, "pwd")
 
 
 class TestParamiko(DaemonCase):

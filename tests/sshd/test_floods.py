@@ -17,7 +17,17 @@ from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.sshd import guarded
 from tests.integration.sshd import HOST
 from tests.sshd import flooding
-from tests.sshd.flooding import MIB, begin_exchange, flood, login_request, password, resident, spent, stranger
+from tests.sshd.flooding import (
+    MIB,
+    begin_exchange,
+    flood,
+    has_ended,
+    login_request,
+    password,
+    resident,
+    spent,
+    stranger,
+)
 from tests.sshd.inprocess import CHEAP, Raw, asynchronous, raw, running
 from tests.sshd.running import Place, Pysftpd
 from tests.sshd.test_logins import files
@@ -218,7 +228,7 @@ class TestAfterTheLogin(FloodCase):
             begin_exchange(connection)
             fields = String(b"nothing@example.com"), Boolean(True)
             await flood(connection, flooding.GLOBAL, *fields, most=40 * MIB)
-            self.assertIsNone(connection._transport)
+            self.assertTrue(has_ended(connection))
             self.assertLess(self.grown(), 60 * MIB)
         self.one.logs("ended: too many requests during a key exchange")
 
@@ -266,7 +276,7 @@ class TestAfterTheLogin(FloodCase):
             number = channel.writer.channel._send_chan
             fields = UInt32(number), String(request("read", 9, FIRST, u64(0), u32(255 << 10)) * 1000)
             await flood(connection, flooding.CHANNEL_DATA, *fields, most=8 * MIB)
-            self.assertIsNone(connection._transport)
+            self.assertTrue(has_ended(connection))
             self.assertLess(self.grown(), 20 * MIB)
 
     @asynchronous

@@ -12,8 +12,10 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asyncssh
+from asyncssh.packet import SSHPacket, String
 
 from pysftpserver.people.keys import fingerprint
 from pysftpserver.service.admission import QUICK_LOGIN
@@ -88,6 +90,23 @@ class TestRefusals(Place):
                     connection.close()
                 await connection.wait_closed()
                 await eventually(lambda words=words: said(words))
+
+    @asynchronous
+    async def test_an_rsa_signature_without_its_leading_zeros_opens(self) -> None:
+        """PuTTY and WinSCP send it so: with the usual length of keys, one in 256."""
+        key = asyncssh.generate_private_key("ssh-rsa", key_size=2050)  # a quarter have such zeros
+        sign, lengths = key.sign, set()
+
+        def shortened(data: bytes, algorithm: bytes) -> bytes:
+            fields = SSHPacket(sign(data, algorithm))
+            name, signature = fields.get_string(), fields.get_string().lstrip(b"\0")
+            lengths.add(len(signature))
+            return String(name) + String(signature)
+
+        async with running(files, user("alice", key)) as server:
+            with mock.patch.object(key, "sign", shortened):
+                while lengths <= {257}:
+                    (await server.connect(key=key)).close()
 
     @asynchronous
     async def test_they_cost_the_same_look_into_the_directory(self) -> None:

@@ -53,8 +53,11 @@ LATER = {
 }
 MOST = 1 << 18  # bytes of a request
 NUMBER = struct.Struct("q")
+END = struct.Struct("qdd")  # exit status, processor time: user and sys
 _servers: dict[tuple[int, str], socket.socket] = {}  # by the process that started them, and the command
 _starting = threading.Lock()
+#: Processor time of the forks that have ended; getrusage(2) tells it when their parent has ended too.
+spent = {"user": 0.0, "sys": 0.0}
 
 
 def _server(command: str) -> socket.socket:
@@ -149,7 +152,11 @@ class Process(subprocess.Popen[Any]):
         if not poll.poll(None if timeout is None else timeout * 1000):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         # It stays there for other threads, which may wait as well.
-        (self.returncode,) = NUMBER.unpack(self._end.recv(NUMBER.size, socket.MSG_PEEK))
+        is_news = self.returncode is None
+        self.returncode, user, system = END.unpack(self._end.recv(END.size, socket.MSG_PEEK))
+        if is_news:
+            spent["user"] += user
+            spent["sys"] += system
         return self.returncode
 
 
@@ -197,7 +204,7 @@ def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, l
 
 
 def _serve() -> None:
-    """Fork for each request, and tell the process id and then the exit status."""
+    """Fork for each request, and tell the process id and then how it ended."""
     control = socket.socket(fileno=0)
     running: dict[int, tuple[int, int]] = {}  # (process id, where its status goes), by pidfd
     poll = select.poll()
@@ -207,7 +214,8 @@ def _serve() -> None:
             if ready:
                 poll.unregister(ready)
                 pid, end = running.pop(ready)
-                _tell(end, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                _, status, usage = os.wait4(pid, 0)
+                _tell(end, END.pack(os.waitstatus_to_exitcode(status), usage.ru_utime, usage.ru_stime))
                 os.close(ready)
                 os.close(end)
                 continue
@@ -218,7 +226,7 @@ def _serve() -> None:
             pid = os.fork()
             if pid == 0:
                 os._exit(_run(json.loads(data), files, parent))
-            _tell(files[3], pid)
+            _tell(files[3], NUMBER.pack(pid))
             pidfd = os.pidfd_open(pid)
             running[pidfd] = pid, files[3]
             poll.register(pidfd, select.POLLIN)
@@ -226,9 +234,9 @@ def _serve() -> None:
                 os.close(descriptor)
 
 
-def _tell(end: int, number: int) -> None:
+def _tell(end: int, what: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):  # the test has gone on without it
-        os.write(end, NUMBER.pack(number))
+        os.write(end, what)
 
 
 def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
