@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.cli.options import Command, Option
 
-MOST_IN_USAGE = 8  # options; a longer usage says less
+MOST_IN_USAGE = 6  # options; a longer usage says less
 MISSING = "the following arguments are required: "
 WIDTH = 76  # of what argparse does not fill, for 80 columns
 

@@ -45,14 +45,12 @@ SHARED = (
     Option(
         "--account", metavar="ACCOUNT",
         help="Account of the host that all customers log in as; sshd tells them apart by their keys. The "
-        "default "
-        "is the account that runs this, if that is not root.",
+        "default is the account that runs this, if that is not root.",
     ),
     Option(
         "--own-accounts",
         help="Give each customer an account of the host, with the customer's name. The default is one "
-        "account for "
-        "all.",
+        "account for all.",
     ),
     Option(
         "--group", metavar="GROUP", default=DEFAULT_GROUP,
@@ -89,15 +87,13 @@ ADD = (
     Option(
         "--key", name="keys", metavar="KEY", is_repeated=True,
         help="A public key of the customer, or a file with a key on each line. It may be given several "
-        "times. "
-        "There is none by default.",
+        "times. There is none by default.",
     ),
     Option("--folder", metavar="FOLDER", help="The customer's folder below --path. The default is the name."),
     Option(
         "--networks", metavar="NETWORKS",
         help="Let the customer log in from these networks only, separated by commas, and not from those "
-        "after a "
-        "!. The default is from everywhere.",
+        "after a !. The default is from everywhere.",
     ),
     Option(
         "-R", "--read-only", help="Let the customer change nothing. The default is to let them."
@@ -328,11 +324,10 @@ def _print_json(value: object) -> None:
 
 
 NAMES = ("names", "Names of customers.")
-COMMAND = Commands(
+COMMANDS = Commands(
     PROG,
-    description="Customers of OpenSSH's sshd, each in a jail of pysftpjail: adds many at once, switches them "
-    "off "
-    "and on, removes them, and tries what sshd would do for them.",
+    description="Adds customers of OpenSSH's sshd, many at once, each in a jail of pysftpjail; switches them "
+    "off and on, removes them, and tries what sshd would do for them.",
     subcommands=(
         _subcommand("list", "List all customers.", _list),
         _subcommand("add", "Add a customer, or change one.", _add, [NAME], ADD),
@@ -351,10 +346,14 @@ COMMAND = Commands(
             ("names", "Names of customers; all, if there is none."),
         ),
     ),
-    epilog=f"{PROG} COMMAND --help prints the options of a command. The exit status is 0; 1 if something "
-    f"cannot be "
-    "done or is wrong; 2 for bad arguments. Nothing is changed unless all of it can be.",
+    epilog=f"Run {PROG} help COMMAND for the options of a command. Nothing is changed unless all of it can "
+    "be.",
     shared=SHARED,
+    examples=(
+        ("Add thirty customers, or change them:", f"{PROG} --account sftp import customers.csv"),
+        ("Try what sshd would do for one:", f"{PROG} --account sftp check acme"),
+    ),
+    statuses=((1, "Something cannot be done, or check has found something wrong."),),
 )  # fmt: skip
 
-main = common.main_of(PROG, COMMAND.run)
+main = common.main_of(PROG, COMMANDS.run)

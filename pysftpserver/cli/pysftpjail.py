@@ -34,7 +34,7 @@ COMMAND = Command(
         ),
         ("Try it without sshd:", f'sftp -D "{PROG} /srv/jail"'),
     ),
-    statuses=session.STATUSES,
+    statuses=(*session.STATUSES, (1, "With --check, something is wrong.")),
     arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
         *session.LOG_OPTIONS,
@@ -55,8 +55,7 @@ COMMAND = Command(
         Option(
             "--check",
             help="Try what sshd would do with this command line: the shell, the program, the directory, the "
-            "keys "
-            "file, sshd_config; print what is wrong and what to do, and exit. The default is to serve.",
+            "keys file, sshd_config; print what is wrong and what to do, and exit. The default is to serve.",
         ),
         Option(
             "--account",

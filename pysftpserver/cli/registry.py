@@ -14,7 +14,7 @@ class Program(NamedTuple):
 
     extra: what installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: what it is
     for, in half a sentence. Of a door, by: how people reach it; storages: the scheme of the storage that it
-    serves, or ALL. section: of its manual page: 1 for what users run, 8 for what administrators do.
+    serves, or ALL.
     """
 
     name: str
@@ -26,7 +26,6 @@ class Program(NamedTuple):
     summary: str
     by: str = ""
     storages: str = ""
-    section: int = 8
 
 
 ALL = "all"  # storages: any that has a name
@@ -92,20 +91,17 @@ PROGRAMS = tuple(
         ),
         (
             "pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync",
-            "SK Sync, server and client", "SK Sync", ALL, 1,
+            "SK Sync, server and client", "SK Sync", ALL,
         ),
         (
             "pysftpremo", "pysftpremo", "remo", "remo", "remo.md", "remo",
             "files and commands of a host over plain HTTP, encrypted from end to end; server and client",
-            "HTTP, encrypted", ALL, 1,
+            "HTTP, encrypted", ALL,
         ),
-        (
-            "add_user", "pysftpremo", "remo", "remo", "remo.md", "remo",
-            "an older name of `pysftpremo users`", "", "", 1,
-        ),
+        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`"),
         (
             "build_key_pair", "pysftpremo", "remo", "remo", "remo.md", "remo",
-            "an older name of `pysftpremo keygen`", "", "", 1,
+            "an older name of `pysftpremo keygen`",
         ),
         (
             "pysftp-audit", "pysftp_audit", "service", "", "audit.md", "service",
@@ -113,12 +109,12 @@ PROGRAMS = tuple(
         ),
         (
             "pysftp-probe", "pysftp_probe", "probe", "", "probe.md", "probe",
-            "tries any SFTP server against the rules of the protocol", "", "", 1,
+            "tries any SFTP server against the rules of the protocol",
         ),
         (
             "pysftplab", "pysftplab", "laboratory", "laboratory", "laboratory.md", "laboratory",
             "a message server with services that you write, and its clients",
-            "messages", ALL, 1,
+            "messages", ALL,
         ),
     )
 )  # fmt: skip

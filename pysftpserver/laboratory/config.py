@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEFAULT_PORT = 12800
+DEFAULT_PORT = 12800  # of a server, where no other is named
 MOST_NAME = 64  # characters of a name, the server's or a client's
 PASSWORD_VARIABLE = "PYSFTPLAB_PASSWORD"
 

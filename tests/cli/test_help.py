@@ -19,14 +19,18 @@ from tools.manual.commands import declaration, help_of, main_of, options_of, pro
 
 #: Options that mean something else in each command, and why.
 DIFFERENT = {
+    "--account": "of customers, of pysftpd, to try",
     "--add": "pysksync's users and pysftpctl's bans",
     "--atomic-uploads": "pysftpd's is for folders alone",
     "--audit": "of a session, it may be standard error, and a failure ends the session",
     "--auth-methods": "a browser has no keys",
+    "--check": "what sshd would do, and what a storage can do",
+    "--command": "which forced command gets what",
     "--config": "what is read is TOML, JSON or, as older files of pysftpd are, INI",
     "--drain-seconds": "pysftpremo has commands; pysftplab's services get half",
     "--dry-run": "of a sync, and of --gc",
     "--durable": "pysftpd and pysftpweb leave storages alone that are no folders",
+    "--folder": "of a customer below --path, of a user below sftp_path",
     "--from": "with --explain in pysftpsite, and a command's in pysftpctl",
     "--idle-timeout": "of a session, a connection, a request; SK Sync ends slow ones as well",
     "--json": "a report's file, and a switch",
@@ -42,8 +46,10 @@ DIFFERENT = {
     "--max-per-user": "sessions or connections, and what happens to one more",
     "--max-sessions": "processes of pysftpd, logins of HTTP servers",
     "--name": "of a client, a server, a certificate",
+    "--networks": "a customer's, and a user's, which none resets",
     "--password-file": "pysksync users takes - for standard input",
     "--port": "to connect to, and to listen on",
+    "--read-only": "of a session or a door, and of a customer",
     "--remove": "of a password, a secret, a user",
     "--require-numbered": "of a server, and of a client",
     "--run-as": "of all users, and of one",
@@ -59,9 +65,9 @@ EXITS = re.compile(r", and exit\.|\band exit with 1\b|and exit\. ")
 DEFAULT = re.compile(r" (?:The default is [^.]|There is none by default\.|By default, )")
 METAVARS = set(
     "ACCOUNT ACCOUNTS ADDRESS ADDRESS:PORT BYTES CHANNEL CLASSES COMMAND COUNT DAYS DIR ENTRIES FACILITY "
-    "FILE FILES FOLDER FORMAT HEAD HOST HOURS KEY LEVEL LINES LIST METHODS MIB NAME NAMES NETWORKS NUMBER "
-    "NUMBERS PAIRS PASSWORD PATH PATTERN PERCENT POINTS POLICY PORT SCHEMES SECONDS SERVICE STORAGE TEXT "
-    "TIME TIMES TYPE UMASK URI URL USER VERSION WORD WORDS YES_OR_NO requests".split()
+    "FILE FILES FOLDER FORMAT GROUP HEAD HOST HOURS KEY LEVEL LINES LIST METHODS MIB NAME NAMES NETWORKS "
+    "NUMBER NUMBERS PAIRS PASSWORD PATH PATTERN PERCENT POINTS POLICY PORT SCHEMES SECONDS SERVICE "
+    "STORAGE TEXT TIME TIMES TYPE UMASK URI URL USER VERSION WORD WORDS YES_OR_NO requests".split()
 )
 
 

@@ -1,6 +1,7 @@
 """What is published: names that people import, commands, options, keys and requests, as the code has them.
 
-python -m tests.keeping.published   adds what is new to published.json; what is gone stays, and fails a test.
+`python -m tests.keeping.published` adds what is new to published.json; with --check, its exit status says
+whether something is. What is gone stays there, and fails a test.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import pkgutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,12 +117,15 @@ def _keys_of_sites() -> Iterator[str]:
         yield from (f"{table.form} {key}".strip() for key in table.keys or ())
 
 
-def main() -> None:
-    """Record what is new."""
+def main() -> int:
+    """Record what is new. Returns the exit status."""
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     both = {kind: sorted({*names, *recorded.get(kind, ())}) for kind, names in published().items()}
+    if sys.argv[1:] == ["--check"]:
+        return int(both != recorded)
     RECORDED.write_text(json.dumps(both, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,8 @@ from pysftpserver.cli.registry import PROGRAMS, Program
 
 #: Commands that are other commands' subcommands under an older name.
 OLDER = {"add_user": "pysftpremo", "build_key_pair": "pysftpremo"}
+#: Commands that users run; the others are for administrators.
+OF_USERS = {"pysksync", "pysftpremo", "pysftplab", "pysftp-probe", *OLDER}
 HELP = Option("-h", "--help", help="Print this help and exit.")
 VERSION = Option("--version", help="Print the version and exit.")
 
@@ -25,6 +27,11 @@ def main_of(name: str) -> Callable[..., int]:
     main = vars(importlib.import_module(f"pysftpserver.cli.{program.module}"))["main"]
     assert callable(main)
     return main
+
+
+def section_of(name: str) -> int:
+    """The section of a command's manual page."""
+    return 1 if name in OF_USERS else 8
 
 
 def declaration(program: Program) -> Command | Commands:

@@ -21,7 +21,7 @@ from tools.manual.commands import (
     walk,
 )
 
-FILE, DIRECTORY, STORAGE, HOST, ACCOUNT, NOTHING = "file", "dir", "storage", "host", "account", ""
+FILE, DIRECTORY, STORAGE, HOST, ACCOUNT, GROUP, NOTHING = "file dir storage host account group".split() + [""]
 METAVARS = {
     "FILE": FILE,
     "KEY": FILE,  # or the key itself
@@ -29,6 +29,7 @@ METAVARS = {
     "STORAGE": STORAGE,
     "HOST": HOST,
     "ACCOUNT": ACCOUNT,
+    "GROUP": GROUP,
 }
 #: What arguments are, by their names; by command and name where the name is not enough.
 ARGUMENTS = {
@@ -239,6 +240,9 @@ FUNCTION() {
     account)
         mapfile -t found < <(compgen -u -- "$current")
         ;;
+    group)
+        mapfile -t found < <(compgen -g -- "$current")
+        ;;
     storage)
         compopt -o nospace
         case $current in
@@ -407,6 +411,7 @@ def _zsh_action(function: str, value: Value) -> str:
         DIRECTORY: "_files -/",
         HOST: "_hosts",
         ACCOUNT: "_users",
+        GROUP: "_groups",
         STORAGE: f"{function}__storage",
         NOTHING: " ",
     }[value.kind]
@@ -464,7 +469,7 @@ function __FUNCTION_storage
         __fish_complete_directories $parts[2] '' | string replace -r '^' "$parts[1]:"
     else
         printf '%s\\n' PREFIXES
-        __fish_complete_suffix .toml
+        complete -C "'' "(string escape -- $word) | string match -r '^.*(?:/|\\.toml)$'
     end
 end
 """
@@ -520,6 +525,7 @@ def _fish_value(name: str, value: Value, is_option: bool) -> str:
         DIRECTORY: f"{needs}-a '(__fish_complete_directories)'",
         HOST: f"{needs}-a '(__fish_print_hostnames)'",
         ACCOUNT: f"{needs}-a '(__fish_complete_users)'",
+        GROUP: f"{needs}-a '(__fish_complete_groups)'",
         STORAGE: f"{needs}-a '(__{_function(name)[1:]}_storage)'",
         NOTHING: "-x" if is_option else "",
     }[value.kind]

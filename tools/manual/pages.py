@@ -20,6 +20,7 @@ from tools.manual.commands import (
     help_of,
     options_of,
     programs,
+    section_of,
     summary,
     walk,
 )
@@ -43,6 +44,11 @@ FILES: dict[str, Rows] = {
     "pysftpjail": (*_SSHD_FILES, _WARM_SOCKET),
     "pysftpserver": (*_SSHD_FILES[1:], _WARM_SOCKET),
     "pysftp-warm": (_WARM_SOCKET,),
+    "pysftp-users": (
+        *_SSHD_FILES,
+        ("/srv/sftp/", "The customers' folders, unless --path names another directory."),
+        ("/etc/ssh/authorized_keys/", "The customers' keys, with --own-accounts."),
+    ),
     "pysftpmongo": _SSHD_FILES,
     "pysftpsite": (*_SSHD_FILES, _PASSWD),
     "pysftp-deliver": (_PASSWD,),
@@ -67,11 +73,11 @@ FILES: dict[str, Rows] = {
         ("remo_serv_key.pem, remo_serv.pem", "The server's private and public key."),
         ("USER_key.pem, USER.pem", "A user's private and public key."),
         ("users_db.sqlite", "The user database."),
-        (f"pysftpremo/numbered, pysftpremo/history, below {_STATE}", "Known servers, and lines typed."),
+        ("pysftpremo/numbered, pysftpremo/history", f"Known servers, and lines typed; below {_STATE}."),
     ),
     "pysftplab": (
-        (f"pysftplab/window.json, below {_STATE}", "The last server of the window."),
-        (f"pysftplab/history, below {_STATE}", "Lines typed at the prompt."),
+        ("pysftplab/window.json", f"The last server of the window; below {_STATE}."),
+        ("pysftplab/history", f"Lines typed at the prompt; below {_STATE}."),
     ),
     "pysftp-audit": (("FILE.chain", "The head of the chain of the audit log FILE."),),
     "pysftp-probe": (("~/.ssh/config", "The configuration of ssh, which connects to hosts."),),
@@ -120,6 +126,7 @@ _SETTINGS = "pysftpsite(5) pysftp-storages(7)"
 SEE: dict[str, str] = {
     "pysftpjail": f"{_STDIO} pysftpserver(8) pysftpsite(8) pysftp-warm(8) pysftp-audit(8) pysftpsite(5)",
     "pysftpserver": f"{_STDIO} pysftpjail(8) pysftp-warm(8) pysftp-audit(8)",
+    "pysftp-users": "pysftpjail(8) pysftpctl(8) sshd(8) sshd_config(5)",
     "pysftp-warm": "pysftpjail(8) pysftpserver(8) pysftp-warm.toml(5)",
     "pysftpmongo": f"{_STDIO} pysftpsite(8) pysftp-audit(8) pysftp-storages(7)",
     "pysftpsite": f"{_STDIO} pysftpjail(8) pysftp-deliver(8) pysftp-audit(8) {_SETTINGS}",
@@ -142,10 +149,10 @@ SEE: dict[str, str] = {
 
 def all_pages() -> dict[tuple[str, int], str]:
     """The pages of all commands, by name and section."""
-    found = {(program.name, program.section): page(program) for program in programs()}
+    found = {(program.name, section_of(program.name)): page(program) for program in programs()}
     for program in PROGRAMS:
         if program.name in OLDER:
-            found[program.name, program.section] = _page_of_older(program)
+            found[program.name, section_of(program.name)] = _page_of_older(program)
     return found
 
 
@@ -153,9 +160,9 @@ def _page_of_older(program: Program) -> str:
     body = [
         *roff.section("SYNOPSIS", f"{roff.bold(program.name)} [{roff.italic('ARGUMENT')} ...]"),
         *roff.section("DESCRIPTION", roff.text(f"This is {program.summary}, and takes the same arguments.")),
-        *roff.section("SEE ALSO", see_also(f"{OLDER[program.name]}({program.section})")),
+        *roff.section("SEE ALSO", see_also(f"{OLDER[program.name]}({section_of(program.name)})")),
     ]
-    return roff.page(program.name, program.section, program.summary.replace("`", ""), body)
+    return roff.page(program.name, section_of(program.name), program.summary.replace("`", ""), body)
 
 
 def page(program: Program) -> str:
@@ -163,7 +170,7 @@ def page(program: Program) -> str:
     declared = declaration(program)
     return roff.page(
         program.name,
-        program.section,
+        section_of(program.name),
         summary(declared),
         [
             *roff.section("SYNOPSIS", *_synopsis(declared)),
@@ -213,12 +220,12 @@ def _commands(declared: Command | Commands) -> list[str]:
     found = []
     shared = {id(option) for option in declared.shared}
     for words, command in walk(declared):
-        if not words or isinstance(command, Commands):
+        if not words:
             continue
         found += roff.subsection(" ".join((declared.prog, *words)), roff.text(command.description))
         found += [".PP", *roff.paragraphs(command.epilog)] if command.epilog else []
         found += _arguments(command)
-        for option in command.options:
+        for option in command.options if isinstance(command, Command) else command.shared:
             if id(option) not in shared:
                 found += _option(option)
         if command.statuses:
@@ -254,9 +261,17 @@ def _examples(declared: Command | Commands) -> Rows:
 
 
 def with_common(own: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The exit statuses of a command, what it says of one itself first."""
-    known = {status for status, _ in own}
-    return sorted((*own, *(row for row in STATUSES if row[0] not in known)))
+    """The exit statuses of a command, what it says of one itself first.
+
+    A failure that all commands have is one of a command that says more of its status, too.
+    """
+    common, said = dict(STATUSES), dict(own)
+    both = {
+        status: f"{text.removesuffix('.')}; or {common[status][:1].lower()}{common[status][1:]}"
+        for status, text in own
+        if status in common and status
+    }
+    return sorted({**common, **said, **both}.items())
 
 
 def _statuses(rows: list[tuple[int, str]]) -> list[str]:
