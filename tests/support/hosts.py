@@ -74,7 +74,7 @@ def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedPro
         return subprocess.run(
             [
                 *argv,
-                [*argv, "\n".join((_installation(), functions, "cd /tmp", script))],
+                "\n".join((_installation(), functions, "cd /tmp", script)),
             ],
             capture_output=True,
             text=True,
