@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
 import unittest
 from unittest import mock
 
@@ -158,6 +159,25 @@ class Making(InAPlace):
             self.assertIn(words, raised.exception.message)
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertEqual(sorted(os.listdir(self.files)), ["file", "link"])
+
+    def test_nothing_in_a_table_is_run_by_the_login_shell(self) -> None:
+        name, options = "al'; touch ran; '", "--audit '$(touch ran)' --umask `touch${IFS}ran`"
+        self.make(Customer(name, [line(1)], options=options, folder="a $(touch ran)"))
+        (found,) = self.jails().found().values()
+        self.assertEqual((found.name, found.lines[0].directory), (name, f"{self.files}/a $(touch ran)"))
+        command = found.lines[0].options["command"].replace(JAIL, "printf '%s|'", 1)
+        done = subprocess.run(["sh", "-c", command], cwd=self.place, capture_output=True, text=True)
+        words = [
+            "--audit",
+            "$(touch ran)",
+            "--umask",
+            "`touch${IFS}ran`",
+            "--name",
+            name,
+            f"{self.files}/a $(touch ran)",
+        ]
+        self.assertEqual(done.stdout.split("|")[:-1], words)
+        self.assertFalse((self.place / "ran").exists())
 
     def test_a_customer_does_not_get_another_folder_by_mistake(self) -> None:
         self.make(Customer("c", [line(1)]))
