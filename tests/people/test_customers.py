@@ -77,6 +77,7 @@ class Lines(unittest.TestCase):
     def test_a_line_is_read_as_it_was_written_and_others_stay_byte_by_byte(self) -> None:
         words = f"{JAIL} -R --name 'al \"x\", y' '/srv/al \"x\"'"
         own = f"{forced.options(words, '192.0.2.0/24, !192.0.2.7')} {line(1)}"
+        self.assertIn('command="/opt/pysftpserver/bin/pysftpjail -R --name \'al \\"x\\", y\'', own)
         read = forced.Line(own)
         self.assertEqual((read.customer, read.directory), ('al "x", y', '/srv/al "x"'))
         self.assertEqual(read.options["from"], "!192.0.2.7/32,192.0.2.0/24")
