@@ -24,9 +24,18 @@ FORCED = f"{ON_A_HOST}.test_the_steps_for_force_command_lead_to_a_jail"
 CUSTOMERS = f"{ON_A_HOST}.test_customers_share_an_account_and_the_log_tells_them_apart"
 CHECKED = f"{ON_A_HOST}.test_a_program_that_the_account_cannot_read_is_found"
 UNITS = "tests.test_examples.Examples.test_systemd_finds_no_fault_in_the_units"
+HANDED_OVER = "tests.keeping.test_handing_over.AnUpgrade.test_no_session_is_lost_and_no_connection_refused"
+MAKE = "The tests are run so themselves; tests.test_project has the targets."
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
+    "CONTRIBUTING.md": {
+        "make test": MAKE,
+        'make test ARGS="-v tests.engine.test_wire"': MAKE,
+        "make lint": MAKE,
+        "make format": MAKE,
+        "make": MAKE,
+    },
     "README.md": {
         "python3 -m venv /opt/pysftpserver": INSTALLED,
         "/opt/pysftpserver/bin/pip install .": PIP,
@@ -61,11 +70,6 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/sftp/alice": FORCED,
         "/opt/pysftpserver/bin/python3 -IS /opt/pysftpserver/bin/pysftpjail /srv/jail": (
             "tests.test_install.Installation.test_the_commands_of_sshd_start_without_the_module_site"
-        ),
-    },
-    "docs/plugins.md": {
-        'sftp -D "python3 serve.py"': (
-            "tests.test_plugin_guide.Programs.test_the_real_client_lists_and_gets_from_it"
         ),
     },
     "docs/probe.md": {
@@ -104,9 +108,6 @@ ELSEWHERE = {
     },
     "docs/sshd.md": {
         "pip install '.[sshd]'": PIP,
-        "systemctl enable --now pysftpd": (
-            "It starts a service of the host; tests.test_examples has the unit checked by systemd."
-        ),
         "pysftpctl --config pysftpd.toml live": "tests.sshd.test_live.OnATerminal",
         "pysftpctl --config pysftpd.toml web": (
             "tests.web.test_operators.OverPysftpd"
@@ -121,6 +122,19 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pysftp-keys --users /etc/pysftpserver/users.toml --sftp-path /srv/sftp %u": (
             "tests.sshd.test_authorized_keys_command.ByFile.test_a_user_gets_into_the_jail"
         ),
+    },
+    "docs/upgrading.md": {
+        "python3 -m venv /opt/pysftpserver-2.1.0": INSTALLED,
+        "/opt/pysftpserver-2.1.0/bin/pip install '.[sshd]'": PIP,
+        "/opt/pysftpserver-2.1.0/bin/pysftpd --config /etc/pysftpd.conf --check-config": (
+            "tests.docs.test_servers.OnAHost.test_the_steps_of_the_page_lead_to_a_server"
+        ),
+        "systemctl kill --kill-whom=main --signal=SIGUSR2 pysftpd": HANDED_OVER,
+        'kill -USR2 "$(cat /run/pysftpd/pid)"': HANDED_OVER,
+        "systemctl disable --now pysftpd.socket pysftpd pysftpweb pysftp-warm pysftp-deliver": (
+            "It stops the services of a host."
+        ),
+        "rm /etc/systemd/system/pysftp*; systemctl daemon-reload": "It removes the units of a host.",
     },
     "docs/web.md": {
         "pip install '.[web]'": PIP,
@@ -170,6 +184,7 @@ NO_COMMANDS = {
     "docs/sksync.md": {"sent 12": "output", "C  sksync": "the protocol"},
     "docs/sshd.md": {
         "[users.alice]": "users.toml",
+        "name,key,networks": "customers.csv",
         "r.sadd(": "Python",
         "auth_methods =": "settings",
         "otpauth:": "output",
@@ -182,5 +197,6 @@ NO_COMMANDS = {
         "AuthorizedKeysCommandUser": "sshd_config",
     },
     "docs/storages.md": {"Match Group": "sshd_config"},
+    "docs/upgrading.md": {"pysftpd[811]": "the log"},
     "docs/web.md": {"server {": "nginx", "frontend files": "HAProxy", "https://files.example/link": "output"},
 }

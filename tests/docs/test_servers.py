@@ -10,6 +10,7 @@ import urllib.request
 
 from tests.docs.stage import Stage, block_of, runs
 from tests.sshd.running import make_key
+from tests.support import hosts
 from tests.support.hard import IS_HARD
 from tests.support.ports import free_port
 
@@ -42,18 +43,21 @@ class Pysftpd(Stage):
 
     @runs(
         SSHD,
-        "install -d /etc/pysftpserver",
-        "pysftpctl --config /etc/pysftpd.conf add alice --key alice.pub",
-        "chgrp pysftpd /etc/pysftpserver/users.toml && chmod 640 /etc/pysftpserver/users.toml",
-        "sudo -u pysftpd /opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf --check-config",
+        "pysftpctl --config /etc/pysftpd.conf import customers.csv --dry-run",
+        "pysftpctl --config /etc/pysftpd.conf import customers.csv",
     )
-    def test_settings_in_a_file(self, *commands: str) -> None:
-        (self.place / "etc").mkdir()
-        (self.place / "run/pysftpd").mkdir(parents=True)
+    def test_many_users_at_once(self, dry: str, do: str) -> None:
+        (self.place / "etc/pysftpserver").mkdir(parents=True)
         settings = block_of(SSHD, 'users = "/etc/pysftpserver/users.toml"    # root changes it')
         (self.place / "etc/pysftpd.conf").write_text(self.moved(settings))
-        self.type(*commands)
-        self.assertEqual((self.place / "etc/pysftpserver/users.toml").stat().st_mode & 0o777, 0o640)
+        (self.home / "customers.csv").write_text(self.moved(block_of(SSHD, "name,key,networks\n")))
+        (self.home / "keys").mkdir()
+        make_key(self.home / "keys" / "bob")
+        users = self.place / "etc/pysftpserver/users.toml"
+        self.type(dry)
+        self.assertFalse(users.exists())
+        self.type(do)
+        self.assertRegex(users.read_text(), r"(?s)alice.*bob.*!192\.0\.2\.7")
 
     @runs(
         SSHD,
@@ -248,3 +252,56 @@ class Others(Stage):
     @runs(SKSYNC, "pysksync make-cert --name sync.example.org,192.0.2.7")
     def test_a_certificate_is_made(self, command: str) -> None:
         self.assertIn("certificate", self.type(command))
+
+
+@unittest.skipUnless(IS_HARD, "it copies a host")
+class OnAHost(unittest.TestCase):
+    """A server with an account of its own, which systemd keeps running; a function stands for that."""
+
+    STEPS = (
+        "useradd --system --home-dir /srv/sftp pysftpd",
+        "install -d -o pysftpd /srv/sftp",
+        "install -d /etc/pysftpserver",
+        "/opt/pysftpserver/bin/pysftpctl --config /etc/pysftpd.conf add alice --key alice.pub",
+        "chgrp pysftpd /etc/pysftpserver/users.toml && chmod 640 /etc/pysftpserver/users.toml",
+        "install -d -o pysftpd -m 700 /var/lib/pysftpd && cd /var/lib/pysftpd",
+        "runuser -u pysftpd -- /opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf --check-config",
+        "systemctl enable --now pysftpd",
+    )
+
+    @runs(SSHD, *STEPS)
+    def test_the_steps_of_the_page_lead_to_a_server(self, *steps: str) -> None:
+        port = free_port()
+        settings = block_of(SSHD, 'users = "/etc/pysftpserver/users.toml"    # root changes it')
+        prepared, started = "\n".join(steps[:3]), "\n".join(steps[3:])
+        done = hosts.run(
+            f"{prepared}\ncat > /etc/pysftpd.conf <<'END'\n{settings}END\n"
+            "ssh-keygen -q -t ed25519 -N '' -f alice\n"
+            "systemctl() { install -d -o pysftpd /run/pysftpd; runuser -u pysftpd -- "
+            "/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf "
+            f"--listen-address 127.0.0.1 --port {port} 2> /tmp/log & }}\n"
+            f"{started}\nuntil grep -q 'listening on' /tmp/log; do sleep 0.1; done; cd /tmp\n"
+            f"echo 'put alice.pub\npwd' | sftp -b - -P {port} -i alice -o StrictHostKeyChecking=no "
+            "alice@127.0.0.1\nls -l /srv/sftp/alice",
+            port,
+        )
+        self.assertEqual(done.returncode, 0, f"{done.stdout}\n{done.stderr}")
+        self.assertIn("Remote working directory: /\n", done.stdout)
+        self.assertRegex(done.stdout, r"pysftpd .* alice\.pub")
+
+
+@unittest.skipUnless(IS_HARD, "daily, the lines of README.md are run")
+class Upgrading(Stage):
+    @runs(
+        "docs/upgrading.md",
+        "ln -s pysftpserver-2.1.0 /opt/pysftpserver.new",
+        "mv -T /opt/pysftpserver.new /opt/pysftpserver",
+    )
+    def test_the_link_to_the_version_in_use_is_replaced(self, link: str, move: str) -> None:
+        opt = self.place / "opt"
+        (opt / "pysftpserver").rename(opt / "pysftpserver-2.0.0")
+        (opt / "pysftpserver").symlink_to("pysftpserver-2.0.0")
+        (opt / "pysftpserver-2.1.0").mkdir()
+        self.type(link, move)
+        self.assertEqual((opt / "pysftpserver").readlink().name, "pysftpserver-2.1.0")
+        self.assertFalse((opt / "pysftpserver.new").is_symlink())

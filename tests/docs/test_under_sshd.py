@@ -129,8 +129,12 @@ class UnderSshd(Stage):
         old.write_text(old.read_text().replace(f'"written":{len(VISITS)}', '"written":7', 1))
         self.assertRegex(self.type(verify, status=1), r"sftp\.audit\.1, line \d+: record \d+ was changed")
 
-    @runs("docs/plugins.md", "/opt/pysftpserver/bin/python3 /srv/plugin/serve.py")
-    def test_a_storage_of_the_guide(self, command: str) -> None:
+    @runs(
+        "docs/plugins.md",
+        "/opt/pysftpserver/bin/python3 /srv/plugin/serve.py",
+        'sftp -D "/opt/pysftpserver/bin/python3 serve.py"',
+    )
+    def test_a_storage_of_the_guide(self, command: str, trial: str) -> None:
         from tests.test_plugin_guide import programs
 
         (self.place / "srv/plugin").mkdir()
@@ -138,6 +142,7 @@ class UnderSshd(Stage):
             (self.place / "srv/plugin" / name).write_text(text)
         self.behind_sshd(line_of("docs/plugins.md", f'restrict,command="{command}"'))
         self.assertIn("esperanto", self.batch("sftp server", "ls"))
+        self.assertIn("esperanto", self.batch(trial, "ls", where=self.place / "srv/plugin"))
 
     @runs("docs/site.md", 'pysftpsite partners.toml --user alice --explain "put /in/x.csv"')
     def test_an_explanation_of_a_rule(self, command: str) -> None:
@@ -150,7 +155,7 @@ class UnderSshd(Stage):
     @runs(
         "examples/authorized_keys.sample",
         "/opt/pysftpserver/bin/pysftpjail /srv/sftp/alice",
-        "/opt/pysftpserver/bin/pysftpjail --read-only /srv/sftp/alice",
+        "/opt/pysftpserver/bin/pysftpjail --read-only --name auditor /srv/sftp/alice",
         "/opt/pysftpserver/bin/pysftpjail --umask 027 --start-directory /incoming /srv/sftp/scanner",
         "/opt/pysftpserver/bin/pysftpjail '/srv/sftp/Print Room'",
     )
