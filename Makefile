@@ -68,6 +68,18 @@ fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 bench: debian-test debian-bench venv-test ## measure beside OpenSSH's sftp-server and GridFS's driver (a quarter of an hour, idle)
 	@$(BIN)/python -m bench.run $(ARGS)
 
+costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (ten minutes; ARGS="--only pysftpd")
+	@$(BIN)/python -m bench.costs $(ARGS)
+	@[ -n "$(ARGS)" ] || $(BIN)/python -m bench.simulation.load
+	@$(BIN)/python tools/docs_tables.py
+
+simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (five minutes)
+	@$(BIN)/python -m bench.simulation $(ARGS)
+	@$(BIN)/python tools/docs_tables.py
+
+evidence: debian-test venv-test axe ## run what proves the claims in a short form and write docs/evidence.md (twenty minutes, idle; ARGS=fuzz for one section)
+	@$(BIN)/python -m tools.evidence $(ARGS)
+
 lint: venv-test ## check style (ruff) and types (mypy)
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
@@ -94,7 +106,7 @@ pictures: debian-test venv-test ## draw the picture of the README anew, and reco
 	@$(BIN)/python tools/pictures.py
 	@$(BIN)/python tools/recording.py
 
-release: venv-test ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
+release: venv-test venv-dist ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
 	@$(BIN)/python -m tools.release --tested "$(TESTED)" "$(VERSION)"
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)

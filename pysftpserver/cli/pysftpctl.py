@@ -377,7 +377,7 @@ COMMANDS = Commands(
             "health",
             "Say whether all processes of the server serve, and what is wrong.",
             _health,
-            statuses=((1, "Something is wrong, or the server does not answer."),),
+            statuses=((1, "Something is wrong with the server."),),
         ),
         _subcommand(
             "explain",
@@ -416,7 +416,7 @@ COMMANDS = Commands(
         ("List the users in a file:", f"{PROG} --users users.toml list"),
         ("Refuse a user from now on:", f"{PROG} --config pysftpd.toml deactivate alice"),
     ),
-    statuses=((1, "There is no such user, session or ban, or the users or the server cannot be reached."),),
+    statuses=((1, "There is no such user, session or ban."),),
 )
 
 

@@ -30,7 +30,7 @@ CONNECT = Command(
     "set_encoding and quit; help explains each. In a pipe, commands are read from standard input.",
     epilog="",
     examples=(("Log in as alice:", "pysftpremo connect -u alice -k alice_key.pem HOST"),),
-    statuses=((1, "In a pipe, a command has failed; or the server cannot be reached or refuses."),),
+    statuses=((1, "In a pipe, a command has failed."),),
     options=OPTIONS,
     arguments=(HOST,),
     rest=("PORT", "The same as --port."),

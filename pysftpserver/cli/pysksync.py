@@ -52,7 +52,7 @@ CLIENT = Command(
     description="Bring a directory here and one on a server up to date with each other.",
     epilog="It is called as pysksync [CONFIG] client NAME.",
     examples=(("Show what would be synced:", f"{PROG} laptop.json client photos --dry-run"),),
-    statuses=((1, "A file has failed, the sync has ended early, or the server cannot be reached."),),
+    statuses=((1, "A file has failed, or the sync has ended early."),),
     rest=("NAME", "The client's name in the configuration."),
     options=(
         CONFIG,

@@ -34,8 +34,8 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        place = "/var/lib/pysftpd"
-        how = f"run: install -d -m 700 -o {own_name()} {place}, and add --host-key-dir {place}"
+        how = "start it in a directory that this account may write, or name one with --host-key-dir, which root "
+        how += f"makes with: install -d -m 700 -o {own_name()} /var/lib/pysftpd"
         raise BadInput(f"host key directory {path}: {own_reason(error)}; {how}") from None
     for name, (kind, bits) in KINDS.items():
         file = os.path.join(path, name)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.user_storages import UserStorages
-    from pysftpserver.service.handover import Successor
+    from pysftpserver.service.handover import Predecessor, Successor
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
 
@@ -203,7 +203,7 @@ def run(
     )
     serving.log_addresses(list(itertools.chain(*sockets)), service.log)
     endpoints = LocalEndpoints(settings, service.log, service.sockets, web_argv)
-    with endpoints as service.endpoints, pid_in(settings.pid_file):
+    with endpoints as service.endpoints, pid_in(settings.pid_file, service.sockets.predecessor):
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # until handlers are set
         heed_held_hangup()
         if len(sockets) == 1:
@@ -254,9 +254,16 @@ def check_folders(settings: ServerSettings) -> None:
 
 
 @contextlib.contextmanager
-def pid_in(path: str | None) -> Iterator[None]:
-    """Keep the process number in a file, until the end of the block. Raises BadInput."""
+def pid_in(path: str | None, predecessor: Predecessor | None = None) -> Iterator[None]:
+    """Keep the process number in a file, until the end of the block. Raises BadInput.
+
+    predecessor: gets the file back if it goes on: then nothing was handed over.
+    """
+    before = ""
     try:
+        if path is not None and predecessor is not None:
+            with contextlib.suppress(FileNotFoundError), open(path) as file:
+                before = file.read()
         if path is not None:
             with open(path, "w") as file:
                 os.fchmod(file.fileno(), PID_MODE)  # whatever the umask: commands of other accounts read it
@@ -267,9 +274,15 @@ def pid_in(path: str | None) -> Iterator[None]:
         yield
     finally:
         if path is not None:
-            with contextlib.suppress(OSError), open(path) as file:
-                if file.read() == f"{os.getpid()}\n":  # not that of a successor
+            with contextlib.suppress(OSError), open(path, "r+") as file:
+                if file.read() != f"{os.getpid()}\n":
+                    pass  # it is a successor's
+                elif predecessor is None or predecessor.has_ended():
                     os.unlink(path)
+                else:
+                    file.seek(0)
+                    file.truncate()
+                    file.write(before)
 
 
 # --- one process ------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ CHECKED = f"{ON_A_HOST}.test_a_program_that_the_account_cannot_read_is_found"
 UNITS = "tests.test_examples.Examples.test_systemd_finds_no_fault_in_the_units"
 HANDED_OVER = "tests.keeping.test_handing_over.AnUpgrade.test_no_session_is_lost_and_no_connection_refused"
 MAKE = "The tests are run so themselves; tests.test_project has the targets."
+DEBIAN = "tests.packaging.test_debian.Package"
+DEBIAN_PYSFTPD = f"{DEBIAN}.test_pysftpd_serves_after_the_steps_of_its_page"
+CONTAINER = "tests.packaging.test_container.Container"
+NO_ENGINE = "It needs a container engine, which no machine of the tests has."
+MANUAL = "tests.cli.test_manual"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
@@ -41,10 +46,45 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pip install .": PIP,
         "/opt/pysftpserver/bin/pip install '.[sshd]'": PIP,
     },
+    "docs/commands.md": {
+        "man pysftpjail": MANUAL,
+        "man 5 pysftpsite": MANUAL,
+        "man -M /opt/pysftpserver/share/man pysftpjail": MANUAL,
+    },
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
         "install -m 600 -o alice /dev/null /etc/pysftpserver/uri": "It makes a file of another account.",
         "editor /etc/pysftpserver/uri": "A person types the URI into an editor.",
+    },
+    "docs/install.md": {
+        "make dist": "tests.packaging.test_distributions.Contents",
+        "make deb": DEBIAN,
+        "make venv": "tests.test_project.Environment",
+        "make try": (
+            "tests.test_install.Installation.test_make_try_shows_a_jail_that_nobody_can_leave_and_removes_it"
+        ),
+        "/usr/bin/python3 -m venv /opt/pysftpserver": INSTALLED,
+        "/opt/pysftpserver/bin/pip install ./pysftpserver-*.whl": (
+            "tests.packaging.test_distributions.Installed.test_both_install_without_a_compiler"
+        ),
+        "man -M /opt/pysftpserver/share/man pysftpjail": "tests.cli.test_manual",
+        "pipx install ./dist/*.whl": (
+            "tests.packaging.test_distributions.Installed.test_pipx_gives_commands_that_work"
+        ),
+        "apt install ./pysftpserver_2.0.0-1_all.deb": DEBIAN,
+        "/usr/bin/pysftpjail /srv/sftp/alice": f"{DEBIAN}.test_a_key_under_sshd_has_a_jail",
+        "pysftpserver-extras sshd": DEBIAN_PYSFTPD,
+        "runuser -u pysftpd -- pysftpd --config /etc/pysftpserver/pysftpd.toml "
+        "--check-config": DEBIAN_PYSFTPD,
+        "pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub": DEBIAN_PYSFTPD,
+        "systemctl enable --now pysftpd": DEBIAN_PYSFTPD,
+        "podman build --format docker --tag pysftpserver .": CONTAINER,
+        "podman volume create sftp-state": NO_ENGINE,
+        "podman volume create sftp-files": NO_ENGINE,
+        "podman run --rm -i -v sftp-state:/var/lib/pysftpd -v sftp-files:/srv/pysftpd "
+        "pysftpserver \\": CONTAINER,
+        "podman run -d --name sftp -p 2200:2200 --read-only --tmpfs /run/pysftpd:mode=0700,U "
+        "--cap-drop all \\": CONTAINER,
     },
     "docs/laboratory.md": {"pip install '.[laboratory]'": PIP},
     "docs/openssh.md": {

@@ -18,6 +18,7 @@ from tests.sshd.material import put_host_keys
 from tests.sshd.running import make_key, write_private
 from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
+from tests.support.paths import IN_MEMORY
 from tests.support.processes import descendants
 from tests.support.waiting import PATIENCE, until
 
@@ -26,6 +27,8 @@ CONTENT = random.Random(24).randbytes(3 << 20)
 
 
 class AnUpgrade(InAPlace):
+    made_in = IN_MEMORY
+
     def setUp(self) -> None:
         super().setUp()
         self.installed = Installed(self.place)
@@ -67,7 +70,7 @@ class AnUpgrade(InAPlace):
         self.assertNotEqual(systemd.main, before)
 
     def test_no_session_is_lost_and_no_connection_refused(self) -> None:
-        systemd = Systemd(self, self.argv, self.log)
+        systemd = Systemd(self, [*self.argv, "--web-socket", "nothing"], self.log)
         systemd.hear("READY=1")
         old = systemd.main
         sftp = self.login(systemd.port)
@@ -108,6 +111,9 @@ class AnUpgrade(InAPlace):
         with another.open("upload", "rb") as fetched:
             self.assertEqual(fetched.read(), CONTENT)
         another.rename("upload", "renamed")
+        links = sftp.get_channel().get_transport().open_session()
+        links.exec_command("web")  # what answers is imported for the first one
+        self.assertNotEqual(links.recv_exit_status(), -1)
         of_old |= {pid for pid, _, _ in descendants(old)}
         loaded_next = set(map(int, self.installed.imported()))
         self.assertEqual(loaded_next & of_old, set())
@@ -138,11 +144,13 @@ class AnUpgrade(InAPlace):
         systemd = Systemd(self, self.argv, self.log)
         systemd.hear("READY=1")
         sftp = self.login(systemd.port)
-        self.installed.install_next()
-        users = (self.place / "users.toml").rename(self.place / "away")
-        systemd.signal(signal.SIGUSR2)
-        self.said("not handed over: the new version has ended")
-        users.rename(self.place / "users.toml")
+        for fault in ("import nothing_of_that_name", 'raise RuntimeError("broken")'):
+            late = 'log.info("ready")=>' + f'log.info("late"); {fault}'
+            self.installed.install_next(sshd_processes=late)
+            before = self.log.read_text().count("not handed over: the new version has ended")
+            systemd.signal(signal.SIGUSR2)
+            self.said("not handed over: the new version has ended", before + 1)
+            self.assertEqual((self.place / "pid").read_text(), f"{systemd.main}\n")
         self.assertEqual(sftp.listdir("."), [])
         self.assertEqual(self.version(self.login(systemd.port)), "SSH-2.0-pysftpd")
         self.upgrade(systemd)  # and another time it does

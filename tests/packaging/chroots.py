@@ -1,7 +1,8 @@
 """A Debian of its own to install into: debootstrap's smallest system, unpacked anew for each class of tests.
 
-The system comes from the mirror that this host's apt uses, once; build/chroots keeps it. Commands run in namespaces of
-their own, which end with them: nothing stays mounted, and no daemon that a package starts outlives its command.
+The system comes from the mirror that this host's apt uses, once; build/chroots keeps it. Commands run in
+namespaces of their own, which end with them: nothing stays mounted, and no daemon that a package starts
+outlives its command.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ SUITE = "bookworm"
 CACHE = ROOT / "build" / "chroots"
 FRESH = 7 * 24 * 3600  # seconds; an older system would be upgraded by every test
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-HOST = 'mount -t proc proc /proc && mount -t tmpfs tmpfs /run && exec "$@"'
+MOUNTED = 'mount -t proc proc /proc && exec "$@"'
+# For a read-only root: each of $2, below the root $1, stays writable.
+READ_ONLY = """
+set -e
+top=$1 writable=$2
+shift 2
+mount --bind "$top" "$top"
+for path in $writable; do mount --bind "$top$path" "$top$path"; done
+mount -o remount,ro,bind "$top"
+exec "$@"
+"""
 # Files that tell pip and apt of this host where packages are, if they are there.
 OF_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -41,13 +52,20 @@ class Chroot:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def words(self, *words: Word, user: str = "root", **variables: str) -> list[str]:
-        """What runs a command in it, for subprocess; user: a name or UID:GID of the chroot."""
+    def words(self, *words: Word, user: str = "root", writable: str = "", **variables: str) -> list[str]:
+        """What runs a command in it, for subprocess.
+
+        user: a name or UID:GID of the chroot. writable: directories, with blanks between them: the rest is
+        read-only then; without any, nothing is.
+        """
         given = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **variables}
         settings = [f"{name}={value}" for name, value in given.items()]
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "chroot", os.fspath(self.root)]
+        root = os.fspath(self.root)
+        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
+        sealed = ["sh", "-c", READ_ONLY, "sh", root, writable] if writable else []
+        inside = ["chroot", root, "/usr/bin/env", "-i", *settings, "sh", "-c", MOUNTED, "sh"]
         become = [] if user == "root" else self._become(user)
-        return [*alone, "/usr/bin/env", "-i", *settings, "sh", "-c", HOST, "sh", *become, *map(os.fspath, words)]
+        return [*alone, *sealed, *inside, *become, *map(os.fspath, words)]
 
     @staticmethod
     def _become(user: str) -> list[str]:
@@ -168,7 +186,9 @@ def _no_daemons(system: Chroot) -> None:
 
 def _mirror() -> str:
     """Where apt on this host takes packages of the suite from."""
-    asked = _call("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+    asked = _call(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
+    )
     for line in asked.splitlines():
         uri, release, component = line.split()
         if (release, component) == (SUITE, "main"):

@@ -52,6 +52,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "READ of a file that was opened for reading and writing is answered with STATUS OK, which no "
         "client can understand; many rules open files so.",
         "Permissions and times of access cannot be stored, and SETSTAT of them is answered with OK.",
+        "After RENAME of a directory, READDIR of it does not list some of what is in it, and so it cannot be "
+        "removed.",
     ),
     "lsh": (
         "READ answers more bytes than it is asked for.",

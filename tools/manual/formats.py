@@ -153,30 +153,37 @@ _CREDENTIALS = (
 )
 
 
+#: What each page is about.
+SUMMARIES = {
+    ("pysftpsite", 5): "site file: what people see and may do, at every door",
+    ("pysftpd-users", 5): "users of pysftpd, in a file",
+    ("sksync.json", 5): "configuration of SK Sync, servers and clients",
+    **{(name, 5): f"settings of {row[0]}" for name, row in SETTINGS.items()},
+    ("pysftp-storages", 7): "storages of pysftpserver and their names",
+}
+
+
 def all_pages() -> dict[tuple[str, int], str]:
     """The pages by name and section."""
-    found = {(name, 5): _settings_page(name, *row) for name, row in SETTINGS.items()}
-    return found | {
+    bodies = {
         ("pysftpsite", 5): _site_page(),
         ("pysftpd-users", 5): _users_page(),
         ("sksync.json", 5): _sync_page(),
+        **{(name, 5): _settings_page(*row) for name, row in SETTINGS.items()},
         ("pysftp-storages", 7): _storages_page(),
     }
+    return {page: roff.page(*page, SUMMARIES[page], body) for page, body in bodies.items()}
 
 
 # --- settings ---------------------------------------------------------------------------------------------
 
 
-def _settings_page(name: str, command: str, settings: type[Settings], example: str, see: str) -> str:
-    return roff.page(
-        name,
-        5,
-        f"settings of {command}",
-        [
-            *roff.section(
-                "DESCRIPTION",
-                *roff.paragraphs(
-                    f"""
+def _settings_page(command: str, settings: type[Settings], example: str, see: str) -> list[str]:
+    return [
+        *roff.section(
+            "DESCRIPTION",
+            *roff.paragraphs(
+                f"""
                 The file that `{command} --config FILE` reads, in TOML; it may have any name. Each
                 setting is a key at the top of the file, with the name of its option and _ for -. A
                 setting that is typed as an option wins over the file. An unknown key, or a value that
@@ -185,13 +192,12 @@ def _settings_page(name: str, command: str, settings: type[Settings], example: s
                 On SIGHUP the file is read again: settings that say so take effect at once, and the log
                 names others that have changed. A file with a mistake changes nothing then.
                 """
-                ),
             ),
-            *roff.section("SETTINGS", *_settings(settings)),
-            *roff.section("EXAMPLES", *roff.quoted(example)),
-            *roff.section("SEE ALSO", see_also(see)),
-        ],
-    )
+        ),
+        *roff.section("SETTINGS", *_settings(settings)),
+        *roff.section("EXAMPLES", *roff.quoted(example)),
+        *roff.section("SEE ALSO", see_also(see)),
+    ]
 
 
 def _settings(settings: type[Settings]) -> list[str]:
@@ -228,7 +234,7 @@ def _meaning(setting: Setting[object]) -> str:
 # --- files with formats of their own ----------------------------------------------------------------------
 
 
-def _site_page() -> str:
+def _site_page() -> list[str]:
     body = roff.section(
         "DESCRIPTION",
         *roff.paragraphs(
@@ -271,8 +277,7 @@ def _site_page() -> str:
     )
     body += roff.section("EXAMPLES", *roff.quoted(SITE_EXAMPLE))
     see = "pysftpsite(8) pysftpjail(8) pysftp-deliver(8) pysftpd(8) pysftpweb(8) pysftp-storages(7)"
-    body += roff.section("SEE ALSO", see_also(see))
-    return roff.page("pysftpsite", 5, "site file: what people see and may do, at every door", body)
+    return body + roff.section("SEE ALSO", see_also(see))
 
 
 def _kind(key: Key) -> str:
@@ -289,7 +294,7 @@ def _default(key: Key) -> str:
     return f" The default is {str(key.default).lower() if isinstance(key.default, bool) else key.default}."
 
 
-def _users_page() -> str:
+def _users_page() -> list[str]:
     fields = [
         line
         for name, (_, kind, words) in FIELDS.items()
@@ -313,11 +318,10 @@ def _users_page() -> str:
     body += roff.section("FIELDS", *fields)
     body += roff.section("EXAMPLES", *roff.quoted(USERS_EXAMPLE))
     see = "pysftpd(8) pysftpctl(8) pysftp-keys(8) pysftpweb(8) pysftpd.toml(5) pysftp-storages(7)"
-    body += roff.section("SEE ALSO", see_also(see))
-    return roff.page("pysftpd-users", 5, "users of pysftpd, in a file", body)
+    return body + roff.section("SEE ALSO", see_also(see))
 
 
-def _sync_page() -> str:
+def _sync_page() -> list[str]:
     body = roff.section(
         "DESCRIPTION",
         *roff.paragraphs(
@@ -345,11 +349,10 @@ def _sync_page() -> str:
         *_settings(StorageSettings),
     )
     body += roff.section("EXAMPLES", *roff.quoted(SYNC_EXAMPLE))
-    body += roff.section("SEE ALSO", see_also("pysksync(1) pysftpsite(5) pysftp-storages(7)"))
-    return roff.page("sksync.json", 5, "configuration of SK Sync, servers and clients", body)
+    return body + roff.section("SEE ALSO", see_also("pysksync(1) pysftpsite(5) pysftp-storages(7)"))
 
 
-def _storages_page() -> str:
+def _storages_page() -> list[str]:
     names = [
         line
         for scheme in SCHEMES.values()
@@ -396,5 +399,4 @@ def _storages_page() -> str:
         ),
     )
     see = "pysftpsite(8) pysftpd(8) pysftpsite(5) pysftpd-users(5)"
-    body += roff.section("SEE ALSO", see_also(see))
-    return roff.page("pysftp-storages", 7, "storages of pysftpserver and their names", body)
+    return body + roff.section("SEE ALSO", see_also(see))

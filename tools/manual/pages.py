@@ -261,9 +261,17 @@ def _examples(declared: Command | Commands) -> Rows:
 
 
 def with_common(own: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The exit statuses of a command, what it says of one itself first."""
-    known = {status for status, _ in own}
-    return sorted((*own, *(row for row in STATUSES if row[0] not in known)))
+    """The exit statuses of a command, what it says of one itself first.
+
+    A failure that all commands have is one of a command that says more of its status, too.
+    """
+    common, said = dict(STATUSES), dict(own)
+    both = {
+        status: f"{text.removesuffix('.')}; or {common[status][:1].lower()}{common[status][1:]}"
+        for status, text in own
+        if status in common and status
+    }
+    return sorted({**common, **said, **both}.items())
 
 
 def _statuses(rows: list[tuple[int, str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 # What is not text: fenced code, comments, code in a line.
@@ -12,6 +13,7 @@ _NOT_TEXT = re.compile(
 )
 _LINK = re.compile(r"(\]\(\s*)([^()\s]+(?:\([^()\s]*\))?)(?=[\s)])")
 _ATTRIBUTE = re.compile(r"(<(?:img|a|source)\b[^>]*?\b(?:src|href|srcset)=\")([^\"]+)")
+_LETTER = re.compile(r"[^\n]")
 _NAMED = re.compile(r"\[([\w./-]+\.md)\]\(([\w./-]+\.md(?:#[\w-]*)?)\)")
 _HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 _ID = re.compile(r"<a (?:id|name)=\"([^\"]+)\"")
@@ -26,9 +28,10 @@ class Heading(NamedTuple):
     position: int
 
 
+@cache
 def _blanked(page: str) -> str:
     """The page with spaces in the place of what is not text: every position stays what it was."""
-    return _NOT_TEXT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), page)
+    return _NOT_TEXT.sub(lambda found: _LETTER.sub(" ", found[0]), page)
 
 
 def _found_links(page: str) -> Iterator[re.Match[str]]:
@@ -63,7 +66,8 @@ def with_texts(page: str, text_of: Callable[[str], str]) -> str:
     return page
 
 
-def headings(page: str) -> list[Heading]:
+@cache
+def headings(page: str) -> tuple[Heading, ...]:
     """All headings of a page, in order."""
     blanked = _blanked(page)
     seen: dict[str, int] = {}
@@ -76,7 +80,7 @@ def headings(page: str) -> list[Heading]:
         if seen[anchor]:
             anchor += f"-{seen[anchor]}"
         found.append(Heading(len(match[1]), match[2], anchor, match.start()))
-    return found
+    return tuple(found)
 
 
 def anchors(page: str) -> set[str]:

@@ -45,7 +45,9 @@ def messages(page: str) -> Iterator[str]:
 
 def _joined(source: str) -> str:
     """A file in which a literal of several pieces is one, without the expressions in it."""
-    return re.sub(r"\{[^{}\"]*(?:\"[^\"]*\")?[^{}\"]*\}", FILLED, re.sub(r"\"\s*\n\s*f?\"", "", source))
+    return re.sub(
+        r"\{[^{}\"]*(?:\"[^\"]*\")?[^{}\"]*\}", FILLED, re.sub(r"\"\s*\n\s*(?:\w+ \+= )?f?\"", "", source)
+    )
 
 
 def _makes(text: str, message: str) -> bool:

@@ -31,8 +31,9 @@ CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Doors", ("openssh", "sshd", "web", "sksync", "remo", "laboratory", "proxy")),
     ("Storages", ("storages", "mounts", "gridfs", "objects", "fsspec", "plugins")),
     ("What people see and may do", ("site", "audit", "checksums")),
+    ("Keeping it", ("upgrading", "stability", "scale", "evidence")),
     ("Reference", ("reference", "api", "glossary", "rules", "probe", "conformance")),
-    ("The project", ("security", "performance", "architecture")),
+    ("The project", ("comparison", "security", "performance", "architecture")),
 )
 START = "index"
 
@@ -45,9 +46,9 @@ def pages_of(root: Path) -> list[Path]:
 
 def place_of(path: str) -> str:
     """Where a file of the repository is in the site, by its path there."""
-    for published in api.PUBLISHED:
-        if ROOT / path == api.source_of(published.module).path:
-            return api.page_name(published.module)
+    module = path.removesuffix(".py").replace("/", ".")
+    if any(published.module == module for published in api.PUBLISHED):
+        return api.page_name(module)
     return path.removeprefix("docs/") if path.startswith("docs/") else shown_at(path)
 
 
