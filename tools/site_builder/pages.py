@@ -31,7 +31,7 @@ CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Doors", ("openssh", "sshd", "web", "sksync", "remo", "laboratory", "proxy")),
     ("Storages", ("storages", "mounts", "gridfs", "objects", "fsspec", "plugins")),
     ("What people see and may do", ("site", "audit", "checksums")),
-    ("Keeping it", ("install", "upgrading", "stability", "scale", "evidence")),
+    ("Keeping it", ("upgrading", "stability", "scale", "evidence")),
     ("Reference", ("reference", "commands", "api", "glossary", "rules", "probe", "conformance")),
     ("The project", ("comparison", "security", "performance", "architecture")),
 )
