@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.processes import Service
     from pysftpserver.sshd.server import Server
 
-BY_ROOT = (
-    "run_as needs root, which this process is not: restart the service; transfers have drain_seconds"
-)
+BY_ROOT = "run_as needs root, which this process is not: restart the service; transfers have drain_seconds"
 
 
 def successor(service: Service) -> Successor:
