@@ -1,7 +1,7 @@
 """check-file: digests of what is in a file, computed where the file is.
 
-hashlib takes longer to import than all that a session imports otherwise: the first digest imports it, or load()
-before. What may not enter: names of requests, concrete storages.
+hashlib takes longer to import than all that a session imports otherwise: the first digest imports it, or
+load() before. What may not enter: names of requests, concrete storages.
 Facts: draft-ietf-secsh-filexfer-extensions-00, section 3; ISO 3309 for crc32, whose bytes are in the order
 of the network, as the usual eight digits show them.
 """
