@@ -30,7 +30,6 @@ DEBIAN = "tests.packaging.test_debian.Package"
 DEBIAN_PYSFTPD = f"{DEBIAN}.test_pysftpd_serves_after_the_steps_of_its_page"
 CONTAINER = "tests.packaging.test_container.Container"
 NO_ENGINE = "It needs a container engine, which no machine of the tests has."
-MANUAL = "tests.cli.test_manual"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
@@ -46,11 +45,10 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pip install .": PIP,
         "/opt/pysftpserver/bin/pip install '.[sshd]'": PIP,
     },
-    "docs/commands.md": {
-        "man pysftpjail": MANUAL,
-        "man 5 pysftpsite": MANUAL,
-        "man -M /opt/pysftpserver/share/man pysftpjail": MANUAL,
-    },
+    "docs/commands.md": dict.fromkeys(
+        ("man pysftpjail", "man 5 pysftpsite", "man -M /opt/pysftpserver/share/man pysftpjail"),
+        "tests.cli.test_manual.Readers.test_have_nothing_to_complain_about",
+    ),
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
         "install -m 600 -o alice /dev/null /etc/pysftpserver/uri": "It makes a file of another account.",
