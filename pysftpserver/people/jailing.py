@@ -417,12 +417,15 @@ class Jails:
                     raise BadInput(f"folder {folder}: it would hold {place}, from which programs are started")
         words = [self.where.command]
         words += ["--read-only"] if customer.is_read_only else []
-        words += [customer.fields["options"]] if "options" in customer.fields else []
+        words += list(map(shlex.quote, shlex.split(customer.fields.get("options", ""))))
         words += ["--name", shlex.quote(customer.name), shlex.quote(folder)]
         before = forced.options(" ".join(words), customer.fields.get("networks", ""))
         off = "" if known is None or known.is_on else forced.OFF
         keys = dict(parse_line(key) for key in customer.keys)
-        return [f"{off}{before} {key_line(blob, comment or customer.name)}" for blob, comment in keys.items()]
+        return [
+            f"{off}{before} {key_line(blob, comment if comment and comment.isprintable() else customer.name)}"
+            for blob, comment in keys.items()
+        ]
 
     def _path_if_planned(self, account: str) -> str:
         """The path of the file of an account that may be made only now."""
@@ -438,7 +441,8 @@ class Jails:
 
     def _plan_text(self, account: str, path: str, text: str, steps: list[Step]) -> None:
         directory = os.path.dirname(path)
-        is_roots = "%h" not in self.where.pattern
+        home = home_of(account) if _is_there(account) else ""
+        is_roots = "%h" not in self.where.pattern and not (home and homes.is_below(path, home))
         if not os.path.isdir(directory) and not any(step.words.endswith(f" {directory}") for step in steps):
             mode = ABOVE_MODE if is_roots else 0o700
             steps.append(_directory(directory, mode, None if is_roots else account, account))
@@ -459,7 +463,7 @@ def sessions_of(names: Iterable[str]) -> list[int]:
         if entry.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
                 words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-                if forced._name_in(words) in wanted and int(entry) != os.getpid():
+                if forced.name_in(words) in wanted and int(entry) != os.getpid():
                     found.append(int(entry))
     return sorted(found)
 

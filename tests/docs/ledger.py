@@ -45,10 +45,11 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pip install .": PIP,
         "/opt/pysftpserver/bin/pip install '.[sshd]'": PIP,
     },
-    "docs/commands.md": dict.fromkeys(
-        ("man pysftpjail", "man 5 pysftpsite", "man -M /opt/pysftpserver/share/man pysftpjail"),
-        "tests.cli.test_manual.Readers.test_have_nothing_to_complain_about",
-    ),
+    "docs/commands.md": {
+        "man pysftpjail": MANUAL,
+        "man 5 pysftpsite": MANUAL,
+        "man -M /opt/pysftpserver/share/man pysftpjail": MANUAL,
+    },
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
         "install -m 600 -o alice /dev/null /etc/pysftpserver/uri": "It makes a file of another account.",
@@ -160,6 +161,10 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pysftp-keys --users /etc/pysftpserver/users.toml --sftp-path /srv/sftp %u": (
             "tests.sshd.test_authorized_keys_command.ByFile.test_a_user_gets_into_the_jail"
         ),
+    },
+    "docs/scale.md": {
+        "make costs": MAKE,
+        "make simulate": MAKE,
     },
     "docs/upgrading.md": {
         "python3 -m venv /opt/pysftpserver-2.1.0": INSTALLED,

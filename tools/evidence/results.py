@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPORARY = re.compile(
-    rf"({re.escape(tempfile.gettempdir())}|/tmp|/var/tmp|/dev/shm|/root|/home)/[^\s'\"`,;)]*"
+    rf"({re.escape(tempfile.gettempdir())}|/tmp|/var/tmp|/dev/shm|/root|/home)/[^\s'\"`,;:)]*"
 )
 
 
