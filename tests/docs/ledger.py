@@ -30,6 +30,7 @@ DEBIAN = "tests.packaging.test_debian.Package"
 DEBIAN_PYSFTPD = f"{DEBIAN}.test_pysftpd_serves_after_the_steps_of_its_page"
 CONTAINER = "tests.packaging.test_container.Container"
 NO_ENGINE = "It needs a container engine, which no machine of the tests has."
+MANUAL = "tests.cli.test_manual"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
