@@ -81,7 +81,7 @@ ELSEWHERE = {
         "podman build --format docker --tag pysftpserver .": CONTAINER,
         "podman volume create sftp-state": NO_ENGINE,
         "podman volume create sftp-files": NO_ENGINE,
-        "podman run --rm -i -v sftp-state:/var/lib/pysftpd -v sftp-files:/srv/pysftpd "
+        "podman run --rm -v sftp-state:/var/lib/pysftpd -v sftp-files:/srv/pysftpd "
         "pysftpserver \\": CONTAINER,
         "podman run -d --name sftp -p 2200:2200 --read-only --tmpfs /run/pysftpd:mode=0700,U "
         "--cap-drop all \\": CONTAINER,
