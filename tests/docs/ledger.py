@@ -77,10 +77,6 @@ ELSEWHERE = {
         "runuser -u pysftpd -- pysftpd --config /etc/pysftpserver/pysftpd.toml "
         "--check-config": DEBIAN_PYSFTPD,
         "pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub": DEBIAN_PYSFTPD,
-        "pysftpserver-extras sshd": DEBIAN_PYSFTPD,
-        "runuser -u pysftpd -- pysftpd --config /etc/pysftpserver/pysftpd.toml --check-config": (
-            DEBIAN_PYSFTPD
-        ),
         "systemctl enable --now pysftpd": (
             "tests.packaging.test_units.Units"
             ".test_pysftpd_serves_in_its_sandbox_and_an_upgrade_ends_no_session"
