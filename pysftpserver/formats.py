@@ -25,7 +25,7 @@ class Format:
         if isinstance(found, (str, bytes)) and found.isdigit():
             found = int(found)
         if type(found) is not int or found < 0:
-            return f"its version is no number; this version of pysftpserver knows 1 to {self.version}"
+            return f"its version is not a number; this version of pysftpserver knows 1 to {self.version}"
         if found > self.version:
             return (
                 f"format {found} of a newer version of pysftpserver; this one knows up to {self.version}: "

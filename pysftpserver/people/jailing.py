@@ -77,7 +77,7 @@ class Where:
 
 
 class Step:
-    """Something to do. words: what, for people. undo: what puts it back."""
+    """Something to do. words: what, for people. undo: what puts it back; None: nothing can."""
 
     def __init__(self, words: str, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
         self.words = words
@@ -105,12 +105,16 @@ def carry_out(steps: Sequence[Step]) -> None:
         except (OSError, BadInput) as error:
             left = []
             for one in reversed(done):
+                if one.undo is None:
+                    left.append(one.words)
+                    continue
                 try:
-                    if one.undo is not None:
-                        one.undo()
+                    one.undo()
                 except (OSError, BadInput):
                     left.append(one.words)
-            told = f"; this stays as it is now: {', '.join(left)}" if left else "; nothing was changed"
+            told = (
+                f"; this is done and cannot be undone: {', '.join(left)}" if left else "; nothing was changed"
+            )
             reason = error.message if isinstance(error, BadInput) else reason_of(error)
             raise Unavailable(f"{step.words}: {reason}{told}") from None
         done.append(step)
@@ -151,8 +155,10 @@ class KeysFile:
                     raise BadInput(
                         f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
                     )
+                if found.st_size > LARGEST:
+                    raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB")
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(LARGEST).decode("utf-8", "surrogateescape")
+                    return file.read().decode("utf-8", "surrogateescape")
             finally:
                 os.close(descriptor)
 
@@ -166,8 +172,9 @@ class KeysFile:
                 owner = os.stat(self.path) if self.account is None else None
             except FileNotFoundError:
                 mode, owner = KEYS_MODE if self.account or os.geteuid() else ROOTS_KEYS_MODE, None
+            text = text or "\n"  # an empty file would not be synced
             content = text.encode("utf-8", "surrogateescape")
-            with wholefiles.open_temporary(self.path, content or b"\n", mode, owner) as new:
+            with wholefiles.open_temporary(self.path, content, mode, owner) as new:
                 new.commit()
         self.text = text
 
@@ -179,7 +186,7 @@ class KeysFile:
 
     def _read_again(self) -> str:
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            return file.read(LARGEST).decode("utf-8", "surrogateescape")
+            return file.read().decode("utf-8", "surrogateescape")
         return ""
 
     @contextlib.contextmanager
@@ -261,12 +268,11 @@ class Jails:
             self._files[path] = KeysFile(path, _account(account) if is_in_home else None)
         return self._files[path]
 
-    # --- what is to be done
-    # ----------------------------------------------------------------------------------
+    # --- what is to be done -------------------------------------------------------------------------------
 
     def making(self, customers: Sequence[Customer]) -> list[Step]:
-        """What makes each customer what it is to be; nothing where all are. Raises BadInput with all
-        problems.
+        """What makes each customer what it is to be; nothing where all are. Raises BadInput, with every
+        problem.
         """
         known = self.found()
         problems: list[str] = []
@@ -284,7 +290,7 @@ class Jails:
                 was = known.get(name)
                 lines = self._lines_for(customer, was)
                 if was is None or [line.text for line in was.lines] != lines:
-                    notes.append(Step(_difference(was, name, lines), _nothing))
+                    notes.append(Step(_difference(was, name, lines), _nothing, _nothing))
                 folder = os.path.join(self.where.path, customer.folder)
                 if folder not in places:
                     places.add(folder)
@@ -321,8 +327,10 @@ class Jails:
         )
 
     def removing(self, names: Sequence[str]) -> list[Step]:
-        """What removes the keys of customers, and accounts that were made for them. The files stay. Raises
-        BadInput."""
+        """What removes the keys of customers, and accounts that were made for them. The files stay.
+
+        Raises BadInput.
+        """
         steps = self._changing(names, lambda line: None)
         if self.where.account is None:
             for name in names:
@@ -398,8 +406,7 @@ class Jails:
             whose = f"uid {found.st_uid}" if name is None else os.fsdecode(name)
             raise BadInput(
                 f"folder {folder}: it belongs to {one_line(whose)} and not to {account}; name its account, "
-                f"or choose "
-                "another folder"
+                "or choose another folder"
             )
 
     def _lines_for(self, customer: Customer, known: Found | None) -> list[str]:
@@ -409,8 +416,7 @@ class Jails:
         if known is not None and known.lines[0].directory != folder:
             raise BadInput(
                 f"its folder would be {folder} and no longer {known.lines[0].directory}; say where the "
-                f"folders "
-                "are with --path, or remove the customer first"
+                "folders are with --path, or remove the customer first"
             )
         if not customer.keys:
             raise BadInput("no key; add one to the column key")
@@ -449,7 +455,8 @@ class Jails:
         is_roots = "%h" not in self.where.pattern and not (home and homes.is_below(path, home))
         if not os.path.isdir(directory) and not any(step.words.endswith(f" {directory}") for step in steps):
             mode = ABOVE_MODE if is_roots else 0o700
-            steps.append(_directory(directory, mode, None if is_roots else account, account))
+            owner = None if is_roots else account
+            steps.append(_directory(directory, mode, owner, owner))
         if _is_there(account) or is_roots:
             steps.append(_writing(self._file(account), text))
             return
@@ -480,7 +487,7 @@ def described(found: Found) -> dict[str, object]:
         "active": found.is_on,
         "keys": [fingerprint(blob) for blob in blobs],
         "folder": found.lines[0].directory,
-        "read_only": any(word in ("-R", "--read-only") for word in found.lines[0].words),
+        "read_only": found.lines[0].is_read_only,
         "networks": found.lines[0].options.get("from", ""),
         "authorized_keys": found.file.path,
     }
@@ -516,8 +523,7 @@ def _doubles(path: str, text: str) -> list[str]:
         if line.blob in seen:
             problems.append(
                 f"key {fingerprint(line.blob)}: {seen[line.blob]} and {whose} have it; sshd knows a customer "
-                f"by "
-                "the key, so each needs another one"
+                "by the key, so each needs another one"
             )
         seen.setdefault(line.blob, whose)
     return problems
@@ -551,7 +557,7 @@ def _directory(path: str, mode: int, owner: str | None, actor: str | None) -> St
     """Make a directory. owner: root gives it to this account. actor: the account that makes it instead."""
 
     def make() -> None:
-        with making.acting_as(_account(actor) if actor is not None and owner == actor else None):
+        with making.acting_as(_account(actor) if actor is not None else None):
             os.mkdir(path, mode)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

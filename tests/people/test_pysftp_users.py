@@ -76,7 +76,7 @@ class Commands(InAPlace):
             (("add", "al"), "add: give the customer's public key, or its file, with --key"),
             (("add", "al", "--key", key), "private: line 1: this is a private key; use the public one"),
             (("import", options), "customer al: options: unrecognized arguments: --no-such"),
-            (("import", storage), "customer al: storage is nothing that pysftp-users can give; use pysftpd"),
+            (("import", storage), "customer al: pysftp-users has no use for storage; use pysftpd"),
             (("remove", "zoe"), f"no customer named zoe in {self.keys}"),
             (("remove",), "name at least one customer"),
             (("check",), f"there are no customers in {self.keys}; add some"),

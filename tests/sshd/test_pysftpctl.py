@@ -68,7 +68,7 @@ class Editing:
             )
             file.write_text(f"name,key,read_only\ngil,{line(5)},no\nhal,{line(6)},yes\n")
             self.assertIn(
-                "hal: read_only is nothing that pysftpctl", self.complaint("import", str(file), status=2)
+                "hal: pysftpctl has no use for read_only", self.complaint("import", str(file), status=2)
             )
             self.assertNotIn("gil", self.users())
             file.write_text(f"name,key,site\ngil,{line(5)},\nhal,{line(6)},no/path\n")
