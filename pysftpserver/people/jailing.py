@@ -278,7 +278,8 @@ class Jails:
         problems: list[str] = []
         steps: list[Step] = []
         notes: list[Step] = []
-        texts: dict[str, str] = {}  # new ones of files, by path
+        owners: dict[str, str] = {}  # an account of each file
+        wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
             steps.append(_directory(self.where.path, ABOVE_MODE, None, None))
@@ -295,9 +296,13 @@ class Jails:
                     places.add(folder)
                     self._plan_folder(folder, account, steps)
                 path = self._path_if_planned(account)
-                texts[path] = forced.with_lines(texts.get(path, self._text_of(account)), {name: lines})
+                wanted.setdefault(path, {})[name] = lines
+                owners[path] = account
             except (BadInput, ValueError) as error:
                 problems.append(f"customer {one_line(name)}: {error}")
+        texts = {
+            path: forced.with_lines(self._text_of(owners[path]), lines) for path, lines in wanted.items()
+        }
         for path, text in texts.items():
             problems += _doubles(path, text)
         if problems:
@@ -305,8 +310,7 @@ class Jails:
             more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
             raise BadInput("; ".join((*told[:MOST_TOLD], *more)))
         steps += notes
-        for account in dict.fromkeys(map(self.where.account_of, (one.name for one in customers))):
-            path = self._path_if_planned(account)
+        for path, account in owners.items():
             if texts[path] != self._text_of(account):
                 self._plan_text(account, path, texts[path], steps)
         return steps
