@@ -47,19 +47,6 @@ class WhatIsPublished(unittest.TestCase):
 
 
 class PagesForPeopleWhoHelp(unittest.TestCase):
-    def test_every_link_leads_to_a_file(self) -> None:
-        for page in ("SECURITY.md", "CONTRIBUTING.md"):
-            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
-                with self.subTest(page, link=link):
-                    self.assertTrue((ROOT / link).exists())
-
-    def test_the_contributors_page_names_targets_that_exist(self) -> None:
-        targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        named = set(
-            re.findall(r"(?:^|`)make ([a-z0-9-]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-        )
-        self.assertLessEqual(named, targets)
-
     def test_the_forms_for_issues_are_forms_and_the_one_for_faults_has_every_command(self) -> None:
         forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
         forms.append(ROOT / ".github/ISSUE_TEMPLATE/client.yml")
