@@ -198,17 +198,38 @@ class ClosingLine(unittest.TestCase):
 
         straight, _ = order()
         self.assertEqual(straight, sorted(straight))
-        one, printed = order("--shuffle", "7")
-        self.assertIn("--shuffle 7", printed)
-        other, printed = order("--shuffle")
-        again, _ = order("--shuffle", re.findall(r"--shuffle (\d+)", printed)[0])
-        self.assertEqual(other, again)
-        for shuffled in (one, other):
-            self.assertNotEqual(shuffled, straight)
-            self.assertEqual(sorted(shuffled), straight)
-            classes = [name.rpartition(".")[0] for name in shuffled]
-            changes = sum(before != after for before, after in zip(classes, classes[1:], strict=False))
-            self.assertEqual(changes, 3, "a class stays together")
+        shuffled, printed = order("--shuffle")
+        seed = re.findall(r"--shuffle (\d+)", printed)[0]
+        again, printed = order("--shuffle", seed)
+        self.assertIn(f"--shuffle {seed}", printed)
+        self.assertEqual(shuffled, again)
+        self.assertNotEqual(shuffled, straight)
+        self.assertEqual(sorted(shuffled), straight)
+        classes = [name.rpartition(".")[0] for name in shuffled]
+        changes = sum(before != after for before, after in zip(classes, classes[1:], strict=False))
+        self.assertEqual(changes, 3, "a class stays together")
+
+    def test_names_what_each_class_costs_with_the_programs_that_it_starts(self):
+        spends = "deadline = time.process_time() + 0.3\nwhile time.process_time() < deadline: pass"
+        sample = f"""
+            import subprocess
+            import sys
+
+            class First(unittest.TestCase):
+                def test_starts_a_program(self):
+                    subprocess.run([sys.executable, "-c", {"import time" + chr(10) + spends!r}], check=True)
+
+            class Second(unittest.TestCase):
+                def test_does_nothing(self):
+                    pass
+            """
+        with tempfile.TemporaryDirectory() as directory:
+            costs = Path(directory, "costs")
+            self.run_tree("--costs", str(costs), test_a=sample)
+            rows = {line.split()[-1]: line.split()[:-1] for line in costs.read_text().splitlines()[1:]}
+        self.assertEqual(list(rows)[:2], ["all", "tests.test_a.First"])
+        self.assertGreaterEqual(float(rows["tests.test_a.First"][3]), 0.3)
+        self.assertLess(float(rows["tests.test_a.Second"][0]), 0.3)
 
     def test_adds_up_what_several_processes_count(self):
         sample = """
@@ -230,7 +251,7 @@ class ClosingLine(unittest.TestCase):
                 def test_fails(self):
                     self.fail("so it is said")
             """
-        line, status, printed = self.run_tree(test_a=fails, deep__in_test_b=dies)
+        line, status, printed = self.run_tree(test_a=fails, deep__in_test_b=dies, deep__in_test_c=fails)
         self.assertEqual((line, status), ("0 passed, 2 failed, 0 skipped", 1))
         self.assertIn("so it is said", printed)
 

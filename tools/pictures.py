@@ -108,7 +108,8 @@ def picture() -> str:
     bottom = middle + BAR + WIRE
     height = bottom + max(box.height for box in below) + 1
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img">',
         "<title>One storage API, many doors</title>",
         f"<style>{STYLE}</style>",
         *row(above, "door", 1, True),

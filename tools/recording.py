@@ -200,7 +200,8 @@ def drawing(lines: list[str]) -> str:
     """The SVG. A cell of the terminal is CELL wide in any font."""
     width, height = round(COLUMNS * CELL + 2 * PAD), TOP + len(lines) * LINE + PAD
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" role="img">',
         "<title>An sftp session in a jail of pysftpjail</title>",
         f"<style>{STYLE}</style>",
         f"<desc>Recorded with {client_version()}</desc>",

@@ -22,8 +22,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "pysftpserver"
-#: Extras that are for people who work on the project.
-INTERNAL = ("all", "test", "conformance", "dist")
 REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?([^;]*)(?:;(.*))?")
 
 
@@ -43,14 +41,20 @@ def pinned() -> dict[str, str]:
     return {plain(name): version for name, _, version in pairs}
 
 
+def extras_of_users(project: dict[str, Any]) -> dict[str, list[str]]:
+    """What each extra installs, without those that are for people who work on the project."""
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    (everything,) = extras["all"]
+    names = (REQUIREMENT.match(everything) or [""])[2] or ""
+    return {name: extras[name] for name in names.split(",")}
+
+
 def brought() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """Which extras bring each library; and what each library requires, "" for the extras themselves."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras: dict[str, set[str]] = {}
     edges: dict[str, set[str]] = {"": set()}
-    for extra, requirements in project["optional-dependencies"].items():
-        if extra in INTERNAL:
-            continue
+    for extra, requirements in extras_of_users(project).items():
         for requirement in requirements:
             name, _ = _parsed(requirement)
             edges[""].add(name)

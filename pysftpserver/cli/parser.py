@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pysftpserver.cli.options import Command, Option
 
 MOST_IN_USAGE = 6  # options; a longer usage says less
+HELP, VERSION = "Print this help and exit.", "Print the version and exit."
 MISSING = "the following arguments are required: "
 WIDTH = 76  # of what argparse does not fill, for 80 columns
 
@@ -158,12 +159,12 @@ def epilog(command: Command | Commands) -> str:
 
 
 def _add_help(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-h", "--help", action="help", help="Print this help and exit.")
+    parser.add_argument("-h", "--help", action="help", help=HELP)
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     version = f"%(prog)s {__version__}"
-    parser.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+    parser.add_argument("--version", action="version", version=version, help=VERSION)
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:

@@ -153,20 +153,16 @@ def execute(words: Sequence[str]) -> int:
 
 def get(words: Sequence[str]) -> int:
     """Download files. Raises BadInput, Unavailable."""
-    from pysftpserver.remo.transfer import Transfers
-
-    return _transfer(GET, words, Transfers.get)
+    return _transfer(GET, words, lambda transfers: transfers.get)
 
 
 def put(words: Sequence[str]) -> int:
     """Upload files. Raises BadInput, Unavailable."""
-    from pysftpserver.remo.transfer import Transfers
-
-    return _transfer(PUT, words, Transfers.put)
+    return _transfer(PUT, words, lambda transfers: transfers.put)
 
 
 def _transfer(
-    command: Command, words: Sequence[str], work: Callable[[Transfers, Sequence[str], str], None]
+    command: Command, words: Sequence[str], work: Callable[[Transfers], Callable[[Sequence[str], str], None]]
 ) -> int:
     options = command.parse(words)
     names = options["NAME"]
@@ -178,7 +174,7 @@ def _transfer(
 
     try:
         with _log_in(options) as remote, progress() as shown:
-            work(Transfers(remote, shown), names[:-1], names[-1])
+            work(Transfers(remote, shown))(names[:-1], names[-1])
     except client.RemoError as error:
         raise Unavailable(str(error)) from None
     except UnicodeError as error:

@@ -98,7 +98,10 @@ PROGRAMS = tuple(
             "files and commands of a host over plain HTTP, encrypted from end to end; server and client",
             "HTTP, encrypted", ALL,
         ),
-        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`"),
+        (
+            "add_user", "pysftpremo", "remo", "remo", "remo.md", "remo",
+            "an older name of `pysftpremo users add`",
+        ),
         (
             "build_key_pair", "pysftpremo", "remo", "remo", "remo.md", "remo",
             "an older name of `pysftpremo keygen`",

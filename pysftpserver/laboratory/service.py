@@ -28,7 +28,7 @@ NETWORK = ContextVar("NETWORK", default="")
 
 
 class Client:
-    """A client that has logged in.
+    """A client that has logged in, made by the server.
 
     name: its own choice; other clients may have the same one, and it may change. address: (host, port), which
     identifies the connection. is_encrypted: whether the connection is encrypted. send(text), await drained(),

@@ -41,11 +41,15 @@ class Line:
             self.words = shlex.split(self.options.get("command", ""))
         except ValueError:
             self.words = []
-        self.customer = _name_in(self.words)
+        self.customer = name_in(self.words)
 
     @property
     def directory(self) -> str:
         return self.words[-1]
+
+    @property
+    def is_read_only(self) -> bool:
+        return any(word in ("-R", "--read-only") for word in self.words)
 
 
 def options(words: str, networks: str = "") -> str:
@@ -94,7 +98,8 @@ def with_lines(text: str, wanted: Mapping[str, Iterable[str]]) -> str:
     return "".join(f"{line}\n" for line in kept)
 
 
-def _name_in(words: list[str]) -> str | None:
+def name_in(words: list[str]) -> str | None:
+    """The customer that a command names; None: it is no customer's."""
     if not any(os.path.basename(word) == PROGRAM for word in words):
         return None
     for number, word in enumerate(words[:-1]):

@@ -77,7 +77,7 @@ class Where:
 
 
 class Step:
-    """Something to do. words: what, for people. undo: what puts it back."""
+    """Something to do. words: what, for people. undo: what puts it back; None: nothing can."""
 
     def __init__(self, words: str, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
         self.words = words
@@ -105,12 +105,16 @@ def carry_out(steps: Sequence[Step]) -> None:
         except (OSError, BadInput) as error:
             left = []
             for one in reversed(done):
+                if one.undo is None:
+                    left.append(one.words)
+                    continue
                 try:
-                    if one.undo is not None:
-                        one.undo()
+                    one.undo()
                 except (OSError, BadInput):
                     left.append(one.words)
-            told = f"; this stays as it is now: {', '.join(left)}" if left else "; nothing was changed"
+            told = (
+                f"; this is done and cannot be undone: {', '.join(left)}" if left else "; nothing was changed"
+            )
             reason = error.message if isinstance(error, BadInput) else reason_of(error)
             raise Unavailable(f"{step.words}: {reason}{told}") from None
         done.append(step)
@@ -151,8 +155,10 @@ class KeysFile:
                     raise BadInput(
                         f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
                     )
+                if found.st_size > LARGEST:
+                    raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB")
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(LARGEST).decode("utf-8", "surrogateescape")
+                    return file.read().decode("utf-8", "surrogateescape")
             finally:
                 os.close(descriptor)
 
@@ -166,8 +172,9 @@ class KeysFile:
                 owner = os.stat(self.path) if self.account is None else None
             except FileNotFoundError:
                 mode, owner = KEYS_MODE if self.account or os.geteuid() else ROOTS_KEYS_MODE, None
+            text = text or "\n"  # an empty file would not be synced
             content = text.encode("utf-8", "surrogateescape")
-            with wholefiles.open_temporary(self.path, content or b"\n", mode, owner) as new:
+            with wholefiles.open_temporary(self.path, content, mode, owner) as new:
                 new.commit()
         self.text = text
 
@@ -179,7 +186,7 @@ class KeysFile:
 
     def _read_again(self) -> str:
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            return file.read(LARGEST).decode("utf-8", "surrogateescape")
+            return file.read().decode("utf-8", "surrogateescape")
         return ""
 
     @contextlib.contextmanager
@@ -261,18 +268,18 @@ class Jails:
             self._files[path] = KeysFile(path, _account(account) if is_in_home else None)
         return self._files[path]
 
-    # --- what is to be done
-    # ----------------------------------------------------------------------------------
+    # --- what is to be done -------------------------------------------------------------------------------
 
     def making(self, customers: Sequence[Customer]) -> list[Step]:
-        """What makes each customer what it is to be; nothing where all are. Raises BadInput with all
-        problems.
+        """What makes each customer what it is to be; nothing where all are. Raises BadInput, with every
+        problem.
         """
         known = self.found()
         problems: list[str] = []
         steps: list[Step] = []
         notes: list[Step] = []
-        texts: dict[str, str] = {}  # new ones of files, by path
+        owners: dict[str, str] = {}  # an account of each file
+        wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
             steps.append(_directory(self.where.path, ABOVE_MODE, None, None))
@@ -283,15 +290,19 @@ class Jails:
                 was = known.get(name)
                 lines = self._lines_for(customer, was)
                 if was is None or [line.text for line in was.lines] != lines:
-                    notes.append(Step(_difference(was, name, lines), _nothing))
+                    notes.append(Step(_difference(was, name, lines), _nothing, _nothing))
                 folder = os.path.join(self.where.path, customer.folder)
                 if folder not in places:
                     places.add(folder)
                     self._plan_folder(folder, account, steps)
                 path = self._path_if_planned(account)
-                texts[path] = forced.with_lines(texts.get(path, self._text_of(account)), {name: lines})
+                wanted.setdefault(path, {})[name] = lines
+                owners[path] = account
             except (BadInput, ValueError) as error:
                 problems.append(f"customer {one_line(name)}: {error}")
+        texts = {
+            path: forced.with_lines(self._text_of(owners[path]), lines) for path, lines in wanted.items()
+        }
         for path, text in texts.items():
             problems += _doubles(path, text)
         if problems:
@@ -299,8 +310,7 @@ class Jails:
             more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
             raise BadInput("; ".join((*told[:MOST_TOLD], *more)))
         steps += notes
-        for account in dict.fromkeys(map(self.where.account_of, (one.name for one in customers))):
-            path = self._path_if_planned(account)
+        for path, account in owners.items():
             if texts[path] != self._text_of(account):
                 self._plan_text(account, path, texts[path], steps)
         return steps
@@ -317,8 +327,10 @@ class Jails:
         )
 
     def removing(self, names: Sequence[str]) -> list[Step]:
-        """What removes the keys of customers, and accounts that were made for them. The files stay. Raises
-        BadInput."""
+        """What removes the keys of customers, and accounts that were made for them. The files stay.
+
+        Raises BadInput.
+        """
         steps = self._changing(names, lambda line: None)
         if self.where.account is None:
             for name in names:
@@ -394,8 +406,7 @@ class Jails:
             whose = f"uid {found.st_uid}" if name is None else os.fsdecode(name)
             raise BadInput(
                 f"folder {folder}: it belongs to {one_line(whose)} and not to {account}; name its account, "
-                f"or choose "
-                "another folder"
+                "or choose another folder"
             )
 
     def _lines_for(self, customer: Customer, known: Found | None) -> list[str]:
@@ -405,8 +416,7 @@ class Jails:
         if known is not None and known.lines[0].directory != folder:
             raise BadInput(
                 f"its folder would be {folder} and no longer {known.lines[0].directory}; say where the "
-                f"folders "
-                "are with --path, or remove the customer first"
+                "folders are with --path, or remove the customer first"
             )
         if not customer.keys:
             raise BadInput("no key; add one to the column key")
@@ -417,12 +427,15 @@ class Jails:
                     raise BadInput(f"folder {folder}: it would hold {place}, from which programs are started")
         words = [self.where.command]
         words += ["--read-only"] if customer.is_read_only else []
-        words += [customer.fields["options"]] if "options" in customer.fields else []
+        words += list(map(shlex.quote, shlex.split(customer.fields.get("options", ""))))
         words += ["--name", shlex.quote(customer.name), shlex.quote(folder)]
         before = forced.options(" ".join(words), customer.fields.get("networks", ""))
         off = "" if known is None or known.is_on else forced.OFF
         keys = dict(parse_line(key) for key in customer.keys)
-        return [f"{off}{before} {key_line(blob, comment or customer.name)}" for blob, comment in keys.items()]
+        return [
+            f"{off}{before} {key_line(blob, comment if comment and comment.isprintable() else customer.name)}"
+            for blob, comment in keys.items()
+        ]
 
     def _path_if_planned(self, account: str) -> str:
         """The path of the file of an account that may be made only now."""
@@ -438,10 +451,12 @@ class Jails:
 
     def _plan_text(self, account: str, path: str, text: str, steps: list[Step]) -> None:
         directory = os.path.dirname(path)
-        is_roots = "%h" not in self.where.pattern
+        home = home_of(account) if _is_there(account) else ""
+        is_roots = "%h" not in self.where.pattern and not (home and homes.is_below(path, home))
         if not os.path.isdir(directory) and not any(step.words.endswith(f" {directory}") for step in steps):
             mode = ABOVE_MODE if is_roots else 0o700
-            steps.append(_directory(directory, mode, None if is_roots else account, account))
+            owner = None if is_roots else account
+            steps.append(_directory(directory, mode, owner, owner))
         if _is_there(account) or is_roots:
             steps.append(_writing(self._file(account), text))
             return
@@ -459,7 +474,7 @@ def sessions_of(names: Iterable[str]) -> list[int]:
         if entry.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
                 words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-                if forced._name_in(words) in wanted and int(entry) != os.getpid():
+                if forced.name_in(words) in wanted and int(entry) != os.getpid():
                     found.append(int(entry))
     return sorted(found)
 
@@ -472,7 +487,7 @@ def described(found: Found) -> dict[str, object]:
         "active": found.is_on,
         "keys": [fingerprint(blob) for blob in blobs],
         "folder": found.lines[0].directory,
-        "read_only": any(word in ("-R", "--read-only") for word in found.lines[0].words),
+        "read_only": found.lines[0].is_read_only,
         "networks": found.lines[0].options.get("from", ""),
         "authorized_keys": found.file.path,
     }
@@ -508,8 +523,7 @@ def _doubles(path: str, text: str) -> list[str]:
         if line.blob in seen:
             problems.append(
                 f"key {fingerprint(line.blob)}: {seen[line.blob]} and {whose} have it; sshd knows a customer "
-                f"by "
-                "the key, so each needs another one"
+                "by the key, so each needs another one"
             )
         seen.setdefault(line.blob, whose)
     return problems
@@ -543,7 +557,7 @@ def _directory(path: str, mode: int, owner: str | None, actor: str | None) -> St
     """Make a directory. owner: root gives it to this account. actor: the account that makes it instead."""
 
     def make() -> None:
-        with making.acting_as(_account(actor) if actor is not None and owner == actor else None):
+        with making.acting_as(_account(actor) if actor is not None else None):
             os.mkdir(path, mode)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

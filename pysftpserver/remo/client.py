@@ -243,7 +243,10 @@ class Client:
 
 
 class Interactive:
-    """An interactive command. is_over: it has ended, and all of its output was read."""
+    """An interactive command, made by Client.start().
+
+    is_over: it has ended, and all of its output was read.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client

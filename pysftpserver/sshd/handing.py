@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.processes import Service
     from pysftpserver.sshd.server import Server
 
-BY_ROOT = (
-    "account is set, and only root can start that; restart the service, which gives transfers drain_seconds"
-)
+BY_ROOT = "run_as needs root, which this process is not: restart the service; transfers have drain_seconds"
 
 
 def successor(service: Service) -> Successor:
     """A process of the new version, which starts. Raises Unavailable."""
-    if service.settings.account is not None:
+    if service.settings.run_as is not None or service.settings.run_as_accounts:
         raise Unavailable(BY_ROOT)
     service.log.info("handing over: starting the new version")
     return Successor(service.sockets, service.life.for_successor())

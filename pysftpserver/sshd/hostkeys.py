@@ -34,8 +34,9 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        how = "start it in a directory that this account may write, or name one with --host-key-dir, which root "
-        how += f"makes with: install -d -m 700 -o {own_name()} /var/lib/pysftpd"
+        made_by_root = f"install -d -m 700 -o {own_name()} /var/lib/pysftpd"
+        how = "start it in a directory that this account may write, or name one with --host-key-dir"
+        how += f"; root makes one with: {made_by_root}"
         raise BadInput(f"host key directory {path}: {own_reason(error)}; {how}") from None
     for name, (kind, bits) in KINDS.items():
         file = os.path.join(path, name)

@@ -281,6 +281,7 @@ class Server:
             settings.session_memory,
             settings.session_seconds,
             checksums=settings.checksums > 0,
+            key=connection.login.used_key,
         )
         may_rest = self._may_rest(user)
         if self._forker is None or not may_rest and await self._suits_threads(user):

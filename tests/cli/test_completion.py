@@ -83,7 +83,7 @@ class Bash(InADirectory):
             script += [
                 f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)} COMP_CWORD={len(words) - 1}",
                 f"COMP_WORDS=({shlex.join(words)})",
-                completion._function(words[0]),
+                completion.function_name(words[0]),
                 "printf '%s\\n' \"${COMPREPLY[@]}\" =====",
             ]
         done = subprocess.run(

@@ -30,6 +30,7 @@ DEBIAN = "tests.packaging.test_debian.Package"
 DEBIAN_PYSFTPD = f"{DEBIAN}.test_pysftpd_serves_after_the_steps_of_its_page"
 CONTAINER = "tests.packaging.test_container.Container"
 NO_ENGINE = "It needs a container engine, which no machine of the tests has."
+MANUAL = "tests.cli.test_manual"
 RUN_AS = "tests.sshd.test_run_as.Sessions"
 
 ELSEWHERE = {
@@ -44,6 +45,11 @@ ELSEWHERE = {
         "python3 -m venv /opt/pysftpserver": INSTALLED,
         "/opt/pysftpserver/bin/pip install .": PIP,
         "/opt/pysftpserver/bin/pip install '.[sshd]'": PIP,
+    },
+    "docs/commands.md": {
+        "man pysftpjail": MANUAL,
+        "man 5 pysftpsite": MANUAL,
+        "man -M /opt/pysftpserver/share/man pysftpjail": MANUAL,
     },
     "docs/gridfs.md": {
         "pip install '.[mongo]'": PIP,
@@ -67,12 +73,18 @@ ELSEWHERE = {
         ),
         "apt install ./pysftpserver_2.0.0-1_all.deb": DEBIAN,
         "/usr/bin/pysftpjail /srv/sftp/alice": f"{DEBIAN}.test_a_key_under_sshd_has_a_jail",
+        "pysftpserver-extras sshd": DEBIAN_PYSFTPD,
+        "runuser -u pysftpd -- pysftpd --config /etc/pysftpserver/pysftpd.toml "
+        "--check-config": DEBIAN_PYSFTPD,
         "pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub": DEBIAN_PYSFTPD,
-        "systemctl enable --now pysftpd": DEBIAN_PYSFTPD,
+        "systemctl enable --now pysftpd": (
+            "tests.packaging.test_units.Units"
+            ".test_pysftpd_serves_in_its_sandbox_and_an_upgrade_ends_no_session"
+        ),
         "podman build --format docker --tag pysftpserver .": CONTAINER,
         "podman volume create sftp-state": NO_ENGINE,
         "podman volume create sftp-files": NO_ENGINE,
-        "podman run --rm -i -v sftp-state:/var/lib/pysftpd -v sftp-files:/srv/pysftpd "
+        "podman run --rm -v sftp-state:/var/lib/pysftpd -v sftp-files:/srv/pysftpd "
         "pysftpserver \\": CONTAINER,
         "podman run -d --name sftp -p 2200:2200 --read-only --tmpfs /run/pysftpd:mode=0700,U "
         "--cap-drop all \\": CONTAINER,
@@ -153,6 +165,10 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pysftp-keys --users /etc/pysftpserver/users.toml --sftp-path /srv/sftp %u": (
             "tests.sshd.test_authorized_keys_command.ByFile.test_a_user_gets_into_the_jail"
         ),
+    },
+    "docs/scale.md": {
+        "make costs": MAKE,
+        "make simulate": MAKE,
     },
     "docs/upgrading.md": {
         "python3 -m venv /opt/pysftpserver-2.1.0": INSTALLED,

@@ -20,9 +20,9 @@ from tests.support.paths import ROOT
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 SHELL = ("", "sh", "console", "bash", "shell")
 TOOLS = (
-    "apt apt-get cat cd chgrp chmod chown cp curl echo editor fail2ban-client groupadd install journalctl "
-    "kill ln make man mkdir mv pip pipx podman python3 rm runuser scp sftp ssh sshd ssh-keygen sshfs systemctl "
-    "tail touch useradd usermod"
+    "apt apt-get cat cd chgrp chmod chown cp curl echo editor fail2ban-client groupadd install "
+    "journalctl kill ln make man mkdir mv pip pipx podman pysftpserver-extras python3 rm runuser scp "
+    "sftp ssh ssh-keygen sshd sshfs systemctl tail touch useradd usermod"
 )
 NAMES = "|".join([re.escape(program.name) for program in PROGRAMS] + TOOLS.split())
 PROGRAM = re.compile(

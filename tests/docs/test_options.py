@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 from tools.manual.commands import OLDER, declaration, options_of, programs, walk
 
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
-OURS = re.compile(rf"(?:^|[\s\"'/(])({'|'.join(program.name for program in PROGRAMS)})((?:\s|$)[^|;&)]*)")
+OURS = re.compile(rf"(?:^|[\s\"'(]|bin/)({'|'.join(program.name for program in PROGRAMS)})(?=\s|$)")
 LONG = re.compile(r"--[a-z][\w-]*")
 
 
@@ -29,10 +29,12 @@ def taken(name: str) -> dict[tuple[str, ...], set[str]]:
 
 def unknown(text: str) -> Iterator[str]:
     """The options in a command that its program does not take."""
-    for found in OURS.finditer(text):
-        words = re.split(r"\s--\s", f"{found[2]} ")[0].replace("=", " ").split()
-        known = set().union(*(flags for path, flags in taken(found[1]).items() if set(path) <= set(words)))
-        yield from (f"{found[1]} {word}" for word in words if LONG.fullmatch(word) and word not in known)
+    _, *parts = OURS.split(text)  # names and what follows each, in turn
+    for name, rest in zip(parts[::2], parts[1::2], strict=True):
+        typed = re.split(r"\s--\s|[|;&)]", f"{rest} ")[0]
+        words = typed.replace("=", " ").split()
+        known = set().union(*(flags for path, flags in taken(name).items() if set(path) <= set(words)))
+        yield from (f"{name} {word}" for word in words if LONG.fullmatch(word) and word not in known)
 
 
 class Options(unittest.TestCase):

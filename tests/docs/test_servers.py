@@ -278,8 +278,8 @@ class OnAHost(unittest.TestCase):
             f"{prepared}\ncat > /etc/pysftpd.conf <<'END'\n{settings}END\n"
             "ssh-keygen -q -t ed25519 -N '' -f alice\n"
             "systemctl() { install -d -o pysftpd /run/pysftpd; runuser -u pysftpd -- "
-            f"/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf --listen-address 127.0.0.1 --port {port} "
-            "2> /tmp/log & }\n"
+            "/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf "
+            f"--listen-address 127.0.0.1 --port {port} 2> /tmp/log & }}\n"
             f"{started}\nuntil grep -q 'listening on' /tmp/log; do sleep 0.1; done; cd /tmp\n"
             f"echo 'put alice.pub\npwd' | sftp -b - -P {port} -i alice -o StrictHostKeyChecking=no "
             "alice@127.0.0.1\nls -l /srv/sftp/alice",

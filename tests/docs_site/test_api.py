@@ -43,12 +43,18 @@ class Reference(unittest.TestCase):
         for published in api.PUBLISHED:
             for name in api.names_of(published):
                 source, node = api.found(published.module, name)
-                if not isinstance(node, ast.ClassDef) or name in MADE_BY_OTHERS:
+                if not isinstance(node, ast.ClassDef):
                     continue
                 entry = next(api._class_entries(source, node))
                 for argument in re.findall(r"\b(\w+): ", entry.declaration.partition("\n\n")[2]):
                     with self.subTest(published.module, name=name, argument=argument):
                         self.assertIn(argument, words_of(entry.text))
+
+    def test_the_constructor_of_a_class_that_others_make_is_not_shown(self):
+        (client,) = (one for one in api.PUBLISHED if one.module == "pysftpserver.remo.client")
+        shown = {entry.name: entry.declaration for entry in api.entries(client)}
+        self.assertEqual(shown["Client"], "class Client")
+        self.assertIn("\nRequestFailed(status: int, text: str)", shown["RequestFailed"])
 
     def test_sentences_about_arguments_become_a_list_and_others_stay(self):
         text = "Copy.\n\nsource, target: open files; None: none. size:\nbytes. Raises OSError.\n\n    code()"
@@ -58,6 +64,16 @@ class Reference(unittest.TestCase):
             "    code()",
         )
 
+    def test_names_of_published_classes_lead_to_them_and_those_in_code_do_not(self):
+        text = "Raises SFTPNotFound in SFTPServer, not SFTPHook. `SFTPHook` OSError\n\n    SFTPHook()"
+        self.assertEqual(
+            api.with_links(text, "SFTPHook"),
+            text.replace("SFTPNotFound", "[SFTPNotFound](pysftpexceptions.md#sftpnotfound)").replace(
+                "SFTPServer", "[SFTPServer](server.md#sftpserver)"
+            ),
+        )
+        self.assertNotIn("Client", api._places())  # there are two
+
     def test_what_is_for_maintainers_is_left_out(self):
         self.assertEqual(api.as_markdown("One. What may not enter: x.y, z. Two.", ()), "One. Two.")
 
@@ -65,10 +81,6 @@ class Reference(unittest.TestCase):
         (client,) = (one for one in api.PUBLISHED if one.module == "pysftpserver.laboratory.client")
         connect = next(entry for entry in api.entries(client) if entry.name == "connect")
         self.assertRegex(connect.declaration, r"\Adef connect\(\n    host: str,\n[^)]*\) -> Connection\Z")
-
-
-#: Classes whose objects are made by functions or by the server, which their docstrings say.
-MADE_BY_OTHERS = {"AsyncConnection", "Connection", "Client", "Interactive"}
 
 
 def inherited_words(module: str, name: str) -> set[str]:

@@ -17,6 +17,7 @@ from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
+from tools.site_builder import __main__ as builder
 
 LOADED = {"img": "src", "script": "src", "link": "href", "source": "srcset", "iframe": "src", "use": "href"}
 
@@ -41,15 +42,19 @@ class Page(HTMLParser):
 
 
 def built(target: Path) -> subprocess.CompletedProcess[str]:
-    """Build the site, with the packages that tools/venv.sh installs where they are missing."""
-    if importlib.util.find_spec("sphinx") is None:
-        subprocess.run([ROOT / "tools" / "venv.sh", "docs"], check=True, timeout=20 * PATIENCE)
+    """Build the site."""
     command = [sys.executable, "-m", "tools.site_builder", "--to", target]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20 * PATIENCE)
 
 
 @unittest.skipUnless(IS_HARD, "installs Sphinx and takes half a minute; test_links has the links every day")
 class Build(InAPlace):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        if importlib.util.find_spec("sphinx") is None:
+            subprocess.run([ROOT / "tools" / "venv.sh", "docs"], check=True, timeout=20 * PATIENCE)
+
     def test_the_site_is_built_without_a_warning_and_needs_no_other_host(self):
         site = self.place / "site"
         done = built(site)
@@ -78,14 +83,13 @@ class Build(InAPlace):
         self.assertIn(number, words["terms"]["longnam"])  # the stem of "longname"
 
     def test_a_broken_anchor_and_a_broken_link_fail_the_build(self):
-        from tools.site_builder import __main__, pages
-
-        source = self.place / "site-source"
-        site = pages.Site(source)
-        site.write()
-        (source / "mounts.md").open("a").write("\n[away](sshd.md#no-such-anchor) [gone](nowhere.md)\n")
-        target = self.place / "site"
-        done = subprocess.run(__main__.sphinx(source, target), cwd=ROOT, capture_output=True, text=True)
+        source, target = self.place / "site-source", self.place / "site"
+        source.mkdir()
+        (source / "other.md").write_text("# Other\n")
+        text = "[there](other.md#other) [away](other.md#no-such-anchor) [gone](nowhere.md)"
+        (source / "index.md").write_text(f"# Start\n\n{text}\n")
+        done = subprocess.run(builder.sphinx(source, target), cwd=ROOT, capture_output=True, text=True)
         self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.stderr.count("WARNING"), 2, done.stderr)
         self.assertIn("no-such-anchor", done.stderr)
         self.assertIn("nowhere.md", done.stderr)

@@ -45,7 +45,9 @@ SET_UP_WRONGLY: dict[str, Sequence[str]] = {
         "pysftpd", "--allow-root", "--users", "no.toml", "--sftp-path", "jail",
     ],
     "sftp_path ...: ...; create it with: install -d -o ... ..., or name another directory of the users' "
-    "folders with --sftp-path": ["pysftpd", "--allow-root", "--users", "users.toml", "--sftp-path", "nowhere"],
+    "folders with --sftp-path": [
+        "pysftpd", "--allow-root", "--users", "users.toml", "--sftp-path", "nowhere",
+    ],
     "unknown key ...; the keys are ...": ["pysftpd", "--allow-root", "--config", "wrong.toml"],
     "...; name a configuration file that can be read": ["pysftpd", "--config", "no.conf"],
     "users file ...: others may write it (mode ...); run chmod go-w on it": [

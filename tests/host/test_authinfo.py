@@ -58,7 +58,8 @@ class Keys(unittest.TestCase):
         for lines in ((), ("password",), ("publickey",), ("publickey ssh-ed25519 AAAA",), ("publickey x !",)):
             with self.subTest(lines=lines):
                 self.assertIsNone(self.said(*lines))
-        self.assertIsNone(self.said(f"publickey {plain}", name=f"{self.place}/sshauth.abc"))
+        for name in (f"{self.place}/sshauth.abc", f"/tmp/notauth.{secrets.token_hex(8)}"):
+            self.assertIsNone(self.said(f"publickey {plain}", name=name))
         with mock.patch.dict(os.environ, SSH_USER_AUTH="/tmp/sshauth.not/there"):
             self.assertIsNone(authinfo.key())
         cut = plain.split()[1][:-8]

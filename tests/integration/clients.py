@@ -26,6 +26,7 @@ from tests.support.waiting import PATIENCE
 Case = TypeVar("Case")
 Words = ParamSpec("Words")
 
+_fingerprints: dict[bytes, str] = {}  # by the key's file
 # A line of `ls -l` in sftp.
 LONGNAME = re.compile(
     r"(?P<mode>[-dlcbps][-rwxsStT]{9}) +(?P<links>\d+|\?) +(?P<user>\S+) +(?P<group>\S+) +"
@@ -110,20 +111,25 @@ def lftp(case: ServedCase, *commands: str, status: int | None = 0, stop: bool = 
     return case.client(["lftp", "--norc", "-c", "; ".join(script)], status=status)
 
 
+def fingerprint(path: Path) -> str:
+    """Of a key in a file, as ssh-keygen shows it."""
+    key = path.read_bytes()
+    if key not in _fingerprints:
+        words = [program("ssh-keygen"), "-l", "-f", path]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        _fingerprints[key] = done.stdout.split()[1]
+    return _fingerprints[key]
+
+
 def psftp(case: ServedCase, *commands: Argument, status: int | None = 0) -> Finished:
     """Run commands with PuTTY's psftp until the first one that fails."""
     key = case.sshd.directory / "client_key.ppk"
     if not key.exists():
         convert: list[str | Path] = [program("puttygen"), case.sshd.client_key, "-O", "private", "-o", key]
         subprocess.run(convert, check=True, stdin=subprocess.DEVNULL)
-    fingerprint = subprocess.run(
-        [program("ssh-keygen"), "-l", "-f", case.sshd.host_key],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()[1]
     script = case.place / "psftp-script"
     script.write_bytes(b"".join(os.fsencode(line) + b"\n" for line in (*commands, "quit")))
-    argv: list[Argument] = ["psftp", "-batch", "-b", script, "-i", key, "-hostkey", fingerprint]
+    argv: list[Argument] = ["psftp", "-batch", "-b", script, "-i", key]
+    argv += ["-hostkey", fingerprint(case.sshd.host_key)]
     where = ["-P", str(case.sshd.port), f"{case.sshd.user}@{HOST}"]
     return case.client([*argv, *where], status=status)

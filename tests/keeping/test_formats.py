@@ -12,6 +12,7 @@ from pysftpserver import formats
 from pysftpserver.engine.chain import chained_sink
 from pysftpserver.failures import BadInput
 from pysftpserver.people import redis_records, users_file
+from pysftpserver.people.redis_editing import RedisEditor
 from pysftpserver.people.users import DirectoryError
 from pysftpserver.probe.report import json as report
 from pysftpserver.probe.results import Report
@@ -23,6 +24,7 @@ from pysftpserver.site.shared import SharedLedger
 from pysftpserver.sksync import config
 from pysftpserver.storages.mongo.bucket import DIRECTORY, Bucket
 from pysftpserver.web.state import VERSIONS, State
+from tests.sshd.redis_server import RedisCase
 from tests.support.cases import InAPlace
 
 RECORD = '{"time":"2026-01-02T03:04:05.000000Z","request":"open","path":"/f","result":"OK","user":"a"'
@@ -159,5 +161,18 @@ class Versions(InAPlace):
 
     def test_what_is_no_version_is_refused(self) -> None:
         for wrong in ("one", -1, 1.5, [1], True, b"\xff"):
-            with self.subTest(wrong), self.assertRaisesRegex(BadInput, "f: its version is no number"):
+            with self.subTest(wrong), self.assertRaisesRegex(BadInput, "f: its version is not a number"):
                 formats.USERS_FILE.check(wrong, "f")
+
+
+class UsersInRedis(RedisCase):
+    def test_a_user_of_a_newer_version_cannot_log_in_and_is_not_changed(self) -> None:
+        self.put_user(1, "alice", "AAAA", folder="a", version="2", more="what is new")
+        before = self.r.hgetall("solt.sftp.user.1")
+        with RedisEditor(self.server.address()) as editor:
+            (record,) = editor.records()
+            self.assertIsNone(record.user)
+            self.assertIn("newer version", record.problems[0])
+            with self.assertRaisesRegex(DirectoryError, "user alice: format 2 of a newer version"):
+                editor.change("alice", folder="b")
+        self.assertEqual(self.r.hgetall("solt.sftp.user.1"), before)

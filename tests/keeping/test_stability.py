@@ -6,7 +6,10 @@ import json
 import re
 import unittest
 
+import yaml  # type: ignore[import-untyped]
+
 from pysftpserver import formats
+from pysftpserver.cli.registry import PROGRAMS
 from tests.keeping import published
 from tests.support.paths import ROOT
 
@@ -41,3 +44,34 @@ class WhatIsPublished(unittest.TestCase):
         wanted = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
         assert wanted is not None
         self.assertIn(f"Python {wanted[1]}", PAGE)
+
+
+class PagesForPeopleWhoHelp(unittest.TestCase):
+    def test_every_link_leads_to_a_file(self) -> None:
+        for page in ("SECURITY.md", "CONTRIBUTING.md"):
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
+                with self.subTest(page, link=link):
+                    self.assertTrue((ROOT / link).exists())
+
+    def test_the_contributors_page_names_targets_that_exist(self) -> None:
+        targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        named = set(
+            re.findall(r"(?:^|`)make ([a-z0-9-]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+        )
+        self.assertLessEqual(named, targets)
+
+    def test_the_forms_for_issues_are_forms_and_the_one_for_faults_has_every_command(self) -> None:
+        forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
+        forms.append(ROOT / ".github/ISSUE_TEMPLATE/client.yml")
+        for path in forms:
+            with self.subTest(path.name):
+                form = yaml.safe_load(path.read_text())
+                self.assertTrue(form["name"] and form["description"])
+                ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+                self.assertEqual(len(set(ids)), len(ids))
+                kinds = {part["type"] for part in form["body"]}
+                self.assertLessEqual(kinds, {"markdown", "input", "textarea", "dropdown", "checkboxes"})
+        bug = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+        options = next(part for part in bug["body"] if part.get("id") == "door")["attributes"]["options"]
+        self.assertLessEqual({program.name for program in PROGRAMS}, set(options))
+        self.assertIn("probe", {part.get("id") for part in bug["body"]})

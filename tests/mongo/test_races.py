@@ -131,7 +131,7 @@ class EachInTheMiddleOfTheOther(InterleavingCase):
             )
 
         renamed = 0
-        for at in range(1, MOST_COMMANDS):
+        for at in range(1, MOST_COMMANDS, EVERY):
             came, was_there = self.interrupted(
                 create(b"n", b"one"), both(insert_directory, rename(b"n", b"m", False)), at
             )

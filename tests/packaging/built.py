@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from pysftpserver import __version__
+from tests.packaging.chroots import Chroot
 from tests.support.paths import ROOT
 
 WHEEL = f"pysftpserver-{__version__}-py3-none-any.whl"
@@ -55,6 +57,22 @@ def package() -> Path:
     into = distributions()
     said = call(ROOT / "tools" / "deb.sh", into, DEBEMAIL="builder@packages.invalid")
     return Path(said.splitlines()[-1])
+
+
+def newer(system: Chroot, version: str, added: dict[str, str]) -> str:
+    """The package with another version and more text in its files; its path in the chroot."""
+    with tempfile.TemporaryDirectory() as name:
+        tree = Path(name) / "tree"
+        call("dpkg-deb", "--raw-extract", package(), tree)
+        control = tree / "DEBIAN" / "control"
+        control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text()))
+        for path, text in added.items():
+            with (tree / path.lstrip("/")).open("a") as file:
+                file.write(text)
+        (tree / "DEBIAN" / "md5sums").unlink()
+        to = f"/root/{version}.deb"
+        call("dpkg-deb", "--build", "--root-owner-group", "-Znone", tree, system.path(to))
+    return to
 
 
 def call(*words: str | Path, **variables: str) -> str:

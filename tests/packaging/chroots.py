@@ -39,6 +39,7 @@ exec "$@"
 # Files that tell pip and apt of this host where packages are, if they are there.
 OF_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+LENT = "/root/authorities.pem"  # not its own file, which its package writes
 needs_chroot = unittest.skipUnless(
     IS_HARD and os.geteuid() == 0, "installs into a Debian of its own: hard, and root's"
 )
@@ -96,7 +97,7 @@ class Chroot:
             if os.path.exists(name):
                 self.copy(name)
         if os.path.exists(AUTHORITIES):
-            self.copy(AUTHORITIES)
+            self.copy(AUTHORITIES, LENT)
         pip = [sys.executable, "-m", "pip", "config", "get"]
         for key in ("global.constraint", "global.cert"):
             asked = subprocess.run([*pip, key], capture_output=True, text=True, timeout=60)
@@ -106,7 +107,8 @@ class Chroot:
 
     @staticmethod
     def pip_variables() -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        given = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        return {**given, "PIP_CERT": LENT} if os.path.exists(AUTHORITIES) else given
 
     def copy(self, source: Word, to: str = "") -> None:
         """Copy a file of this host to the same path there, or to another."""

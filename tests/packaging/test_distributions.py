@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 DAILY = "daily, tests.test_install builds and installs a wheel"
 TOP = SDIST.removesuffix(".tar.gz")
 # What git tracks and nobody needs to build, test or read the project.
-NOT_HANDED_OUT = {".gitignore", "target"}
+NOT_HANDED_OUT = re.compile(r"\.gitignore$|\.github/|target$")
 # What setuptools adds.
 ADDED = {"PKG-INFO", "setup.cfg"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -58,7 +58,7 @@ class Contents(unittest.TestCase):
             members = archive.getmembers()
         names = {member.name.removeprefix(f"{TOP}/") for member in members if member.isfile()}
         names = {name for name in names if not name.startswith("pysftpserver.egg-info/")}
-        self.assertEqual(names - ADDED, tracked() - NOT_HANDED_OUT)
+        self.assertEqual(names - ADDED, {name for name in tracked() if not NOT_HANDED_OUT.match(name)})
         self.assertEqual({member.uid for member in members} | {member.gid for member in members}, {0})
         self.assertEqual({member.mtime for member in members}, {members[0].mtime})
 

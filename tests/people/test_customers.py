@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
 import unittest
 from unittest import mock
 
@@ -76,6 +77,7 @@ class Lines(unittest.TestCase):
     def test_a_line_is_read_as_it_was_written_and_others_stay_byte_by_byte(self) -> None:
         words = f"{JAIL} -R --name 'al \"x\", y' '/srv/al \"x\"'"
         own = f"{forced.options(words, '192.0.2.0/24, !192.0.2.7')} {line(1)}"
+        self.assertIn('command="/opt/pysftpserver/bin/pysftpjail -R --name \'al \\"x\\", y\'', own)
         read = forced.Line(own)
         self.assertEqual((read.customer, read.directory), ('al "x", y', '/srv/al "x"'))
         self.assertEqual(read.options["from"], "!192.0.2.7/32,192.0.2.0/24")
@@ -159,6 +161,25 @@ class Making(InAPlace):
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertEqual(sorted(os.listdir(self.files)), ["file", "link"])
 
+    def test_nothing_in_a_table_is_run_by_the_login_shell(self) -> None:
+        name, options = "al'; touch ran; '", "--audit '$(touch ran)' --umask `touch${IFS}ran`"
+        self.make(Customer(name, [line(1)], options=options, folder="a $(touch ran)"))
+        (found,) = self.jails().found().values()
+        self.assertEqual((found.name, found.lines[0].directory), (name, f"{self.files}/a $(touch ran)"))
+        command = found.lines[0].options["command"].replace(JAIL, "printf '%s|'", 1)
+        done = subprocess.run(["sh", "-c", command], cwd=self.place, capture_output=True, text=True)
+        words = [
+            "--audit",
+            "$(touch ran)",
+            "--umask",
+            "`touch${IFS}ran`",
+            "--name",
+            name,
+            f"{self.files}/a $(touch ran)",
+        ]
+        self.assertEqual(done.stdout.split("|")[:-1], words)
+        self.assertFalse((self.place / "ran").exists())
+
     def test_a_customer_does_not_get_another_folder_by_mistake(self) -> None:
         self.make(Customer("c", [line(1)]))
         keys = self.keys.read_text()
@@ -201,6 +222,12 @@ class Making(InAPlace):
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertFalse(self.files.exists())
         self.assertEqual(sorted(os.listdir(self.place)), ["authorized_keys"])
+
+    def test_what_cannot_be_undone_is_named(self) -> None:
+        failing = mock.Mock(side_effect=OSError(28, "No space"))
+        steps = [jailing.Step("remove the account a", lambda: None), jailing.Step("write b", failing)]
+        with self.assertRaisesRegex(Unavailable, "cannot be undone: remove the account a$"):
+            jailing.carry_out(steps)
 
     def test_a_file_that_another_has_changed_meanwhile_is_not_overwritten(self) -> None:
         self.keys.write_text(FOREIGN)

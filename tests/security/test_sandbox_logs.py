@@ -23,6 +23,8 @@ mount --bind "$0" /dev && exec "$@"
 
 
 class Logs(InAPlace):
+    made_in = "/tmp"  # below /dev it would be hidden by the other /dev
+
     def setUp(self) -> None:
         super().setUp()
         for name in ("jail", "dev"):

@@ -33,6 +33,7 @@ KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "2048
 SHORT_RSA = "short-rsa"
 WORDS = {kind: ["-t", kind, *more] for kind, more in KINDS.items()} | {SHORT_RSA: ["-t", "rsa", "-b", "2050"]}
 _rsa: list[str] = []  # its private and its public half
+_public: dict[bytes, str] = {}  # lines of public keys by the private key's file
 
 
 def make_key(path: Path, kind: str = "ed25519") -> str:
@@ -47,6 +48,16 @@ def make_key(path: Path, kind: str = "ed25519") -> str:
     if kind == "rsa":
         _rsa[:] = path.read_text(), path.with_suffix(".pub").read_text()
     return path.with_suffix(".pub").read_text().strip()
+
+
+def public_line(path: Path) -> str:
+    """The public half of a key, as ssh-keygen writes it; servers of one process share their host keys."""
+    private = path.read_bytes()
+    if private not in _public:
+        words = [program("ssh-keygen"), "-y", "-f", path]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        _public[private] = done.stdout.strip()
+    return _public[private]
 
 
 class Login:
@@ -66,11 +77,7 @@ class Login:
         self.server = server
         self.port = server.port
         self.host_key = server.host_keys / "ssh_host_ed25519_key"
-        made = [program("ssh-keygen"), "-y", "-f"]
-        keys = [
-            subprocess.run([*made, path], check=True, capture_output=True, text=True).stdout.strip()
-            for path in sorted(server.host_keys.iterdir())
-        ]
+        keys = map(public_line, sorted(server.host_keys.iterdir()))
         self.known_hosts.write_text("".join(f"[{HOST}]:{self.port} {key}\n" for key in keys))
         write_ssh_config(self)
 

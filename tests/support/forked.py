@@ -38,18 +38,35 @@ Argument = str | bytes | os.PathLike[str]
 BEFORE = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]  # as in processes.command()
 #: What a command imports when it knows what it is to do; "" is for programs of tests.
 LATER = {
-    "": """pysftpserver.cli.pysftpjail pysftpserver.cli.pysftpserver pysftpserver.host.sandbox
-        pysftpserver.stdio pysftpserver.storage pysftpserver.uploads.atomic""",
-    "pysftpd": """asyncssh asyncio pysftpserver.sshd.processes pysftpserver.people.user_storages
-        pysftpserver.people.file_users pysftpserver.people.redis_users pysftpserver.sshd.metrics_http
-        pysftpserver.storages.by_name pysftpserver.virtualchroot""",
-    "pysftpctl": """pysftpserver.people.redis_editing pysftpserver.people.user_storages
-        pysftpserver.people.keys""",
+    "": """pysftpserver.cli.parser pysftpserver.cli.pysftpjail pysftpserver.cli.pysftpserver
+        pysftpserver.hook pysftpserver.host.linux pysftpserver.host.sandbox pysftpserver.stdio
+        pysftpserver.storage pysftpserver.uploads.atomic pysftpserver.warm.client""",
+    "pysftpd": """asyncssh asyncio encodings.idna pysftpserver.cli.session pysftpserver.cli.title
+        pysftpserver.people.file_users pysftpserver.people.redis_users pysftpserver.people.user_storages
+        pysftpserver.service.logthread pysftpserver.sshd.forkserver pysftpserver.sshd.metrics_http
+        pysftpserver.sshd.processes pysftpserver.sshd.run_as pysftpserver.sshd.spares
+        pysftpserver.storages.by_name pysftpserver.storages.reach pysftpserver.storages.sharing
+        pysftpserver.uploads.atomic pysftpserver.virtualchroot""",
+    "pysftpctl": """asyncssh.saslprep pysftpserver.people.file_editing pysftpserver.people.keys
+        pysftpserver.people.redis_editing pysftpserver.people.user_storages""",
     "pysftpmongo": """pysftpserver.cli.parser pysftpserver.mongostorage pysftpserver.storages.embedded
         pysftpserver.storages.mongo.gc pysftpserver.stdio pysftpserver.host.sandbox""",
-    "pysftpremo": "pysftpserver.remo.app pysftpserver.remo.client",
-    "pysftplab": "pysftpserver.laboratory.server pysftpserver.laboratory.client",
-    "pysksync": "pysftpserver.sksync.server pysftpserver.sksync.client",
+    "pysftpremo": """encodings.ascii encodings.idna getpass pysftpserver.cli.parser
+        pysftpserver.cli.pysftpremo_client pysftpserver.cli.pysftpremo_keys pysftpserver.cli.pysftpremo_serve
+        pysftpserver.remo.app pysftpserver.remo.client pysftpserver.remo.shell pysftpserver.remo.terminal
+        pysftpserver.storages.by_name pysftpserver.storages.reach pysftpserver.storages.sharing""",
+    "pysftplab": """encodings.idna pysftpserver.host.linux pysftpserver.laboratory.client
+        pysftpserver.laboratory.passwords pysftpserver.laboratory.server
+        pysftpserver.laboratory.services.chat pysftpserver.laboratory.services.clock
+        pysftpserver.laboratory.services.echo pysftpserver.laboratory.services.files
+        pysftpserver.laboratory.services.supplied pysftpserver.laboratory.terminal
+        pysftpserver.service.terminal pysftpserver.storages.by_name pysftpserver.storages.reach
+        pysftpserver.storages.sharing pysftpserver.uploads.files""",
+    "pysksync": """encodings.idna encodings.utf_8_sig pysftpserver.cli.pysksync_cert
+        pysftpserver.cli.pysksync_users pysftpserver.service.terminal pysftpserver.sksync.certificates
+        pysftpserver.sksync.client pysftpserver.sksync.jsontext pysftpserver.sksync.report
+        pysftpserver.sksync.server pysftpserver.sksync.srp pysftpserver.sksync.useredit
+        pysftpserver.sksync.users pysftpserver.storages.by_name pysftpserver.virtualchroot""",
 }
 MOST = 1 << 18  # bytes of a request
 NUMBER = struct.Struct("q")
@@ -286,6 +303,9 @@ if __name__ == "__main__":
     for module in sys.argv[1:]:
         with contextlib.suppress(ImportError):  # of a library that is not installed
             importlib.import_module(module)
+    if "asyncssh" in sys.modules:
+        # Looking for faults in an RSA host key was a fifth of what the tests of pysftpd cost.
+        sys.modules["asyncssh"].set_default_skip_rsa_key_validation(True)
     gc.collect()
     gc.freeze()  # no fork looks through what has been imported, or makes it its own by that
     _serve()

@@ -43,11 +43,14 @@ reach_sshd() {{
     return 1
 }}
 systemctl() {{ [ "$*" = "reload ssh" ] && kill -HUP "$(cat /run/sshd.pid)" && sleep 0.2 && reach_sshd; }}
-client() {{
+"""
+
+CLIENT = """\
+client() {
     key=$1 account=$2
     sftp -q -b - -P {port} -i "$key" -o IdentitiesOnly=yes -o IdentityAgent=none \\
         -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$account@127.0.0.1"
-}}
+}
 """
 
 
@@ -60,6 +63,7 @@ def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedPro
     """
     if os.geteuid() or shutil.which("unshare") is None:
         raise unittest.SkipTest("root and unshare(1) are needed, to make accounts on a copy of this host")
+    functions = SSHD.format(port=port) + CLIENT.replace("{port}", str(port))
     place = tempfile.mkdtemp(prefix="pysftpserver-host-")
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     try:
@@ -68,7 +72,10 @@ def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedPro
         if tried.returncode:
             raise unittest.SkipTest(f"no overlay of this host can be made: {tried.stderr.strip()}")
         return subprocess.run(
-            [*argv, f"{_installation()}\n{SSHD.format(port=port)}\ncd /tmp\n{script}"],
+            [
+                *argv,
+                "\n".join((_installation(), functions, "cd /tmp", script)),
+            ],
             capture_output=True,
             text=True,
             timeout=seconds,

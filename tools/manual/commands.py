@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 
+from pysftpserver.cli import parser
 from pysftpserver.cli.options import Command, Commands, Option
 from pysftpserver.cli.registry import PROGRAMS, Program
 
@@ -12,8 +13,8 @@ from pysftpserver.cli.registry import PROGRAMS, Program
 OLDER = {"add_user": "pysftpremo", "build_key_pair": "pysftpremo"}
 #: Commands that users run; the others are for administrators.
 OF_USERS = {"pysksync", "pysftpremo", "pysftplab", "pysftp-probe", *OLDER}
-HELP = Option("-h", "--help", help="Print this help and exit.")
-VERSION = Option("--version", help="Print the version and exit.")
+HELP = Option("-h", "--help", help=parser.HELP)
+VERSION = Option("--version", help=parser.VERSION)
 
 
 def programs() -> list[Program]:

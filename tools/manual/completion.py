@@ -139,7 +139,8 @@ def first_sentence(words: str) -> str:
     return re.split(r"\.(?: |$)|; |: ", words.replace("`", ""), maxsplit=1)[0]
 
 
-def _function(name: str) -> str:
+def function_name(name: str) -> str:
+    """What the function for a command is called in a shell."""
     return "_" + name.replace("-", "_")
 
 
@@ -302,7 +303,7 @@ def bash(name: str, places: list[Place]) -> str:
             f"        arguments=({' '.join(map(_quoted, arguments))})",
             "        ;;",
         ]
-    found = _BASH.replace("FUNCTION", _function(name)).replace("PROG", name)
+    found = _BASH.replace("FUNCTION", function_name(name)).replace("PROG", name)
     found = found.replace("PREFIXES", " ".join(PREFIXES))
     return found.replace("VALUES", "\n".join(values)).replace("PLACES", "\n".join(stands))
 
@@ -318,7 +319,7 @@ def _bash_kind(value: Value) -> str:
 
 def zsh(name: str, places: list[Place]) -> str:
     """The file for zsh."""
-    function = _function(name)
+    function = function_name(name)
     lines = [f"#compdef {name}", "# Made by tools/manual of pysftpserver.", ""]
     if any(value.kind == STORAGE for place in places for value in _values(place)):
         lines += [
@@ -491,13 +492,13 @@ def fish(name: str, places: list[Place]) -> str:
     head = _FISH.replace("STORAGE", _FISH_STORAGE if has_storages else "")
     head = head.replace("VALUES", " ".join(values)).replace("COMMANDS", " ".join(commands))
     head = head.replace("PREFIXES", " ".join(PREFIXES))
-    head = head.replace("FUNCTION", _function(name)[1:]).replace("PROG", name)
+    head = head.replace("FUNCTION", function_name(name)[1:]).replace("PROG", name)
     return "\n".join([head.rstrip(), *(line for place in places for line in _fish_place(name, place)), ""])
 
 
 def _fish_place(name: str, place: Place) -> Iterator[str]:
     words = " ".join(place.words)
-    at = f"__{_function(name)[1:]}_at {_fish_quoted(words)}"
+    at = f"__{function_name(name)[1:]}_at {_fish_quoted(words)}"
     for word, summary in place.commands:
         yield f"complete -c {name} -n {_fish_quoted(f'{at} 1')} -a {word} -d {_fish_quoted(summary)}"
     for choice in place.options:
@@ -526,7 +527,7 @@ def _fish_value(name: str, value: Value, is_option: bool) -> str:
         HOST: f"{needs}-a '(__fish_print_hostnames)'",
         ACCOUNT: f"{needs}-a '(__fish_complete_users)'",
         GROUP: f"{needs}-a '(__fish_complete_groups)'",
-        STORAGE: f"{needs}-a '(__{_function(name)[1:]}_storage)'",
+        STORAGE: f"{needs}-a '(__{function_name(name)[1:]}_storage)'",
         NOTHING: "-x" if is_option else "",
     }[value.kind]
 

@@ -105,6 +105,10 @@ PUBLISHED = (
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+#: What a docstring says of a class whose constructor is not for callers.
+MADE_BY_OTHERS = re.compile(r"\b[Mm]ade by ")
+#: Names of classes that are no words of the language.
+CAMELS = re.compile(r"(?<![`\w./\[])(?:[A-Z]+[a-z]+[A-Z]|SFTP[A-Z])\w*(?![`\w])")
 FOR_MAINTAINERS = re.compile(r"What may not enter[^.]*(?:\.(?!\s|$)[^.]*)*\.\s*")
 
 
@@ -234,7 +238,7 @@ def _class_entries(source: Source, node: ast.ClassDef) -> Iterator[Entry]:
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
     if "NamedTuple" in bases or any("dataclass" in ast.unparse(one) for one in node.decorator_list):
         declaration += "\n\n" + _call(node.name, ", ".join(ast.unparse(one) for one in fields))
-    elif not {"Protocol", "enum.Enum", "enum.IntEnum"} & set(bases):
+    elif not ({"Protocol", "enum.Enum", "enum.IntEnum"} & set(bases) or MADE_BY_OTHERS.search(text)):
         for where, one in bodies:
             if isinstance(one, FUNCTIONS) and one.name == "__init__":
                 declaration += "\n\n" + _signature(one, node.name).removeprefix("def ").removesuffix(
@@ -353,10 +357,12 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, result: 
 
 def _call(name: str, arguments: str, result: str = "") -> str:
     """A call in one line, or with a line for each argument."""
-    if len(name + arguments + result) < 98:
-        return f"{name}({arguments}){result}"
-    lines = "".join(f"    {line},\n" for line in re.split(r", (?![^\[(]*[\])])", arguments))
-    return f"{name}(\n{lines}){result}"
+    parts = re.split(r", (?![^\[(]*[\])])", arguments)
+    parts = [re.sub(r"^(\W*\w+: [^=]*[^ =])=", r"\1 = ", part) for part in parts]
+    line = ", ".join(parts)
+    if len(name + line + result) < 98:
+        return f"{name}({line}){result}"
+    return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
 
 
 # --- as pages ---------------------------------------------------------------------------------------------
@@ -387,6 +393,30 @@ def _with_list(paragraph: str, arguments: tuple[str, ...]) -> str:
     return "\n\n".join(part for part in (before, "\n".join(about), after) if part)
 
 
+@cache
+def _places() -> dict[str, str]:
+    """Where each published class is that has a name of its own among them all, as a link within api/."""
+    every = [(name, published) for published in PUBLISHED for name in names_of(published)]
+    names = [name for name, _ in every]
+    return {
+        name: f"{page_name(published.module).removeprefix('api/')}#{name.lower()}"
+        for name, published in every
+        if names.count(name) == 1 and CAMELS.fullmatch(name)
+    }
+
+
+def with_links(text: str, but: str) -> str:
+    """A text in which the names of published classes lead to them. but: the name of what it is about."""
+    places = _places()
+
+    def linked(found: re.Match[str]) -> str:
+        name = found[0]
+        return f"[{name}]({places[name]})" if name in places and name != but else name
+
+    blocks = text.split("\n\n")
+    return "\n\n".join(one if one.startswith("    ") else CAMELS.sub(linked, one) for one in blocks)
+
+
 def page(published: Published, source_page: str) -> str:
     """The page of a module. source_page: a link to its text."""
     source = source_of(published.module)
@@ -398,7 +428,8 @@ def page(published: Published, source_page: str) -> str:
             continue
         parts.append(f"{'###' if '.' in entry.name else '##'} {entry.name}")
         parts.append(f"```python\n{entry.declaration}\n```")
-        parts.append(as_markdown(entry.text, entry.arguments))
+        text = as_markdown(entry.text, entry.arguments)
+        parts.append(with_links(text, entry.name.partition(".")[0]))
         if entry.kind == "class":
             parts.append("\n".join(_rows(entry.name, every)))
             if names := inherited(published.module, entry.name):

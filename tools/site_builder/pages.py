@@ -27,12 +27,12 @@ LANGUAGES = {
 }
 #: What the side bar has, in order: a title, and pages. What is nowhere here is under the last title.
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("By task", ("administrators", "developers", "operators", "troubles")),
+    ("By task", ("install", "administrators", "developers", "operators", "troubles")),
     ("Doors", ("openssh", "sshd", "web", "sksync", "remo", "laboratory", "proxy")),
     ("Storages", ("storages", "mounts", "gridfs", "objects", "fsspec", "plugins")),
     ("What people see and may do", ("site", "audit", "checksums")),
     ("Keeping it", ("upgrading", "stability", "scale", "evidence")),
-    ("Reference", ("reference", "api", "glossary", "rules", "probe", "conformance")),
+    ("Reference", ("reference", "commands", "api", "glossary", "rules", "probe", "conformance")),
     ("The project", ("comparison", "security", "performance", "architecture")),
 )
 START = "index"

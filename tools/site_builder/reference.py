@@ -16,9 +16,9 @@ TABLE = re.compile(r"^<!-- table: ([\w.:]+) -->$", re.MULTILINE)
 KINDS = (
     ("Settings, in files and as options", r"[Ss]ettings|\.site\.schema:"),
     ("Options of commands", r"\.cli\."),
-    ("Requests, rules and storages", r""),
+    ("Commands, requests, rules and storages", r""),
 )
-OF_PAGES = "tools."  # tables of what there is to read
+OF_PAGES = "tools.site_builder."  # tables of what there is to read
 
 
 class Table(NamedTuple):
