@@ -17,7 +17,8 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard debian-conformance venv-conformance conformance try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables screenshots format clean debian-bench
+# Every target is a word for people, and no file.
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,7 +47,7 @@ try-laboratory: venv-laboratory ## start a message server and a client of it on 
 test: debian-test venv-test axe ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
-test-hard: debian-test debian-hard venv-test axe azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
+test-hard: debian-test debian-hard debian-packaging venv-test axe azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
 	@tools/test-hard.sh "$(RUNS)"
 
 test-latest: debian-test venv-latest axe ## run them with the newest versions of other people's packages, in .venv-latest
@@ -56,7 +57,7 @@ test-pythons: debian-test axe ## run them with the distribution's own Python and
 	@tools/test-pythons.sh $(ARGS)
 
 constraints: ## have "make test" use the versions that "make test-latest" does
-	@tools/venv.sh --latest conformance
+	@tools/venv.sh --latest conformance,docs,dist
 	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
 	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
 	@mv tools/constraints.new tools/constraints.txt
@@ -67,6 +68,18 @@ fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 bench: debian-test debian-bench venv-test ## measure beside OpenSSH's sftp-server and GridFS's driver (a quarter of an hour, idle)
 	@$(BIN)/python -m bench.run $(ARGS)
 
+costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (ten minutes; ARGS="--only pysftpd")
+	@$(BIN)/python -m bench.costs $(ARGS)
+	@[ -n "$(ARGS)" ] || $(BIN)/python -m bench.simulation.load
+	@$(BIN)/python tools/docs_tables.py
+
+simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (five minutes)
+	@$(BIN)/python -m bench.simulation $(ARGS)
+	@$(BIN)/python tools/docs_tables.py
+
+evidence: debian-test venv-test axe ## run what proves the claims in a short form and write docs/evidence.md (twenty minutes, idle; ARGS=fuzz for one section)
+	@$(BIN)/python -m tools.evidence $(ARGS)
+
 lint: venv-test ## check style (ruff) and types (mypy)
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
@@ -74,11 +87,27 @@ lint: venv-test ## check style (ruff) and types (mypy)
 	$(BIN)/mypy || status=1; \
 	exit $$status
 
+dist: venv-dist ## build the source distribution and the wheel into dist/, and check them
+	@tools/dist.sh
+
+deb: debian-packaging dist ## build a Debian package into dist/, and check it with lintian
+	@tools/deb.sh
+
 conformance: debian-conformance venv-conformance ## probe SFTP servers and write docs/conformance.md (ten minutes; as root for all of them; ARGS=openssh for one, ARGS=--page for none)
 	@$(BIN)/python -m tools.conformance $(ARGS)
 
 docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
 	@$(BIN)/python tools/docs_tables.py
+
+site: venv-docs ## build the documentation site into build/site; broken links and anchors fail
+	@$(BIN)/python -m tools.site_builder $(ARGS)
+
+pictures: debian-test venv-test ## draw the picture of the README anew, and record its session
+	@$(BIN)/python tools/pictures.py
+	@$(BIN)/python tools/recording.py
+
+release: venv-test venv-dist ## check, build twice and compare, list the contents, and tag (VERSION=2.0.0 TESTED=yes); pushes nothing
+	@$(BIN)/python -m tools.release --tested "$(TESTED)" "$(VERSION)"
 
 screenshots: debian-test venv-test ## take the pictures of the pages of docs/ anew, from real sessions (ARGS=web)
 	@$(BIN)/python tools/screenshots.py $(ARGS)
@@ -106,6 +135,12 @@ venv-laboratory:
 venv-test:
 	@tools/venv.sh test
 
+venv-docs:
+	@tools/venv.sh docs
+
+venv-dist:
+	@tools/venv.sh dist
+
 venv-conformance:
 	@tools/venv.sh conformance
 
@@ -126,6 +161,9 @@ debian-hard:
 
 debian-conformance:
 	@tools/debian.sh conformance
+
+debian-packaging:
+	@tools/debian.sh packaging
 
 debian-bench:
 	@tools/debian.sh bench

@@ -133,7 +133,7 @@ def read_chunks(stream: bytes) -> Iterator[object]:
         stream = stream[size + 2 :]
     while True:
         line, end, stream = stream.partition(b"\n")
-        if not end:
+        if not end or not line.endswith(b"\r"):
             raise Ended
         if line == b"\r":
             break

@@ -82,11 +82,15 @@ if TYPE_CHECKING:
 class SFTPAbstractServerStorage:
     """The base class of all storages. Subclass it and write the methods that your storage has.
 
-    What every method raises: SFTPNotFound (or FileNotFoundError, NotADirectoryError) for what is not
-    there, SFTPForbidden (or PermissionError) for what this user may not do, SFTPFailure (or the OSError
-    that names it: EEXIST, ENOTEMPTY, EISDIR, ENOSPC, ...) for what is there and in the way, SFTPBadMessage
-    (or EINVAL, ENAMETOOLONG) for what makes no sense, SFTPUnsupported for what the storage does not do.
-    Sizes and offsets are bytes, times whole seconds since the epoch, modes POSIX permission bits.
+    What every method raises: SFTPNotFound (or FileNotFoundError, NotADirectoryError) for what is not there,
+    SFTPForbidden (or PermissionError) for what this user may not do, SFTPFailure (or the OSError that names
+    it: EEXIST, ENOTEMPTY, EISDIR, ENOSPC, ...) for what is there and in the way, SFTPBadMessage (or EINVAL,
+    ENAMETOOLONG) for what makes no sense, SFTPUnsupported for what the storage does not do.
+
+    What methods take: path, old, new and linkpath are paths. handle, source and target are what open() has
+    returned. off, target_off and size are bytes. mode has POSIX permission bits. attrs has the fields to
+    change; those that are None stay. uid and gid are numbers of the host. Times are whole seconds since the
+    epoch.
     """
 
     #: Where sessions start, an absolute path of the storage; None: paths arrive as the client sent them.
@@ -223,7 +227,7 @@ class SFTPAbstractServerStorage:
         """
 
     def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
-        """Begin what read() does, and return at once; None where read() has to be called.
+        """Begin what read() does with these arguments, and return at once; None: read() has to be called.
 
         Optional, for storages that wait for other hosts, with `window`: a door that moves content then has
         many reads and writes in flight, and answers each when its promise is kept. They are begun in order.
@@ -235,9 +239,10 @@ class SFTPAbstractServerStorage:
         return None
 
     def copy_range(self, source: Any, off: int, size: int, target: Any, target_off: int) -> int | None:
-        """Copy bytes between two open files where they are; return how many, or None where this cannot.
+        """Copy up to size bytes from off in source to target_off in target, where they are; return how many.
 
-        Optional: without it, content is copied by read() and write().
+        None: this cannot, and nothing was copied. Optional: without it, content is copied by read() and
+        write().
         """
         return None
 

@@ -69,7 +69,7 @@ class SFTPAttributes:
 
     @classmethod
     def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
-        """All fields, from what os.stat() and its relatives return."""
+        """All fields. st: what os.stat() and its relatives return."""
         attrs = cls.__new__(cls)  # without __init__(), whose call takes as long as the rest of this
         # The tuple face of stat_result holds whole seconds already and costs no floats.
         mode, attrs.inode, attrs.device, attrs.nlink, attrs.uid, attrs.gid, attrs.size, atime, mtime, _ = st

@@ -12,6 +12,8 @@ import os
 USAGE_STATUS = 2
 UNAVAILABLE_STATUS = 1
 
+DEBIAN = "/usr/lib/python3/dist-packages/"  # where the Debian package puts this one (packaging/debian)
+
 _PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
 
 
@@ -92,6 +94,8 @@ class needed:
 
 def missing(module: str, extra: str) -> BadInput:
     """The complaint about a library that is not installed. extra: the one that installs it."""
+    if os.path.realpath(__file__).startswith(DEBIAN):
+        return BadInput(f'{module} is missing; run "sudo pysftpserver-extras {extra}"')
     # A path, not the project's name: on the package index that name is another program's.
     command = f"pip install '.[{extra}]'"
     return BadInput(f"{module} is missing; run {command} in a checkout of pysftpserver, or install its wheel")

@@ -44,11 +44,10 @@ MAGIC = frozenset("*?[")  # what some methods of fsspec take for patterns
 class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
     """What an address of fsspec names, such as memory://, file:///srv/files or zip:///srv/a.zip.
 
-    Addresses can be chained (zip://::https://example.com/a.zip). options: what the file system takes.
-    setstat: "ignore" accepts times, permissions and owners and changes nothing, "refuse" refuses them. Sizes
-    of files can be changed where the file system can.
-    Raises ValueError for an address or options that cannot be used, OSError if that cannot be opened,
-    BadInput if fsspec is not installed.
+    url: the address; it can be chained (zip://::https://example.com/a.zip). options: what the file system
+    takes. setstat: "ignore" accepts times, permissions and owners and changes nothing, "refuse" refuses them.
+    Sizes of files can be changed where the file system can. Raises ValueError for an address or options that
+    cannot be used, OSError if that cannot be opened, BadInput if fsspec is not installed.
     """
 
     home = b"/"

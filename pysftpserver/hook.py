@@ -22,7 +22,8 @@ class SFTPEvent:
     arguments: the decoded arguments by name; paths and handles are bytes as the client sent them.
     path: the path that the request is about, or that its handle was opened with; None if there is none.
     target: the other path, where there are two: a new name, a link's text, what copy-data copies to.
-    Set when the request has been served:
+
+    Set when the request has been served.
     status: the SSH2_FX_* code; SSH2_FX_OK as well where the reply carries data instead of a status.
     message: the text that went with a failure.
     size: how many bytes of file content were read, written or copied.
@@ -60,7 +61,8 @@ class SFTPHook:
     after_close, before_posix_rename), is called with the event of that request. Raising an SFTPException
     or an OSError before a request vetoes it, and the client gets its status; any other exception vetoes
     it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd, before or after, ends
-    the session.
+    the session. Every method but hears() takes the event of the request, if there is one: what is set when
+    the request has been served is set in after(), refused(), rejected() and abandoned() only.
     """
 
     #: Names of the requests that before() and after() are called for. None: those that it has methods for,

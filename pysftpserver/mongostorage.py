@@ -97,8 +97,8 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def from_uri(cls, uri: str, db_name: str | None = None, **options: Any) -> SFTPServerMongoStorage:
         """Return the storage at a MongoDB URI.
 
-        db_name: the database instead of the URI's. options: bucket, prefix and keep_revisions as above.
-        Raises ValueError for invalid arguments.
+        uri: mongodb://... or mongodb+srv://... db_name: the database instead of the URI's. options: bucket,
+        prefix and keep_revisions as above. Raises ValueError for invalid arguments.
         """
         return cls(uri, None, db_name, **options)
 

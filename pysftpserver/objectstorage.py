@@ -86,7 +86,10 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         return f"{self._name.kind}://{self._name.bucket}/{self._top}"
 
     def at_prefix(self, prefix: str) -> SFTPServerObjectStorage:
-        """Return a storage for another session that shares the connections of this one. Raises ValueError."""
+        """Return a storage for another session that shares the connections of this one.
+
+        prefix: what keys begin with that this one has. Raises ValueError for an invalid one.
+        """
         other = copy.copy(self)
         other._begin(top_of(prefix), self._directories.has_markers)
         return other

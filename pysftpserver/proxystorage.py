@@ -64,15 +64,15 @@ def _completed(
 class SFTPServerProxyStorage(ServerBehind):
     """Another SFTP server's files, through OpenSSH's `ssh`.
 
-    remote: [user[:password]@]host; the host may be an alias of ssh_config. key: a file with the private
-    key; None: those that ssh tries. ssh_config_path: None: the user's and the system's. ssh_agent: whether an
-    agent may be asked. known_hosts_path: the one file with known hosts; None: ssh's own. check_host_key:
-    False lets any host pose as this one. root: a path there that becomes "/"; None: its own "/". password,
-    password_file: instead of one in remote; of the file, the first line. timeout: seconds without any reply
-    after which the connection is given up. ends_session: whether requests after that end the session, so that
-    clients connect anew; else they fail. program: what is started as ssh.
-    Raises ValueError for what cannot be used, BadInput for a password file that cannot be read. connect()
-    starts it.
+    remote: [user[:password]@]host; the host may be an alias of ssh_config. key: a file with the private key;
+    None: those that ssh tries. port: None: the one of ssh_config, or 22. ssh_config_path: None: the user's
+    and the system's. ssh_agent: whether an agent may be asked. known_hosts_path: the one file with known
+    hosts; None: ssh's own. check_host_key: False lets any host pose as this one. root: a path there that
+    becomes "/"; None: its own "/". password, password_file: instead of one in remote; of the file, the first
+    line. timeout: seconds without any reply after which the connection is given up. ends_session: whether
+    requests after that end the session, so that clients connect anew; else they fail. program: what is
+    started as ssh. Raises ValueError for what cannot be used, BadInput for a password file that cannot be
+    read. connect() starts it.
     """
 
     @classmethod

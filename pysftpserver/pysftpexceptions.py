@@ -41,7 +41,10 @@ class MalformedPacket(Exception):
 
 
 class SFTPException(Exception):
-    """A request failed. The text, where there is one, is shown to the client."""
+    """A request failed. The text, where there is one, is shown to the client.
+
+    status: the SSH2_FX_* code that the client gets; each subclass has its own.
+    """
 
     status = SSH2_FX_FAILURE
 
@@ -112,7 +115,7 @@ _STATUS_OF_ERRNO = {
 
 
 def status_of(error: BaseException) -> tuple[int, bytes]:
-    """The status code and the message (UTF-8) that a client gets for an exception."""
+    """The status code and the message (UTF-8) that a client gets for an exception. error: of any kind."""
     if isinstance(error, SFTPException):
         status = error.status
         if not isinstance(status, int) or not 0 <= status < 1 << 32:

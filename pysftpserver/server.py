@@ -68,8 +68,9 @@ class SFTPServer(Session):
     deny: names of requests; deny wins. limits: what the session may take; None: the defaults. allow_setid:
     keep the set-uid and set-gid bits that clients send; the default is to drop them. checksums: whether
     there are the check-file extensions.
-    initialized: whether INIT was answered.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
+
+    Its attribute initialized says whether INIT was answered, and ended why the session has to end, or None.
     """
 
     def __init__(

@@ -107,11 +107,14 @@ def _serve(
     work: Callable[[int], None],
 ) -> int:
     """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
+    if server.checksums:
+        import pysftpserver.engine.checksums  # noqa: F401 -- now: an upgrade may replace the package meanwhile
     who = ""
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
         who = f"{client} from [{peer()[0] or 'UNKNOWN'}]"
-        server.log.write(INFO, f"session opened for {who}")
+        used = key()
+        server.log.write(INFO, f"session opened for {who}" + (f" with key {used}" if used else ""))
     numbers = ENDING_SIGNALS if control is None else control.signals
     with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
         waits_long = (
@@ -151,7 +154,9 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     from pysftpserver.host.sandbox import confine
 
     if server.checksums:
-        import pysftpserver.engine.checksums  # noqa: F401 -- nothing can be imported afterwards
+        from pysftpserver.engine import checksums
+
+        checksums.load()
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())
@@ -451,6 +456,15 @@ def user() -> str:
         return show(os.fsencode(pwd.getpwuid(os.getuid()).pw_name))
     except KeyError:
         return str(os.getuid())
+
+
+def key() -> str | None:
+    """The fingerprint of the client's key, where sshd tells it."""
+    if b"SSH_USER_AUTH" not in os.environb:
+        return None  # without an import
+    from pysftpserver.host import authinfo
+
+    return authinfo.key()
 
 
 def peer() -> tuple[str | None, int | None]:

@@ -47,6 +47,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         self.umask = umask
         self._refuses_links = False
         self._process_umask = 0 if umask is None else _process_umask()
+        # What is needed later is loaded now: an upgrade may replace the package meanwhile.
+        import pysftpserver.host.linux  # noqa: F401
 
     # --- how a path becomes a file: what the jail replaces -------------------------------------------
 
@@ -83,6 +85,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
         So no link that appears between that and the call leads anywhere.
         """
+        import pysftpserver.virtualchroot  # noqa: F401 -- now, as in __init__()
+
         self._refuses_links = True
 
     # --- names ------------------------------------------------------------------------------------

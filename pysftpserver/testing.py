@@ -2,8 +2,12 @@
 
 Packet helpers (sftpcmd, get_sftphandle, ...), a client for requests one at a time (SFTPTestClient), the
 storage contract suite (StorageContract), and a working folder for tests (t_path). Their code is in
-pysftpserver.contract, which may change its shape; this module's names stay. What may not enter: anything
-that a served session needs.
+pysftpserver.contract, which may change its shape; this module's names stay.
+
+cmd: one of SSH2_FXP_*. parts: encoded arguments, as sftpstring(), sftpint(), sftpint64() and sftpattrs() make
+them. request_id: a uint32. output: what a server has answered, one whole packet unless a function says more;
+a reply of another kind is an AssertionError that says what came instead. What may not enter: anything that a
+served session needs.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""docs/openssh.md, docs/gridfs.md and docs/sksync.md: they name every message and every option of the
-commands, taken from the code."""
+"""README.md is short; other pages name every message and option of the commands, taken from the code."""
 
 from __future__ import annotations
 
@@ -85,6 +84,15 @@ def pattern(text: ast.expr, function: ast.FunctionDef) -> str:
 
 def mentions(text: str, flag: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text) is not None
+
+
+class Readme(unittest.TestCase):
+    def test_it_is_short_enough_to_be_read(self) -> None:
+        self.assertLessEqual(len((ROOT / "README.md").read_text().splitlines()), 150)
+
+    def test_it_shows_the_pictures_that_are_drawn_for_it(self) -> None:
+        for name in ("overview.svg", "session.svg"):
+            self.assertRegex((ROOT / "README.md").read_text(), rf"!\[[^]]+\]\(docs/images/{name}\)")
 
 
 class Options(unittest.TestCase):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "examples"
-TESTED = ("memory_storage", "minimal_plugin", "mongodb_gridfs")
+TESTED = ("memory_storage", "minimal_plugin", "mongodb_gridfs", "s3_storage", "sqlite_storage")
 
 
 def load_tests(
@@ -30,6 +30,13 @@ def load_tests(
 class Examples(unittest.TestCase):
     def test_every_example_with_tests_is_run(self) -> None:
         self.assertEqual({path.parent.name for path in EXAMPLES.glob("*/test_*.py")}, set(TESTED))
+
+    @unittest.skipUnless(shutil.which("logrotate"), "logrotate is not installed")
+    def test_logrotate_understands_the_sample(self) -> None:
+        for path in (EXAMPLES / "logrotate").iterdir():
+            argv = [str(shutil.which("logrotate")), "--debug", "--state", "/dev/null", str(path)]
+            done = subprocess.run(argv, capture_output=True, text=True)
+            self.assertEqual((done.returncode, "error:" in done.stderr), (0, False), done.stderr)
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")
     def test_systemd_finds_no_fault_in_the_units(self) -> None:

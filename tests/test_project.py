@@ -52,7 +52,9 @@ class Project(unittest.TestCase):
         self.assertEqual(project["dependencies"], [])
         self.assertEqual(project["requires-python"], ">=3.11")
         parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded", "objects", "fsspec"}
-        self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test", "conformance"})
+        self.assertEqual(
+            set(project["optional-dependencies"]), {*parts, "all", "test", "docs", "dist", "conformance"}
+        )
         (everything,) = project["optional-dependencies"]["all"]
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)
         self.assertIsNotNone(named, everything)

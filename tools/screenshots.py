@@ -2,8 +2,8 @@
 
 It writes docs/images/laboratory-*.png and web-*.png, of real sessions: the window client on a screen in
 memory (Xvfb), with a second person in the chat and the keys that somebody would press (xdotool); the pages of
-pysftpweb in Chromium. They are the only files in the project that are generated and kept; take them again
-when what they show looks different.
+pysftpweb in Chromium. Take them again when what they show looks different. The README's drawing and its
+session come from `make pictures`.
 """
 
 import os

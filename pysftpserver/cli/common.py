@@ -11,14 +11,26 @@ import select
 import sys
 
 from pysftpserver.engine.log import LEVELS, syslog
-from pysftpserver.failures import BadInput, one_line
+from pysftpserver.failures import UNAVAILABLE_STATUS, USAGE_STATUS, BadInput, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INTERNAL_ERROR = 1
-BROKEN_PIPE = 128 + 13  # what shells say of a program that SIGPIPE has ended
+INTERRUPTED = 128 + 2  # what shells say of a program that SIGINT has ended
+BROKEN_PIPE = 128 + 13  # and SIGPIPE
+#: Exit statuses of every command. A command's declaration has those that mean something else there.
+STATUSES = (
+    (0, "What was asked for is done."),
+    (
+        UNAVAILABLE_STATUS,  # and INTERNAL_ERROR
+        "Something that is needed cannot be reached or used now; or the command has a fault.",
+    ),
+    (USAGE_STATUS, "The command line, a file or another input is wrong; the message says what to do."),
+    (INTERRUPTED, "Ctrl-C (SIGINT) has ended the command."),
+    (BROKEN_PIPE, "Nobody reads standard output any more."),
+)
 
 
 def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
@@ -37,7 +49,7 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
         tell(f"{prog}: {one_line(text)}")
         return error.status
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_output_gone():
             return BROKEN_PIPE

@@ -34,7 +34,8 @@ class Option:
     the text into the value, or raises BadValue. name: the key of the value; by default the long spelling.
     is_repeated: the option may be given several times; its value is a list, or None. instead: for an option
     that ends the command: a function from its text to what is printed. hidden_flags: older spellings, which
-    still work and are left out of the help.
+    still work and are left out of the help. choices: the words that the value may be, for completion;
+    separator: what stands between several of them.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Option:
         is_repeated: bool = False,
         instead: Callable[[str], str] | None = None,
         hidden_flags: Sequence[str] = (),
+        choices: Callable[[], Sequence[str]] | Sequence[str] = (),
+        separator: str = "",
     ) -> None:
         self.flags = flags
         self.help = help
@@ -58,6 +61,8 @@ class Option:
         self.is_repeated = is_repeated
         self.instead = instead
         self.hidden_flags = hidden_flags
+        self.choices = choices
+        self.separator = separator
 
 
 class Command:
@@ -65,7 +70,8 @@ class Command:
 
     prog: its name. description, epilog: the texts above and below the options in its help. arguments: (name,
     help) of each positional argument; all are required. rest: (name, help) of any number of further
-    arguments, whose value is a list; None if there may be none.
+    arguments, whose value is a list; None if there may be none. examples: (what it does, the line) of each.
+    statuses: (exit status, when) of those that are not the same in all commands (common.py).
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class Command:
         options: Sequence[Option],
         arguments: Sequence[tuple[str, str]] = (),
         rest: tuple[str, str] | None = None,
+        examples: Sequence[tuple[str, str]] = (),
+        statuses: Sequence[tuple[int, str]] = (),
     ) -> None:
         self.prog = prog
         self.description = description
@@ -83,6 +91,8 @@ class Command:
         self.options = options
         self.arguments = arguments
         self.rest = rest
+        self.examples = examples
+        self.statuses = statuses
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the values of all options and arguments, by name.
@@ -139,19 +149,30 @@ class Command:
 
 
 class Subcommand:
-    """One subcommand. run: runs it with the words that follow its own, and imports what takes long."""
+    """One subcommand. run: runs it with the words that follow its own, and imports what takes long.
 
-    def __init__(self, word: str, summary: str, run: Callable[[Sequence[str]], int]) -> None:
+    declared: returns its declaration, for manual pages and completion; it may import what takes long.
+    """
+
+    def __init__(
+        self,
+        word: str,
+        summary: str,
+        run: Callable[[Sequence[str]], int],
+        declared: Callable[[], Command | Commands],
+    ) -> None:
         self.word = word
         self.summary = summary
         self.run = run
+        self.declared = declared
 
 
 class Commands:
     """A command with subcommands, each with its own options and --help.
 
-    fallback: runs command lines that begin with no subcommand; None makes them errors. shared: options of
-    every subcommand, which may stand before its word as well.
+    fallback: runs command lines that begin with no subcommand; None makes them errors. own: its declaration.
+    shared: options of every subcommand, which may stand before its word as well. examples, statuses: as of a
+    Command.
     """
 
     def __init__(
@@ -162,6 +183,9 @@ class Commands:
         epilog: str = "",
         fallback: Callable[[Sequence[str]], int] | None = None,
         shared: Sequence[Option] = (),
+        own: Command | None = None,
+        examples: Sequence[tuple[str, str]] = (),
+        statuses: Sequence[tuple[int, str]] = (),
     ) -> None:
         self.prog = prog
         self.description = description
@@ -169,12 +193,20 @@ class Commands:
         self.subcommands = subcommands
         self.fallback = fallback
         self.shared = shared
+        self.own = own
+        self.examples = examples
+        self.statuses = statuses
 
     def run(self, words: Sequence[str]) -> int:
-        """Run the subcommand that the first word names; return its exit status. Raises BadInput."""
+        """Run the subcommand that the first word names; return its exit status. Raises BadInput.
+
+        `help WORD` is `WORD --help`.
+        """
         before = self._shared_before(words)
         words = [*words[before : before + 1], *words[:before], *words[before + 1 :]]
         first = words[0] if words else ""
+        if first == "help":
+            return self.run([*words[1:], "--help"])
         for subcommand in self.subcommands:
             if first == subcommand.word:
                 return subcommand.run(words[1:])
@@ -198,6 +230,11 @@ class Commands:
         return min(at, len(words))
 
 
+TOML_CONFIG = Option(
+    "--config", metavar="FILE", help="Read settings from this TOML file. There is none by default."
+)
+
+
 def options_of(settings: type[Settings], names: Collection[str] | None = None) -> list[Option]:
     """Return the options for a settings class. names: only these settings; None for all.
 
@@ -217,6 +254,7 @@ def options_of(settings: type[Settings], names: Collection[str] | None = None) -
                 name=name,
                 is_repeated=setting.kind.is_list and not setting.kind.separator,
                 hidden_flags=setting.hidden_flags,
+                choices=setting.kind.choices,
             )
         )
     return found

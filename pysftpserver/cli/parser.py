@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
 from pysftpserver import __version__
-from pysftpserver.cli.options import BadValue
+from pysftpserver.cli.options import BadValue, Commands
 from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
@@ -13,14 +14,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-    from pysftpserver.cli.options import Command, Commands, Option
+    from pysftpserver.cli.options import Command, Option
+
+MOST_IN_USAGE = 6  # options; a longer usage says less
+HELP, VERSION = "Print this help and exit.", "Print the version and exit."
+MISSING = "the following arguments are required: "
+WIDTH = 76  # of what argparse does not fill, for 80 columns
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that raises BadInput instead of printing its usage and exiting."""
+    """An ArgumentParser that raises BadInput instead of printing its usage and exiting.
+
+    rest: what stands for a list of arguments that may be empty.
+    """
+
+    rest = ""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(MISSING):
+            # With intermixed arguments, argparse takes the list that may be empty for a required one.
+            message = message.removesuffix(f", {self.rest}")
         raise BadInput(f"{message} (try {self.prog} --help)", "bad arguments")
+
+
+class Help(argparse.HelpFormatter):
+    """Fills paragraphs, and keeps those whose lines are indented as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            part if "\n  " in part else super(Help, self)._fill_text(part, width, indent)
+            for part in text.split("\n\n")
+        )
 
 
 class Instead(argparse.Action):
@@ -69,13 +93,19 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
 def build_parser(command: Command) -> argparse.ArgumentParser:
     """Return the argparse parser for a command."""
     parser = OneLineParser(
-        prog=command.prog, description=command.description, epilog=command.epilog, add_help=False
+        prog=command.prog,
+        usage=_usage(command) if len(command.options) > MOST_IN_USAGE else None,
+        description=command.description,
+        epilog=epilog(command),
+        formatter_class=Help,
+        add_help=False,
     )
     for name, text in command.arguments:
         parser.add_argument(name, metavar=name.upper(), help=text)
     if command.rest is not None:
         name, text = command.rest
         parser.add_argument(name, metavar=name.upper(), nargs="*", help=text)
+        parser.rest = name.upper()
     _add_help(parser)
     for option in command.options:
         _add(parser, option)
@@ -89,7 +119,8 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
         prog=commands.prog,
         usage=f"{commands.prog} {'[OPTION ...] ' if commands.shared else ''}COMMAND ...",
         description=commands.description,
-        epilog=commands.epilog or f"Run {commands.prog} COMMAND --help for the options of a command.",
+        epilog=epilog(commands),
+        formatter_class=Help,
         add_help=False,
     )
     _add_help(parser)
@@ -103,13 +134,37 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
     parser.parse_args(words[:1])
 
 
+def _usage(command: Command) -> str:
+    words = [command.prog, "[OPTION ...]", *(name.upper() for name, _ in command.arguments)]
+    if command.rest is not None:
+        words.append(f"[{command.rest[0].upper()} ...]")
+    return " ".join(words)
+
+
+def epilog(command: Command | Commands) -> str:
+    """What stands below the options: the epilog, the examples, and exit statuses of the command's own."""
+    parts = [command.epilog] if command.epilog else []
+    if not parts and isinstance(command, Commands):
+        parts = [f"Run {command.prog} help COMMAND for the options of a command."]
+    if command.examples:
+        lines = (f"  {what}\n    {line}" for what, line in command.examples)
+        parts.append("\n".join(("examples:", *lines)))
+    if command.statuses:
+        lines = (
+            textwrap.fill(f"{status:<5}{when}", WIDTH, initial_indent="  ", subsequent_indent=" " * 7)
+            for status, when in sorted(command.statuses)
+        )
+        parts.append("\n".join(("exit status:", *lines)))
+    return "\n\n".join(parts)
+
+
 def _add_help(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-h", "--help", action="help", help="Print this help and exit.")
+    parser.add_argument("-h", "--help", action="help", help=HELP)
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     version = f"%(prog)s {__version__}"
-    parser.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+    parser.add_argument("--version", action="version", version=version, help=VERSION)
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:

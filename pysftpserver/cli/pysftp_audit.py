@@ -29,8 +29,8 @@ def head(text: str) -> tuple[int, str]:
 
 VERIFY = Command(
     f"{PROG} verify",
-    description="Verifies the chain of an audit log: names every record that was changed, removed, moved "
-    "or added, with its line. The exit status is 1 if there is one.",
+    description="Verify the chain of an audit log: name every record that was changed, removed, moved "
+    "or added, with its line.",
     epilog="Name all files of one log: rotated ones too, in any order, compressed with gzip or not. The last "
     "line has the head of the chain. Keep that elsewhere, and give it with --head later: who can write the "
     "log and FILE.chain can write another chain, but not one with this record in it.",
@@ -42,14 +42,23 @@ VERIFY = Command(
         ),
     ),
     rest=("file", "The files of the audit log."),
+    examples=(
+        ("Verify a log with its rotated files:", f"{PROG} verify /var/log/sftp-audit.json*"),
+        (
+            "Check that yesterday's head is still there:",
+            f"{PROG} verify --head 41972:9f3c... /var/log/sftp-audit.json",
+        ),
+    ),
+    statuses=((BROKEN, "A record was changed, removed, moved or added, or that of --head is missing."),),
 )  # fmt: skip
 WHO = Command(
     f"{PROG} who",
-    description="Prints who stored, fetched, removed or renamed a file, and when. Renames are followed.",
+    description="Print who stored, fetched, removed or renamed a file, and when. Renames are followed.",
     epilog="Name the files of the audit log from the oldest to the newest. The chain is not verified.",
     options=(),
     arguments=[("path", "The path of the file, as clients see it; one without a slash first is below /.")],
     rest=("file", "The files of the audit log."),
+    examples=(("Tell who stored or fetched a file:", f"{PROG} who /in/orders.csv /var/log/sftp-audit.json"),),
 )
 
 
@@ -88,8 +97,10 @@ COMMANDS = Commands(
     PROG,
     "Verifies audit logs, and tells what became of a file.",
     (
-        Subcommand("verify", "find records that were changed, removed, moved or added", verify),
-        Subcommand("who", "tell who stored, fetched, removed or renamed a file", who),
+        Subcommand(
+            "verify", "Find records that were changed, removed, moved or added.", verify, lambda: VERIFY
+        ),
+        Subcommand("who", "Tell who stored, fetched, removed or renamed a file.", who, lambda: WHO),
     ),
 )
 

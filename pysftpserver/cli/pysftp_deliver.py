@@ -9,6 +9,7 @@ from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.engine.log import INFO, syslog
 from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.service.keeping import keep_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,11 +43,16 @@ COMMAND = Command(
         Option(
             "--retry", metavar="NUMBERS", convert=numbers,
             help="Try these events again at once, dead letters too, and exit: numbers that --list prints, "
-            "separated by commas, or all.",
+            "separated by commas, or all. The default is to deliver what is due.",
         ),
         Option("--once", help="Exit when nothing waits and no session runs. The default is to stay."),
         *session.LOG_OPTIONS,
     ),
+    examples=(
+        ("Deliver as a service, without a log file:", f"{PROG} /etc/pysftpserver/partners.toml"),
+        ("Try all events again:", f"{PROG} --retry all /etc/pysftpserver/partners.toml"),
+    ),
+    statuses=((1, "With --retry, no delivery has one of these numbers."),),
 )
 # fmt: on
 
@@ -106,6 +112,7 @@ def retry(site: Site, chosen: list[int]) -> int:
 
 def deliver(site: Site, until_idle: bool, tell: Callable[[str], object], waits: bool) -> None:
     """Deliver until a signal ends it. waits: for the place of the only deliverer. Raises BadInput."""
+    keep_code()
     from pysftpserver.site.delivering import Deliverer
     from pysftpserver.site.ledger import Ledger
     from pysftpserver.site.receivers import receivers_of

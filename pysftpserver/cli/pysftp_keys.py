@@ -37,9 +37,17 @@ def jail_command(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Prints the keys of an active user as lines of authorized_keys that lead into a jail.",
-    epilog="sshd starts it: AuthorizedKeysCommand /opt/pysftpserver/bin/pysftp-keys --users FILE %u, as the "
-    "account that AuthorizedKeysCommandUser names. The session then runs as the account that logs in. This "
-    "command creates no folder; create one in the directory of --sftp-path that the account may enter.",
+    epilog="sshd starts it as the account that AuthorizedKeysCommandUser names. The session then runs as the "
+    "account that logs in. This command creates no folder; create one in the directory of --sftp-path that "
+    "the account may enter.",
+    examples=(
+        (
+            "In sshd_config:",
+            "AuthorizedKeysCommand /opt/pysftpserver/bin/pysftp-keys --config FILE %u",
+        ),
+        ("On a terminal:", f"{PROG} --users /etc/pysftpserver/users.toml alice"),
+    ),
+    statuses=((0, "The keys were printed, or the user has none that may log in."),),
     arguments=[("user", "The name of the user, which is %%u in sshd_config.")],
     options=(
         CONFIG,

@@ -51,11 +51,18 @@ def level(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Tries an SFTP server against the rules of the protocol. It makes one directory there, works "
-    "in it, and removes it. The exit status is 0 when every rule of level must holds, 1 when one is "
-    "broken or the probe had to stop, 2 for a bad command line.",
+    "in it, and removes it.",
     epilog="Hosts are reached by ssh with your configuration, and nothing is asked: use an agent, or a key "
-    "without a passphrase. A command speaks SFTP on its standard input and output: "
-    f"{PROG} -- /usr/lib/openssh/sftp-server",
+    "without a passphrase. A command speaks SFTP on its standard input and output.",
+    examples=(
+        ("Probe a host by ssh:", f"{PROG} alice@files.example:2022"),
+        ("Probe a command of this host:", f"{PROG} -- /usr/lib/openssh/sftp-server"),
+        ("Compare two reports:", f"{PROG} --compare before.json after.json"),
+    ),
+    statuses=(
+        (0, "Every rule of level must holds."),
+        (BROKEN, "A rule of level must is broken, newly broken with --compare, or the probe had to stop."),
+    ),
     options=(
         Option(
             "--directory", metavar="DIR", default="",
@@ -72,7 +79,7 @@ COMMAND = Command(
             "May be given several times. The default is all rules.",
         ),
         Option(
-            "--level", metavar="LEVEL", convert=level, default="client",
+            "--level", metavar="LEVEL", convert=level, default="client", choices=LEVELS,
             help="Try only rules of this level and of stricter ones: must, should or client. The default is "
             "client, which is all rules.",
         ),
@@ -103,16 +110,16 @@ COMMAND = Command(
         ),
         Option(
             "--timeout", metavar="SECONDS", convert=seconds, default=10.0,
-            help="Take a server that sends nothing for so long as silent. The default is 10.",
+            help="Give up when the server is silent for this many seconds. The default is 10.",
         ),
         Option(
             "--rule-timeout", metavar="SECONDS", convert=seconds, default=60.0,
-            help="Give up a rule after this time. The default is 60.",
+            help="Give up a rule after this many seconds. The default is 60.",
         ),
         Option(
             "--deadline", metavar="SECONDS", convert=seconds, default=600.0,
-            help="Stop after this time; a tenth of it is kept for removing what was made. The default is "
-            "600.",
+            help="Stop after this many seconds; a tenth of them is kept for removing what was made. The "
+            "default is 600.",
         ),
     ),
     rest=("server", "[user@]host[:port], or -- and a command with its arguments."),

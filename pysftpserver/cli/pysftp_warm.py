@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from pysftpserver.cli import common, pysftpjail, pysftpserver
-from pysftpserver.cli.options import Command, Option, load, options_of
+from pysftpserver.cli.options import TOML_CONFIG, Command, load, options_of
 from pysftpserver.engine import wire
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.warm.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROG = "pysftp-warm"
-CONFIG = Option(
-    "--config", metavar="FILE", help="Read settings from this TOML file. There is none by default."
-)
 COMMAND = Command(
     PROG,
     description="Serves the sessions of pysftpjail and pysftpserver that sshd starts, from processes with "
     "everything imported, so that each begins sooner. Serves its own account, or every account if root "
     "starts it.",
     epilog="The commands find it by its socket, and serve by themselves without it.",
-    options=(CONFIG, *options_of(ServerSettings)),
+    examples=(("Serve every account, started by root:", f"{PROG} --max-per-user 20"),),
+    options=(TOML_CONFIG, *options_of(ServerSettings)),
 )
 PLACE = "/usr"  # for a rehearsal: every host has it
 REHEARSED = b"".join(
@@ -50,8 +49,10 @@ def prepare() -> None:
     import pysftpserver.stdio
     import pysftpserver.uploads.atomic
     import pysftpserver.uploads.durable  # noqa: F401
+    from pysftpserver.engine import checksums
     from pysftpserver.host.sandbox import load_libgcc
 
+    checksums.load()
     load_libgcc()
 
 
@@ -74,6 +75,7 @@ def rehearse() -> None:
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
     from pysftpserver.service.logs import ServiceLog
     from pysftpserver.warm.server import Server

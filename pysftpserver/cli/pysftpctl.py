@@ -132,16 +132,22 @@ def _subcommand(
     act: Callable[..., int],
     arguments: Sequence[tuple[str, str]] = (),
     options: Sequence[Option] = (),
+    examples: Sequence[tuple[str, str]] = (),
+    statuses: Sequence[tuple[int, str]] = (),
 ) -> Subcommand:
     """A word whose action gets the settings, and by name its arguments, its options and as_json."""
 
+    def declared() -> Command:
+        words = {"examples": examples, "statuses": statuses}
+        return Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments, **words)  # type: ignore[arg-type]
+
     def run(words: Sequence[str]) -> int:
-        values = Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments).parse(words)
+        values = declared().parse(words)
         own = (*(name for name, _ in arguments), *(option.name for option in options), "as_json")
         settings = load(ServerSettings, values["config"], values)
         return act(settings, **{name: values[name] for name in own})
 
-    return Subcommand(word, summary, run)
+    return Subcommand(word, summary, run, declared)
 
 
 def _list(settings: ServerSettings, as_json: bool) -> int:
@@ -235,7 +241,7 @@ def _warn(text: str) -> None:
     common.tell(f"{PROG}: {one_line(text)}")
 
 
-COMMAND = Commands(
+COMMANDS = Commands(
     PROG,
     description="Lists and changes the users of pysftpd, and shows and ends sessions and bans.",
     subcommands=(
@@ -254,6 +260,14 @@ COMMAND = Commands(
                     "from everywhere",
                 ),
             ),
+            (("Add a user with a key:", f"{PROG} --users users.toml add alice --key alice.pub"),),
+        ),
+        _subcommand(
+            "import",
+            "Make the users in a file what it says; others stay as they are.",
+            control.import_users,
+            [("file", "A table in CSV or TSV, whose first line names the columns.")],
+            [Option("--dry-run", help="Print what would be done, and do nothing. The default is to do it.")],
         ),
         _subcommand(
             "change",
@@ -280,7 +294,14 @@ COMMAND = Commands(
                     name="is_active",
                     metavar="YES_OR_NO",
                     convert=yes_or_no,
+                    choices=FLAG.choices,
                     help="Whether the user may log in. The default is no change.",
+                ),
+            ),
+            (
+                (
+                    "Let a user in from two networks:",
+                    f"{PROG} change alice --networks 10.0.0.0/8,192.0.2.0/24",
                 ),
             ),
         ),
@@ -350,8 +371,14 @@ COMMAND = Commands(
                     help="Lift the ban of this address and forget its points. There is none by default.",
                 ),
             ),
+            (("Ban an address for a day:", f"{PROG} --config pysftpd.toml bans --add 192.0.2.7 --for 1d"),),
         ),
-        _subcommand("health", "Say whether all processes of the server serve, and what is wrong.", _health),
+        _subcommand(
+            "health",
+            "Say whether all processes of the server serve, and what is wrong.",
+            _health,
+            statuses=((1, "Something is wrong with the server."),),
+        ),
         _subcommand(
             "explain",
             "Say whether a user can log in, and why not.",
@@ -371,15 +398,26 @@ COMMAND = Commands(
                     "The default is to list the user's keys.",
                 ),
             ],
+            (
+                (
+                    "Say why a key does not let a user in:",
+                    f"{PROG} explain alice --key alice.pub --from 192.0.2.7",
+                ),
+            ),
+            ((1, "The user cannot log in, or there is no such user."),),
         ),
         _subcommand("web", "Print a link that opens the operators' page in a browser, once.", _web),
         _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
     ),
-    epilog=f"{PROG} COMMAND --help prints the options of a command. Users are changed in their file "
-    "or in Redis, whether a server runs or not; a running server follows at once. The exit status is 0; 1 if "
-    "the users or the server cannot be reached, or there is no such user or session; 2 for bad arguments.",
+    epilog=f"Run {PROG} help COMMAND for the options of a command. Users are changed in their file "
+    "or in Redis, whether a server runs or not; a running server follows at once.",
     shared=SHARED,
+    examples=(
+        ("List the users in a file:", f"{PROG} --users users.toml list"),
+        ("Refuse a user from now on:", f"{PROG} --config pysftpd.toml deactivate alice"),
+    ),
+    statuses=((1, "There is no such user, session or ban."),),
 )
 
 
-main = common.main_of(PROG, COMMAND.run)
+main = common.main_of(PROG, COMMANDS.run)

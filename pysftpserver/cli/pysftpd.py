@@ -12,6 +12,7 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
 from pysftpserver.failures import needed
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -38,9 +39,14 @@ CHECK = Option(
 )
 COMMAND = Command(
     PROG,
-    description="A standalone SSH server for SFTP, with users in Redis or in a file.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
+    description="Serves SFTP as a standalone SSH server, for users in Redis or in a file.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, CHECK, *options_of(ServerSettings)),
+    examples=(
+        ("Serve the users of a file:", f"{PROG} --users users.toml --sftp-path /srv/sftp"),
+        ("Look for mistakes first:", f"{PROG} --config /etc/pysftpserver/pysftpd.toml --check-config"),
+    ),
 )
 
 
@@ -51,6 +57,7 @@ WEB = (sys.executable, "-c", "import sys; from pysftpserver.cli.pysftpweb import
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     from pysftpserver.cli import title
 
     values = COMMAND.parse(arguments)
@@ -146,12 +153,13 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
-    import pysftpserver.engine.checksums
     import pysftpserver.site.opening
     import pysftpserver.stdio
     import pysftpserver.storage  # noqa: F401
+    from pysftpserver.engine import checksums
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
+    checksums.load()
     return lambda: SFTPServerVirtualChroot("/")
 
 

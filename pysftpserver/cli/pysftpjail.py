@@ -22,8 +22,19 @@ PROG = "pysftpjail"
 COMMAND = Command(
     PROG,
     description="Serves one directory over SFTP on standard input and output. Clients cannot leave it.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpjail '
-    '/srv/jail" ssh-ed25519 AAAA...',
+    epilog="It is started by sshd.",
+    examples=(
+        (
+            "In authorized_keys, serve /srv/jail to whoever has this key:",
+            'restrict,command="pysftpjail /srv/jail" ssh-ed25519 AAAA...',
+        ),
+        (
+            "In sshd_config, serve each account of a group its own directory:",
+            f"ForceCommand {PROG} /srv/sftp/%u",
+        ),
+        ("Try it without sshd:", f'sftp -D "{PROG} /srv/jail"'),
+    ),
+    statuses=(*session.STATUSES, (1, "With --check, something is wrong.")),
     arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
         *session.LOG_OPTIONS,
@@ -33,7 +44,7 @@ COMMAND = Command(
             "--start-directory",
             metavar="DIR",
             default="/",
-            help="Start sessions in this directory of the jail. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         session.SITE,
         *session.ACCESS_OPTIONS,
@@ -41,6 +52,16 @@ COMMAND = Command(
         *session.SECURITY_OPTIONS,
         session.ALLOW_SETID,
         session.ALLOW_HOME,
+        Option(
+            "--check",
+            help="Try what sshd would do with this command line: the shell, the program, the directory, the "
+            "keys file, sshd_config; print what is wrong and what to do, and exit. The default is to serve.",
+        ),
+        Option(
+            "--account",
+            metavar="ACCOUNT",
+            help="With --check, try it for this account, as root. The default is the account that runs this.",
+        ),
         session.LIST_REQUESTS,
     ),
 )
@@ -95,9 +116,32 @@ def jail_of(options: dict[str, Any]) -> SFTPServerVirtualChroot:
     return open_jail(options["chroot"], options["start_directory"], kind)
 
 
+def check(arguments: Sequence[str], options: dict[str, Any]) -> int:
+    """Try what sshd would do with these arguments; 1 if something is wrong, else 0. Raises BadInput."""
+    import sys
+
+    from pysftpserver.cli.checks import show
+    from pysftpserver.host import logins
+    from pysftpserver.host.accounts import own_name
+
+    words = [os.path.abspath(sys.argv[0])]
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--account":
+            next(rest)
+        elif word != "--check" and not word.startswith("--account="):
+            words.append(word)
+    account = options["account"] or own_name()
+    return show(logins.findings(account, words, options["chroot"], options["read_only"], None, None))
+
+
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
+    if options["check"]:
+        return check(arguments, options)
+    if options["account"] is not None:
+        raise BadInput("--account goes with --check", "bad arguments")
     session.check_jail(options["chroot"], options)
     log = session.open_log(PROG, options)
     storage = jail_of(options) if options["site"] is None else under_site(options, log)

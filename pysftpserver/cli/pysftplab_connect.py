@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 10.0  # seconds
 COMMAND = Command(
     "pysftplab connect",
-    description="A client of a message server. Each line is a message; lines that begin with : are commands "
-    "of the client, and :help lists them.",
+    description="Run a client of a message server. Each line is a message; lines that begin with : are "
+    "commands of the client, and :help lists them.",
     epilog=f"The password comes from --password-file, else from {PASSWORD_VARIABLE} in the environment, else "
     "you are asked for it.",
+    examples=(
+        ("Talk to a server:", "pysftplab connect --name alice lab.example"),
+        ("Send the lines of a file:", "pysftplab connect --password-file pass lab.example 12800"),
+    ),
+    statuses=((1, "The server has ended the connection, or has refused a message."),),
     arguments=(("host", "The server's address."),),
     rest=("port", f"Its port. The default is {DEFAULT_PORT}."),
     options=(
@@ -26,7 +31,7 @@ COMMAND = Command(
         Option(
             "--password-file",
             metavar="FILE",
-            help="Read the server's password from the first line of this file. There is none by default.",
+            help="Read the password from the first line of this file. There is none by default.",
         ),
         Option(
             "--plaintext",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
+from pysftpserver.cli.options import TOML_CONFIG, Command, load, markdown_table, options_of
 from pysftpserver.failures import needed
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.service.logs import ServiceLog
 
 TYPE_CHECKING = False
@@ -14,27 +15,26 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-CONFIG = Option(
-    "--config", metavar="FILE", help="Read settings from this TOML file. There is none by default."
-)
 COMMAND = Command(
     "pysftplab serve",
-    description="A message server: clients that know its password use the services that it offers.",
-    epilog="Each option but --config may also stand in the configuration, by its name with _ for -; the "
-    f"command line wins. The password comes from --password-file, else from {PASSWORD_VARIABLE} in the "
+    description="Run a message server: clients that know its password use the services that it offers.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    f"The password comes from --password-file, else from {PASSWORD_VARIABLE} in the "
     "environment, else from password or password_file in the configuration, else you are asked for it.",
-    options=(CONFIG, *options_of(ServerSettings)),
+    options=(TOML_CONFIG, *options_of(ServerSettings)),
+    examples=(("Serve two services:", "pysftplab serve --service Chat --service Echo"),),
 )
 
 
 def own_options() -> str:
     """The table of the options that are not settings, for the page."""
-    return markdown_table(Command(COMMAND.prog, "", "", (CONFIG,)))
+    return markdown_table(Command(COMMAND.prog, "", "", (TOML_CONFIG,)))
 
 
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
     settings = load(ServerSettings, values["config"], values)
     settings.refuse_root()

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     "pysftplab window",
-    description="A client of a message server, in a window. It connects when you tell it to.",
+    description="Run a client of a message server in a window. It connects when you tell it to.",
     epilog="The last server that accepted is remembered, with your name, in pysftplab/window.json under "
     f"$XDG_STATE_HOME or ~/.local/state; passwords and keys are not. {PASSWORD_VARIABLE} in the environment "
     "fills in the password.",
+    examples=(("Open the window with a server filled in:", "pysftplab window lab.example"),),
     rest=(
         "server",
         f"HOST [PORT] to fill in. The default is the last server; of others the port is {DEFAULT_PORT}.",

@@ -43,9 +43,17 @@ def database_name(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Serves the files in a MongoDB database (GridFS) over SFTP on standard input and output.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpmongo '
-    '--uri-file /etc/sftp-uri" ssh-ed25519 AAAA... Put a password into that file or into the environment '
+    epilog="It is started by sshd. Put a password into the file of --uri-file or into the environment "
     f"variable {VARIABLE}: other users of this host can see the command line, if only for a moment.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpmongo --uri-file /etc/sftp-uri" ssh-ed25519 AAAA...',
+        ),
+        ("List missing indexes:", f"{PROG} --uri-file /etc/sftp-uri --check-only"),
+        ("Remove what interrupted uploads have left:", f"{PROG} --uri-file /etc/sftp-uri --gc"),
+    ),
+    statuses=(*session.STATUSES, (1, "With --check-only, an index is missing.")),
     rest=(
         "address",
         "REMOTE PORT DB_NAME, or one URI that begins with mongodb:// or mongodb+srv://. The default is the "
@@ -93,7 +101,7 @@ COMMAND = Command(
             "--check-only",
             help="Print missing indexes and files that clients cannot reach, one per line, and exit.",
         ),
-        Option("--gc", help="Remove orphaned chunks, which interrupted uploads leave behind, and exit."),
+        Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
         session.OLDER_THAN,
         session.LIST_REQUESTS,

@@ -47,6 +47,8 @@ def _without_short_flag(option: Option, *flags: str) -> Option:
         convert=option.convert,
         default=option.default or None,
         help=option.help.replace(" -p ", " --allow-requests "),
+        choices=option.choices,
+        separator=option.separator,
     )
 
 
@@ -58,10 +60,16 @@ COMMAND = Command(
     PROG,
     description="Serves the files of another SFTP server on standard input and output. OpenSSH's ssh "
     "connects to it, with the user's configuration, keys, agents and known hosts.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpproxy '
-    '-k /etc/proxy/key sftp://alice@files.example/srv/shared" ssh-ed25519 AAAA... Put a password into a '
-    f"file or into the environment variable {VARIABLE}: other users of this host can see the command line, "
-    "if only for a moment.",
+    epilog="It is started by sshd. Put a password into the file of --password-file or into the environment "
+    f"variable {VARIABLE}: other users of this host can see the command line, if only for a moment.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpproxy -k /etc/key files.example" ssh-rsa AAAA...',
+        ),
+        ("Try it without sshd:", f"sftp -D '{PROG} -a sftp://alice@files.example/srv/shared'"),
+    ),
+    statuses=session.STATUSES,
     arguments=[(
         "remote",
         "The server: [USER[:PASSWORD]@]HOST, or a name such as sftp://USER@HOST:PORT/PATH, whose path "
@@ -96,18 +104,18 @@ COMMAND = Command(
         ),
         Option(
             "--password-file", metavar="FILE",
-            help="Log in with the password in the first line of this file. The default is the password in "
+            help="Read the password from the first line of this file. The default is the password in "
             f"the argument or in {VARIABLE}, or none.",
         ),
         Option(
             "--timeout", metavar="SECONDS", convert=timeout,
-            help="Give the server up after this time without any reply, and end the session. The default is "
+            help="Give up when the server is silent for this many seconds. The default is "
             f"{TIMEOUT:g}.",
         ),
         session.CLIENT_NAME,
         Option(
             "--start-directory", metavar="DIR",
-            help="Start sessions in this directory of the server. The default is where its own sessions "
+            help="Start sessions in this directory. The default is where its own sessions "
             "start, or the root if the name has a path.",
         ),
         READ_ONLY,

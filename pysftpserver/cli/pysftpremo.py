@@ -19,33 +19,45 @@ OLDER = {"adduser": ("users", "add"), "deluser": ("users", "remove")}
 
 
 def _subcommand(word: str, summary: str) -> Subcommand:
-    """A subcommand whose module, and what that needs of the extra, is imported when it runs."""
+    """A subcommand whose module is imported when it runs."""
+
+    def module() -> ModuleType:
+        found: ModuleType
+        if word == "serve":
+            from pysftpserver.cli import pysftpremo_serve as found
+        elif word in ("keygen", "users"):
+            from pysftpserver.cli import pysftpremo_keys as found
+        else:
+            from pysftpserver.cli import pysftpremo_client as found
+        return found
 
     def run(words: Sequence[str]) -> int:
-        module: ModuleType
-        if word == "serve":
-            from pysftpserver.cli import pysftpremo_serve as module
-        elif word in ("keygen", "users"):
-            from pysftpserver.cli import pysftpremo_keys as module
-        else:
-            from pysftpserver.cli import pysftpremo_client as module
-        act: Callable[[Sequence[str]], int] = getattr(module, "execute" if word == "exec" else word)
+        act: Callable[[Sequence[str]], int] = getattr(module(), "execute" if word == "exec" else word)
         return act(words)
 
-    return Subcommand(word, summary, run)
+    def declared() -> Command | Commands:
+        name = {"serve": "COMMAND", "users": "COMMANDS"}.get(word, word.upper())
+        found: Command | Commands = getattr(module(), name)
+        return found
+
+    return Subcommand(word, summary, run, declared)
 
 
 COMMANDS = Commands(
     prog=PROG,
-    description="Administer a host over plain HTTP, encrypted end to end: files and commands.",
+    description="Administers a host over plain HTTP, encrypted end to end: files and commands.",
     subcommands=(
         _subcommand("serve", "Serve files and commands over HTTP."),
         _subcommand("connect", "Open a session with a prompt."),
-        _subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h."),
-        _subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL."),
-        _subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE."),
+        _subcommand("exec", "Run one command."),
+        _subcommand("get", "Download files."),
+        _subcommand("put", "Upload files."),
         _subcommand("keygen", "Generate a key pair."),
         _subcommand("users", "List, add, change and remove users."),
+    ),
+    examples=(
+        ("Run one command:", f"{PROG} exec HOST -- df -h"),
+        ("Download a file:", f"{PROG} get HOST /var/log/syslog ."),
     ),
 )
 VERSION = Command(prog=PROG, description="", epilog="", options=())

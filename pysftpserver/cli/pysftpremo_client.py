@@ -8,28 +8,29 @@ import sys
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
-from pysftpserver.remo import client, connecting, terminal
 from pysftpserver.remo.config import ClientSettings
-from pysftpserver.remo.shell import Shell
-from pysftpserver.remo.transfer import Transfers, unencodable
-from pysftpserver.service.terminal import progress, prompt_history
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pysftpserver.remo.client import Client
+    from pysftpserver.remo.transfer import Transfers
+
 OWN_FAILURE = 255  # as with ssh(1), so that it is not mistaken for the command's status
 BROKEN_PIPE = 141
 NO_SUCH_COMMAND = 127
+STOPPED = 124  # sent by the server
 OPTIONS = options_of(ClientSettings)
 HOST = ("HOST", "The server: a name, an address, or an http:// or https:// URL.")
 CONNECT = Command(
     prog="pysftpremo connect",
     description="Open a session with a prompt. Its commands are get, put, ls, exec, iexec, idata, iend, "
-    "set_encoding and quit; help explains each. In a pipe, commands are read from standard input, and the "
-    "exit status is 1 if one of them fails.",
+    "set_encoding and quit; help explains each. In a pipe, commands are read from standard input.",
     epilog="",
+    examples=(("Log in as alice:", "pysftpremo connect -u alice -k alice_key.pem HOST"),),
+    statuses=((1, "In a pipe, a command has failed."),),
     options=OPTIONS,
     arguments=(HOST,),
     rest=("PORT", "The same as --port."),
@@ -38,9 +39,16 @@ EXEC = Command(
     prog="pysftpremo exec",
     description="Run a command on the server. Its output comes to standard output, and its exit status is "
     "that of this command.",
-    epilog="The words after -- are the command; no shell sees them: pysftpremo exec HOST -- sh -c 'df -h | "
-    f"tail -1'. Failures of this command itself have exit status {OWN_FAILURE}; a command that the server "
-    "stopped at a limit has 124.",
+    epilog="The words after -- are the command; no shell sees them.",
+    examples=(
+        ("Run a program:", "pysftpremo exec HOST -- df -h"),
+        ("Run a line of shell:", "pysftpremo exec HOST -- sh -c 'df -h | tail -1'"),
+    ),
+    statuses=(
+        (STOPPED, "The server has stopped the command at a limit."),
+        (NO_SUCH_COMMAND, "The server knows no such command."),
+        (OWN_FAILURE, "This command has failed itself: the server cannot be reached, or refuses."),
+    ),
     options=(
         *OPTIONS,
         Option(
@@ -62,6 +70,7 @@ GET = Command(
     description="Download files. A file appears when it is complete.",
     epilog="The last word is a local directory or, for a single file, a local name; - is standard output. * "
     "? and [ ] in the last part of a remote name match as in a shell; quote them.",
+    examples=(("Download the logs:", "pysftpremo get HOST '/var/log/*.log' ."),),
     options=OPTIONS,
     arguments=(HOST,),
     rest=("NAME", "Remote names, and then a local one."),
@@ -71,13 +80,16 @@ PUT = Command(
     description="Upload files. A file appears when it is complete.",
     epilog="The last word is a remote directory or, for a single file, a remote name. The local name - is "
     "standard input.",
+    examples=(("Upload two files:", "pysftpremo put HOST a.csv b.csv /srv/in"),),
     options=OPTIONS,
     arguments=(HOST,),
     rest=("NAME", "Local names, and then a remote one."),
 )
 
 
-def _log_in(options: dict[str, Any]) -> client.Client:
+def _log_in(options: dict[str, Any]) -> Client:
+    from pysftpserver.remo import connecting
+
     return connecting.log_in(options["HOST"], load(ClientSettings, None, options))
 
 
@@ -91,6 +103,10 @@ def connect(words: Sequence[str]) -> int:
         options["port"] = ClientSettings.port.kind.parse(ports[0]) if ports else options["port"]
     except ValueError as error:
         raise BadInput(f"PORT has to be {error}, not {ports[0]!r}") from None
+    from pysftpserver.remo import connecting
+    from pysftpserver.remo.shell import Shell
+    from pysftpserver.service.terminal import prompt_history
+
     with _log_in(options) as remote:
         shell = Shell(remote, options["HOST"])
         if not shell.is_terminal:
@@ -110,6 +126,9 @@ def execute(words: Sequence[str]) -> int:
     line = shlex.join([*options["COMMAND"], *words[place + 1 :]])
     if not line:
         raise BadInput("the command is missing; write it after --")
+    from pysftpserver.remo import client, terminal
+    from pysftpserver.remo.transfer import unencodable
+
     try:
         with _log_in(options) as remote:
             if options["pty"]:
@@ -134,24 +153,28 @@ def execute(words: Sequence[str]) -> int:
 
 def get(words: Sequence[str]) -> int:
     """Download files. Raises BadInput, Unavailable."""
-    return _transfer(GET, words, Transfers.get)
+    return _transfer(GET, words, lambda transfers: transfers.get)
 
 
 def put(words: Sequence[str]) -> int:
     """Upload files. Raises BadInput, Unavailable."""
-    return _transfer(PUT, words, Transfers.put)
+    return _transfer(PUT, words, lambda transfers: transfers.put)
 
 
 def _transfer(
-    command: Command, words: Sequence[str], work: Callable[[Transfers, Sequence[str], str], None]
+    command: Command, words: Sequence[str], work: Callable[[Transfers], Callable[[Sequence[str], str], None]]
 ) -> int:
     options = command.parse(words)
     names = options["NAME"]
     if len(names) < 2:
         raise BadInput(f"a source and a target are needed (try {command.prog} --help)")
+    from pysftpserver.remo import client
+    from pysftpserver.remo.transfer import Transfers, unencodable
+    from pysftpserver.service.terminal import progress
+
     try:
         with _log_in(options) as remote, progress() as shown:
-            work(Transfers(remote, shown), names[:-1], names[-1])
+            work(Transfers(remote, shown))(names[:-1], names[-1])
     except client.RemoError as error:
         raise Unavailable(str(error)) from None
     except UnicodeError as error:

@@ -37,6 +37,10 @@ KEYGEN = Command(
     epilog="A user's key should have a passphrase; a server's has none. The passphrase is asked for on a "
     f"terminal, and taken from the environment variable {PASSPHRASE} elsewhere; without one the key is not "
     "encrypted.",
+    examples=(
+        ("Make the key of a server:", "pysftpremo keygen --no-passphrase remo_serv"),
+        ("Make the key of a user:", "pysftpremo keygen alice ~/keys"),
+    ),
     options=(
         Option(
             "-n",
@@ -51,6 +55,7 @@ ADD = Command(
     prog="pysftpremo users add",
     description="Add a user with the public key in a file. The database is made if it does not exist.",
     epilog="A running server accepts the user at once.",
+    examples=(("Add a user for files only:", "pysftpremo users add -p files alice alice.pem"),),
     options=(BASE, _permissions("The default is all.", "all")),
     arguments=(USER,),
     rest=("PEM", "The file with the user's public key. The default is USER.pem."),
@@ -151,10 +156,10 @@ COMMANDS = Commands(
     prog="pysftpremo users",
     description="List, add, change and remove users.",
     subcommands=(
-        Subcommand("list", "List the users.", _list),
-        Subcommand("add", "Add a user.", _add),
-        Subcommand("change", "Change a user's permissions or public key.", _change),
-        Subcommand("remove", "Remove a user.", _remove),
+        Subcommand("list", "List the users.", _list, lambda: LIST),
+        Subcommand("add", "Add a user.", _add, lambda: ADD),
+        Subcommand("change", "Change a user's permissions or public key.", _change, lambda: CHANGE),
+        Subcommand("remove", "Remove a user.", _remove, lambda: REMOVE),
     ),
 )
 

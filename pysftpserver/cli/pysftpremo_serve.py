@@ -5,6 +5,7 @@ from __future__ import annotations
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.remo.config import ServerSettings
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.service.settings import markdown_table
 
 TYPE_CHECKING = False
@@ -22,9 +23,13 @@ COMMAND = Command(
     prog="pysftpremo serve",
     description="Serve files and commands over plain HTTP to the users in a database; every request and "
     "every reply is encrypted and signed.",
-    epilog="A configuration file has the same settings in TOML, by the names of the options; options on the "
-    "command line win. SIGHUP reads it again and reopens the logs. SIGTERM stops the server.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again and reopens the logs; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(ServerSettings)),
+    examples=(
+        ("Serve this host, as the account that starts it:", "pysftpremo serve -k server_key.pem -p 8080"),
+        ("Serve each user a directory:", "pysftpremo serve --storage 'jail:/srv/{user}'"),
+    ),
 )
 
 
@@ -37,6 +42,7 @@ def settings_table() -> str:
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes. Raises BadInput, Unavailable."""
+    keep_code()
     options = COMMAND.parse(words)
 
     def read() -> ServerSettings:

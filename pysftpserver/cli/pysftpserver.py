@@ -7,7 +7,7 @@ import pwd
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.engine.log import ERROR, SFTPLog, stderr_sink, syslog
+from pysftpserver.engine.log import ERROR, FACILITIES, SFTPLog, stderr_sink, syslog
 from pysftpserver.failures import BadInput
 from pysftpserver.storage import SFTPServerStorage
 
@@ -28,10 +28,14 @@ def query(feature: str) -> str:
 # fmt: off
 COMMAND = Command(
     PROG,
-    description="A drop-in replacement for OpenSSH's sftp-server. Serves all files that the user can reach, "
-    "over SFTP on standard input and output.",
-    epilog='Started by sshd, for example from the line "Subsystem sftp /opt/pysftpserver/bin/pysftpserver" '
-    "in sshd_config.",
+    description="Serves all files that the user can reach over SFTP on standard input and output. It is a "
+    "drop-in replacement for OpenSSH's sftp-server.",
+    epilog="It is started by sshd.",
+    examples=(
+        ("In sshd_config, in place of sftp-server:", "Subsystem sftp /opt/pysftpserver/bin/pysftpserver"),
+        ("Try it without sshd:", f'sftp -D "{PROG} -R -e"'),
+    ),
+    statuses=session.STATUSES,
     rest=("operand", "Ignored, as by sftp-server: scp -D gives a host and a subsystem."),
     options=(
         Option(
@@ -42,10 +46,12 @@ COMMAND = Command(
         Option("-e", name="to_stderr", help="Log to standard error. The default is to log to syslog."),
         Option(
             "-f", "--log-facility", metavar="FACILITY", convert=session.log_facility, default="AUTH",
+            choices=FACILITIES,
             help="Log to this syslog facility: DAEMON, USER, AUTH or LOCAL0 to LOCAL7. The default is AUTH.",
         ),
         Option(
             "-l", "--log-level", metavar="LEVEL", convert=session.log_level, default=ERROR,
+            choices=session.LEVEL_NAMES,
             help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG, DEBUG1, DEBUG2 or "
             "DEBUG3. The default is ERROR.",
         ),
@@ -53,7 +59,7 @@ COMMAND = Command(
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
         Option(
-            "-Q", name="query", metavar="requests", instead=query,
+            "-Q", name="query", metavar="requests", instead=query, choices=("requests",),
             help="Print the names of all requests, for use with -p and -P, and exit.",
         ),
     ),

@@ -44,9 +44,20 @@ def user_name(text: str) -> str:
 COMMAND = Command(
     PROG,
     description="Serves any storage over SFTP on standard input and output.",
-    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpsite '
-    "'s3://acme-files/{user}' --user alice\" ssh-ed25519 AAAA... NAME is one of: "
-    f"{by_name.FORMS}. Credentials never stand in a name; docs/storages.md says where they come from.",
+    epilog=f"It is started by sshd. NAME is one of: {by_name.FORMS}. Credentials never stand in a name; "
+    "docs/storages.md says where they come from.",
+    examples=(
+        (
+            "In authorized_keys:",
+            'restrict,command="pysftpsite s3://acme/{user} --user alice" ssh-rsa AAAA...',
+        ),
+        ("Look for mistakes in a site file, and try its storages:", f"{PROG} partners.toml --check"),
+        ("Ask which rule decides:", f"{PROG} partners.toml --user alice --explain 'put /in/x.csv'"),
+    ),
+    statuses=(
+        *session.STATUSES,
+        (1, "With --check or --gc, something does not work; with --replay, a decision has changed."),
+    ),
     arguments=[(WHAT, "The name of the storage. Clients see its top as /.")],
     options=(
         Option(
@@ -82,7 +93,7 @@ COMMAND = Command(
             help="Count again what the quotas of the user count (other sessions wait), print it, and exit.",
         ),
         Option(
-            "--over", metavar="NAME",
+            "--over", metavar="STORAGE",
             help="With --recount, the storage that the site file is put over, if it names none. There is "
             "none by default.",
         ),
@@ -93,7 +104,7 @@ COMMAND = Command(
         session.CLIENT_NAME,
         Option(
             "-d", "--start-directory", metavar="DIR", default="/",
-            help="Start sessions in this directory of the storage. The default is its root.",
+            help="Start sessions in this directory. The default is the root.",
         ),
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,

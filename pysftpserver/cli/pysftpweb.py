@@ -12,6 +12,7 @@ from pysftpserver.cli.options import Command, load, markdown_table, options_of
 from pysftpserver.cli.pysftpd import CONFIG, user_storages
 from pysftpserver.failures import BadInput, needed
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.web.config import WebSettings
 
 TYPE_CHECKING = False
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
 PROG = "pysftpweb"
 COMMAND = Command(
     PROG,
-    description="Serve files to browsers and over WebDAV, to the users of pysftpd.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
+    description="Serves files to browsers and over WebDAV, for the users of pysftpd.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(WebSettings)),
+    examples=(
+        ("Serve the users of a file on this host:", f"{PROG} --users users.toml --sftp-path /srv/sftp"),
+    ),
 )
 
 
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    keep_code()
     values = COMMAND.parse(arguments)
 
     def read() -> WebSettings:

@@ -12,6 +12,7 @@ from pysftpserver.cli import common, options, pysksync_cert, pysksync_users
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.hangups import hangups_held
+from pysftpserver.service.keeping import keep_code
 from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings, StorageSettings
 from pysftpserver.storages import by_name
 
@@ -34,17 +35,24 @@ CONFIG = Option(
 
 SERVE = Command(
     PROG,
-    description="Serve SK Sync clients, which bring directories of theirs and of this host up to date.",
+    description="Serves SK Sync clients, which bring directories of theirs and of this host up to date.",
     epilog='"pysksync [CONFIG] client NAME" syncs once, as the client of that name in the configuration. '
-    '"pysksync users" edits the users that may log in, and "pysksync make-cert" makes a certificate. Each '
-    "has a --help of its own.",
+    '"pysksync users" edits the users that may log in, and "pysksync make-cert" makes a certificate. Run '
+    f"{PROG} help COMMAND for the options of each.",
     rest=("CONFIG", "The same as --config."),
     options=(CONFIG, *options.options_of(ServerSettings)),
+    examples=(
+        ("Serve as sksync.json in the current directory says:", PROG),
+        ("Share a directory:", f"{PROG} --server-root /srv/shared --port 8323"),
+        ("Sync once, as a client:", f"{PROG} laptop.json client photos"),
+    ),
 )
 CLIENT = Command(
     f"{PROG} client",
     description="Bring a directory here and one on a server up to date with each other.",
     epilog="It is called as pysksync [CONFIG] client NAME.",
+    examples=(("Show what would be synced:", f"{PROG} laptop.json client photos --dry-run"),),
+    statuses=((1, "A file has failed, or the sync has ended early."),),
     rest=("NAME", "The client's name in the configuration."),
     options=(
         CONFIG,
@@ -71,6 +79,7 @@ def serve_or_sync(words: Sequence[str]) -> int:
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
+    keep_code()
     values = SERVE.parse(words)
     if len(values["CONFIG"]) > 1:
         raise BadInput(f"{' '.join(values['CONFIG'])}: give [CONFIG], or [CONFIG] client NAME")
@@ -202,12 +211,24 @@ COMMANDS = Commands(
     SERVE.description,
     (
         Subcommand(
-            "users", "List, add, change and remove the users that may log in.", pysksync_users.USERS.run
+            "client", "Sync once, as a client.", lambda words: sync(["client", *words]), lambda: CLIENT
         ),
-        Subcommand("useredit", "The older spelling of users.", pysksync_users.edit),
-        Subcommand("make-cert", "Make a self-signed certificate and its key.", pysksync_cert.serve),
+        Subcommand(
+            "users",
+            "List, add, change and remove the users that may log in.",
+            pysksync_users.USERS.run,
+            lambda: pysksync_users.USERS,
+        ),
+        Subcommand("useredit", "The older spelling of users.", pysksync_users.edit, pysksync_users.useredit),
+        Subcommand(
+            "make-cert",
+            "Make a self-signed certificate and its key.",
+            pysksync_cert.serve,
+            lambda: pysksync_cert.COMMAND,
+        ),
     ),
     fallback=serve_or_sync,
+    own=SERVE,
 )
 
 

@@ -37,6 +37,7 @@ COMMAND = Command(
     "pysksync make-cert",
     description="Make a self-signed certificate and its key, for an SK Sync server or a client with TLS.",
     epilog="The other side needs a copy of the certificate. Keep the key secret.",
+    examples=(("Make a pair for two names:", "pysksync make-cert --name files.example,192.0.2.7"),),
     options=(
         Option(
             "--cert", metavar="FILE", default=CERTFILE,
@@ -57,6 +58,7 @@ COMMAND = Command(
         ),
         Option(
             "--type", metavar="TYPE", convert=converter(one_of(*TYPES)), default="ecdsa",
+            choices=TYPES,
             help="Make a key of this type: ecdsa (with P-256) or ed25519. The default is ecdsa.",
         ),
         Option("--force", help="Replace existing files. The default is to refuse that."),

@@ -28,6 +28,7 @@ PASSWORD = Option(
     help="Read the password from the first line of this file; - is standard input. The default is to ask for "
     "it twice, on a terminal.",
 )
+MENU = "The default is to ask what to do."
 NOTE = "A running server takes the change on SIGHUP."
 NAME = [("name", "The user's name.")]
 
@@ -51,44 +52,50 @@ def act(action: str, path: str, name: str | None = None, password_file: str | No
     return 0
 
 
-def _subcommand(action: str, command: Command) -> Subcommand:
+def _subcommand(action: str, summary: str, command: Command) -> Subcommand:
     def run(words: Sequence[str]) -> int:
         values = command.parse(words)
         return act(action, values["config"], values.get("name"), values.get("password_file"))
 
-    return Subcommand(action, command.description, run)
+    return Subcommand(action, summary, run, lambda: command)
 
 
 USERS = Commands(
     PROG,
-    "The users that may log in to an SK Sync server. The configuration has no passwords, but salts and "
-    "verifiers, made from names and passwords; everything else in it stays as it is.",
+    "List, add, change and remove the users that may log in to an SK Sync server. The configuration has "
+    "no passwords, but salts and verifiers, made from names and passwords; everything else in it stays as it "
+    "is.",
     (
-        _subcommand("list", LIST),
-        _subcommand("add", ADD),
-        _subcommand("change", CHANGE),
-        _subcommand("remove", REMOVE),
-        _subcommand("edit", EDIT),
+        _subcommand("list", "List the users.", LIST),
+        _subcommand("add", "Add a user.", ADD),
+        _subcommand("change", "Give a user another password.", CHANGE),
+        _subcommand("remove", "Remove a user.", REMOVE),
+        _subcommand("edit", "Ask what to do, on a terminal.", EDIT),
     ),
+    examples=(("Add a user, and ask for the password:", f"{PROG} add alice"),),
 )
 
 
-def edit(words: Sequence[str]) -> int:
-    """pysksync useredit; return the exit status. Raises BadInput, Unavailable."""
-    command = Command(
+def useredit() -> Command:
+    """The older spelling of users."""
+    return Command(
         "pysksync useredit",
         description="The older spelling of pysksync users: list, add, change and remove users.",
         epilog="Without an option it asks what to do, on a terminal.",
         rest=("configs", f"The server's configuration. The default is {DEFAULT_FILE}."),
         options=(
-            Option("--list", help="Print the names of all users, one per line."),
-            Option("--add", metavar="NAME", help="Add this user. A missing configuration is made."),
-            Option("--change", metavar="NAME", help="Give this user another password."),
-            Option("--remove", metavar="NAME", help="Remove this user."),
+            Option("--list", help=f"Print the names of all users, one per line. {MENU}"),
+            Option("--add", metavar="NAME", help=f"Add this user. A missing configuration is made. {MENU}"),
+            Option("--change", metavar="NAME", help=f"Give this user another password. {MENU}"),
+            Option("--remove", metavar="NAME", help=f"Remove this user. {MENU}"),
             PASSWORD,
         ),
     )
-    values = command.parse(words)
+
+
+def edit(words: Sequence[str]) -> int:
+    """pysksync useredit; return the exit status. Raises BadInput, Unavailable."""
+    values = useredit().parse(words)
     given: list[Any] = [action for action in ACTIONS if values[action] not in (None, False)]
     if len(values["configs"]) > 1:
         raise BadInput("more than one configuration: name one file")

@@ -33,6 +33,16 @@ LONGEST_NAME = 128  # characters
 OLD = 24.0  # hours since an upload began, after which it is not one in progress
 MOST_HOURS = 100_000
 STANDARD_ERROR = "-"  # as the name of an audit log
+LEVEL_NAMES = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG")  # LEVELS has others for DEBUG as well
+AUDIT_LEVELS = ("files", "operations", "all")
+#: Exit statuses of sessions.
+STATUSES = (
+    (0, "The session is over: the client has left, or a limit or a signal has ended it."),
+    (
+        11,  # stdio.EXIT_BROKEN
+        "The session could not go on: what came is not SFTP, or a record of the audit log cannot be written.",
+    ),
+)
 
 
 def request_names() -> list[str]:
@@ -84,7 +94,7 @@ def log_level(text: str) -> int:
 
 def audit_level(text: str) -> str:
     """Return the level of an audit log. Raises BadValue for an unknown one."""
-    if text not in ("files", "operations", "all"):
+    if text not in AUDIT_LEVELS:
         raise BadValue(f"invalid audit level {text!r}: use files, operations or all")
     return text
 
@@ -128,11 +138,12 @@ ACCESS_OPTIONS = (
         "-R", "--read-only", help="Refuse requests that would change anything. The default is to allow them."
     ),
     Option(
-        "-p", "--allow-requests", metavar="LIST", convert=request_list,
+        "-p", "--allow-requests", metavar="LIST", convert=request_list, choices=request_names, separator=",",
         help="Allow only the requests in this comma-separated list. The default is to allow all.",
     ),
     Option(
-        "-P", "--deny-requests", metavar="LIST", convert=request_list, default=(),
+        "-P", "--deny-requests", metavar="LIST", convert=request_list, default=(), choices=request_names,
+        separator=",",
         help="Refuse the requests in this comma-separated list, even if -p allows them. The default is to "
         "refuse none.",
     ),
@@ -156,7 +167,7 @@ LOG_OPTIONS = (
         help="Append the log to this file. The default is to log to syslog, facility AUTH.",
     ),
     Option(
-        "--log-level", metavar="LEVEL", convert=log_level, default=INFO,
+        "--log-level", metavar="LEVEL", convert=log_level, default=INFO, choices=LEVEL_NAMES,
         help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
     ),
 )
@@ -213,15 +224,15 @@ SECURITY_OPTIONS = (
     ),
     Option(
         "--audit", metavar="FILE",
-        help="Append a record of every operation to this file, one JSON object per line; - means standard "
-        "error. The session ends if a record cannot be written. There is no audit log by default.",
+        help="Append the audit log to this file, one JSON object per operation; - is standard error. The "
+        "session ends if a record cannot be written. The default is no audit log.",
     ),
     Option(
         "--audit-best-effort",
         help="Continue a session when the audit log cannot be written. The default is to end it.",
     ),
     Option(
-        "--audit-level", metavar="LEVEL", convert=audit_level,
+        "--audit-level", metavar="LEVEL", convert=audit_level, choices=AUDIT_LEVELS,
         help="Record operations, with the bytes that were moved at the close of each file; files, without "
         "look-ups, such as STAT, that are not refused; or all, which has a record of each READ and WRITE as "
         "well and makes transfers slower. The default is operations.",
@@ -233,8 +244,9 @@ SECURITY_OPTIONS = (
     ),
     Option(
         "--audit-chain",
-        help="Give each record a number, the hash of the record before, and its own, so that pysftp-audit "
-        "finds what was changed or removed. The head of the chain is in FILE.chain. The default is not to.",
+        help="Give each audit record a number, the hash of the record before, and its own, so that "
+        "pysftp-audit finds what was changed or removed; the head of the chain is in FILE.chain. The default "
+        "is not to.",
     ),
 )
 # fmt: on
@@ -402,7 +414,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     if path is None:
         return None
     from pysftpserver.engine import audit
-    from pysftpserver.stdio import peer, user
+    from pysftpserver.stdio import key, peer, user
 
     try:
         if is_chained:
@@ -423,6 +435,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
         session=options.get("session"),
         level=options["audit_level"] or audit.OPERATIONS,
         digests=options["audit_digests"],
+        key=key(),
     )
     log.info(f"audit session {hook.session}")
     return hook

@@ -93,6 +93,10 @@ class ContractBase(Base):
     unencodable: those of names.NAMES that the storage cannot hold; it has to refuse them as bad messages.
     many: entries of the largest listing; override fill() where storing so many takes long. failing: override
     it where the storage can be made to fail. seed: of everything random.
+
+    In its methods, path is a whole path, name one name in the folder of the test, content the bytes of a
+    file, and tree a dict of names with contents, or None for a directory. method is the name of a method of
+    the storage, and arguments are what it takes. expected is a code SSH2_FX_*.
     """
 
     unsupported: frozenset[str] = frozenset()
@@ -192,7 +196,7 @@ class ContractBase(Base):
             self.storage.close(handle)
 
     def opened(self, path: bytes, flags: int, mode: int = 0o666) -> Any:
-        """A handle of the storage itself, closed when the test ends."""
+        """A handle of the storage itself, closed when the test ends. flags, mode: as open() takes them."""
         handle = self.storage.open(path, flags, mode)
         self.addCleanup(self.storage.close, handle)
         return handle
@@ -219,7 +223,7 @@ class ContractBase(Base):
         return sorted(name for name, _ in self.listing(path) if name not in (b".", b".."))
 
     def status(self, error: BaseException) -> int:
-        """The status of an exception, which must be an answer and no fault."""
+        """The status of an exception. error: it must be an answer and no fault."""
         if not is_expected(error):
             raise error
         return status_of(error)[0]
@@ -235,7 +239,7 @@ class ContractBase(Base):
             self.assertEqual(seen, status, f"{method}{arguments}: status that a client sees")
 
     def raised(self, function: Callable[..., Any], *arguments: Any) -> int | None:
-        """The status of what a call raises, or None if it returns."""
+        """The status of what calling function with arguments raises, or None if it returns."""
         try:
             result = function(*arguments)
         except Exception as error:

@@ -20,7 +20,7 @@ class TreeRules(ContractBase):
     # --- statuses: those of the errno that a file system gives -------------------------------------
 
     def assert_statuses(self, method: str, *cases: tuple[Any, ...]) -> None:
-        """Each (status, argument...) is how the method refuses these arguments, in which bytes are names."""
+        """Each of cases, (status, argument...), is how the method refuses these; bytes are names."""
         for status, *arguments in cases:
             with self.subTest(method=method, arguments=arguments):
                 paths = [self.path(a) if isinstance(a, bytes) else a for a in arguments]

@@ -72,6 +72,7 @@ class AuditLog(SFTPHook):
     goes on. number: of the connection in the door's log, if it has one. session: the name that all records of
     this one have; None: a new one. level: "all" records each READ and WRITE as well, which keeps them off the
     fast path; "files" leaves out look-ups that are not refused. digests: records have the SHA-256 of files.
+    key: the fingerprint of the client's key, if it is known.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class AuditLog(SFTPHook):
         session: str | None = None,
         level: str = OPERATIONS,
         digests: bool = False,
+        key: str | None = None,
     ) -> None:
         self._sink = sink
         self.wants_digests = digests
@@ -103,7 +105,7 @@ class AuditLog(SFTPHook):
         self._store_all: Callable[[list[bytes]], int] | None = getattr(sink, "store_all", None)
         self.session = session or new_session()
         own = {"session": self.session} if number is None else {"session": self.session, "number": number}
-        self._own = {**own, "peer": peer, "port": port}
+        self._own = {**own, "peer": peer, "port": port, **({} if key is None else {"key": key})}
         self.set_user(user)
 
     def set_user(self, user: str) -> None:

@@ -17,6 +17,7 @@ from hashlib import sha256
 from pysftpserver.engine.audit import FileSink
 from pysftpserver.engine.log import open_for_appending
 from pysftpserver.failures import os_error
+from pysftpserver.formats import CHAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SEQ, PREV, HASH, SKIPPED = b',"seq":', b',"prev":"', b',"hash":"', b',"skipped":
 HASHED = len(HASH) + 64 + 2  # bytes of a line from the field with its hash on
 #: Number and hash of the last record; device, inode and size of its file.
 HEAD = "%020d %s %020d %020d %020d\n"
+NEWER = b"v"  # in front of the number of a format that is not 1
 HEAD_SIZE = len(HEAD % (0, NONE, 0, 0, 0))
 TAIL = 1 << 20  # bytes at the end of a log that are searched for the last record
 
@@ -71,8 +73,13 @@ def _hex(text: bytes) -> str:
 
 
 def read_head(state: bytes) -> tuple[int, str, tuple[int, int], int] | None:
-    """(number, hash, (device, inode), size) of what is in FILE.chain; None for anything else."""
+    """(number, hash, (device, inode), size) of what is in FILE.chain; None for anything else.
+
+    Raises OSError for what a newer version has written.
+    """
     words = state.split()
+    if state.startswith(NEWER):
+        raise OSError(f"{STATE[1:]}: {CHAIN.problem(words[0].removeprefix(NEWER))}")
     if len(state) != HEAD_SIZE or len(words) != 5 or not all(words[n].isdigit() for n in (0, 2, 3, 4)):
         return None
     seq, device, inode, size = (int(words[n]) for n in (0, 2, 3, 4))
@@ -88,6 +95,7 @@ def chained_sink(log: str | os.PathLike[str] | int, state: str | int, patience: 
     second = -1
     try:
         second = state if isinstance(state, int) else open_state(state)
+        read_head(os.pread(second, HEAD_SIZE + 1, 0))  # not to write over what a newer version keeps there
         return ChainedSink(first, second, patience)
     except BaseException:
         for descriptor in (first, second):

@@ -43,7 +43,25 @@ def own_reason(error: BaseException) -> str:
     uid = os.geteuid()
     name = username(uid)
     account = f"uid {uid}" if name is None else f"user {one_line(os.fsdecode(name))}"
-    return f"{reason_of(error)} for {account}"
+    return f"{reason_of(error)} for {account}{_closed_directory(error.filename)}"
+
+
+def _closed_directory(path: object) -> str:
+    """Which directory above a file this process may not enter, in words; "": it may enter all."""
+    if not isinstance(path, str):
+        return ""
+    above = "/"
+    for name in os.path.abspath(path).split("/")[1:]:
+        if not os.access(above, os.X_OK, effective_ids=True):
+            return f", which may not enter {one_line(above)}"
+        above = os.path.join(above, name)
+    return ""
+
+
+def own_group() -> str:
+    """The name of this process's group, for commands that give it a file."""
+    name = groupname(os.getegid())
+    return str(os.getegid()) if name is None else os.fsdecode(name)
 
 
 def own_name() -> str:

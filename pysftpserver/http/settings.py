@@ -20,7 +20,7 @@ class HTTPSettings(LogSettings):
     max_sessions = Setting(
         COUNT, 1000, "Maximum number of sessions.", aliases=("most_sessions",), reloads=True,
     )
-    max_connections = Setting(COUNT, 900, "Maximum number of open connections.")
+    max_connections = Setting(COUNT, 900, "Maximum number of connections, unauthenticated ones included.")
     threads = Setting(
         whole(2, 1000), 40, "Number of requests that are served at the same time; a quarter of them is "
         "reserved for addresses that have a session, and an eighth for others. One user gets at most a "

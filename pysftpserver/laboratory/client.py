@@ -62,7 +62,7 @@ async def connect_async(
     timeout: float = TIMEOUT,
     max_message: int = MOST_MESSAGE,
 ) -> AsyncConnection:
-    """Connect and log in.
+    """Connect to host and port, and log in with the server's password under a name of one's own.
 
     key: the symmetric one; None for a random one, "" for no encryption. timeout: seconds for this, and for
     each request afterwards. max_message: maximum size of a message from the server, in bytes. Raises

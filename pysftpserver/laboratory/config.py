@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEFAULT_PORT = 12800
+DEFAULT_PORT = 12800  # of a server, where no other is named
 MOST_NAME = 64  # characters of a name, the server's or a client's
 PASSWORD_VARIABLE = "PYSFTPLAB_PASSWORD"
 
@@ -62,7 +62,7 @@ class ServerSettings(ServiceSettings):
     password_file = Setting(
         optional(FILE),
         None,
-        "Read the password of the server from the first line of this file.",
+        "Read the password from the first line of this file.",
         reloads=True,
     )
     service = Setting(
@@ -98,7 +98,10 @@ class ServerSettings(ServiceSettings):
         reloads=True,
     )
     max_per_address = Setting(
-        optional(COUNT), 100, "Maximum number of connections from one address.", reloads=True
+        optional(COUNT),
+        100,
+        "Maximum number of connections from one address; a /64 of IPv6 is one.",
+        reloads=True,
     )
     max_message = Setting(SIZE, 65536, "Maximum size of a message from a client (bytes).", reloads=True)
     max_unsent = Setting(
@@ -116,7 +119,7 @@ class ServerSettings(ServiceSettings):
     )
     http_max_bytes = Setting(SIZE, 262144, "HTTP: maximum size of a body (bytes).")
     files = Setting(
-        optional(text("NAME")),
+        optional(text("STORAGE")),
         None,
         "Files: serve the storage with this name, such as jail:/srv/files or s3://bucket/prefix.",
         unset="no Files service",

@@ -22,7 +22,7 @@ LINGER = 2.0  # seconds for the server to read what was sent
 
 
 class About(NamedTuple):
-    """A service of the server. text: its description."""
+    """A service of the server. title: the name by which clients choose it. text: its description."""
 
     title: str
     text: str
@@ -138,7 +138,7 @@ class AsyncConnection:
         return (await self._ask(wire.ask(Word.SERVICE), Word.SERVICES)).split("\n")
 
     async def choose(self, title: str) -> str:
-        """Change to another service; return its name as the server spells it.
+        """Change to the service named title, in any case; return its name as the server spells it.
 
         Raises Refused, Ended, TimedOut, ProtocolError.
         """

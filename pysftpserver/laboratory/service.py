@@ -28,7 +28,7 @@ NETWORK = ContextVar("NETWORK", default="")
 
 
 class Client:
-    """A client that has logged in.
+    """A client that has logged in, made by the server.
 
     name: its own choice; other clients may have the same one, and it may change. address: (host, port), which
     identifies the connection. is_encrypted: whether the connection is encrypted. send(text), await drained(),
@@ -48,7 +48,9 @@ class Client:
 class Service:
     """The base class of all services. Clients are shown the first line of a class's docstring.
 
-    One object serves all clients. title: the name by which clients choose it, in any case; where it is empty,
+    One object serves all clients, in the server's event loop: a method returns at once, or is `async`. An
+    exception that it raises is told to the client by its class's name, and logged. text: any, but for NUL.
+    client: who it is about. title: the name by which clients choose it, in any case; where it is empty,
     the name of the class.
     """
 
@@ -63,7 +65,7 @@ class Service:
         """A client begins to use this service."""
 
     def on_message(self, client: Client, text: str) -> Awaitable[None] | None:
-        """A client has sent a message."""
+        """A client has sent a text."""
 
     def on_leave(self, client: Client) -> Awaitable[None] | None:
         """A client has gone, or changed to another service. Called once for each on_join()."""
@@ -74,7 +76,7 @@ class Service:
     # --- for you to call ----------------------------------------------------------------------------------
 
     def send(self, client: Client, text: str) -> None:
-        """Send a text. Raises ValueError for one that contains a NUL."""
+        """Send a text to a client. Raises ValueError for a text that contains a NUL."""
         client.send(text)
 
     def broadcast(self, text: str, exclude: Collection[Client] = ()) -> None:
@@ -89,7 +91,9 @@ class Service:
         return tuple(self._members or ())
 
     async def in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function that blocks, in another thread. It is waited for even if the client leaves.
+        """Call a function that blocks, with arguments, in another thread; return what it returns.
+
+        It is waited for even if the client leaves. Raises what the function raises.
 
         One network of clients has a part of the threads; when all of these are busy, its calls wait.
         """
@@ -106,7 +110,7 @@ class Service:
     # --- for the server to call ---------------------------------------------------------------------------
 
     def attach(self, threads: Threads, log: SFTPLog) -> None:
-        """The server begins."""
+        """The server begins. threads: for in_thread(). log: the server's."""
         self._members = set()
         self._threads = threads
         self.log = log

@@ -26,7 +26,7 @@ with needed("sshd", "tomlkit"):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from pysftpserver.people.records import Record
@@ -46,24 +46,31 @@ class FileEditor(UsersEditor):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Behind a link: the link stays, and what it leads to is replaced.
-        self._path = os.path.realpath(path)
+        self._path, self._shown = os.path.realpath(path), os.fspath(path)
         self._is_root = os.geteuid() == 0
 
     def records(self) -> list[Record]:
+        users_file.check_presence(self._path, self._shown)
         return sorted(users_file.load(self._path, self._is_root).records, key=lambda record: record.name)
 
     def _new_folder(self, name: str) -> str:
         return name
 
     def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
-        values: dict[str, Value] = {"folder": fields["folder"], "keys": keys, **fields}
+        self._add_all([(name, keys, fields)])
+        return self._user(name)
+
+    def _add_all(self, users: Sequence[tuple[str, list[str], dict[str, str]]]) -> None:
+        tables: dict[str, dict[str, Value]] = {}
         self._make()
         with self._edited() as edit:
-            if name in edit.users:
-                raise DirectoryError(f"there is already a user named {shown(name)}")
-            edit.wanted.setdefault("users", {})[name] = dict(values)
-            edit.new = _with_table(edit.old, {name: values})
-        return self._user(name)
+            for name, keys, fields in users:
+                if name in edit.users or name in tables:
+                    raise DirectoryError(f"there is already a user named {shown(name)}")
+                tables[name] = {"folder": fields["folder"], "keys": keys, **fields}
+            if tables:
+                edit.wanted.setdefault("users", {}).update(copy.deepcopy(tables))
+                edit.new = _with_table(edit.old, tables)
 
     def _change(self, name: str, change: Change) -> User:
         with self._edited() as edit:
@@ -142,6 +149,7 @@ class FileEditor(UsersEditor):
     def _locked(self) -> Iterator[None]:
         """The only editor of the file, until the end of the block."""
         while True:
+            users_file.check_presence(self._path, self._shown)
             try:
                 descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:

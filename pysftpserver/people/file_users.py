@@ -39,6 +39,7 @@ class FileUsers(UserDirectory):
     async def start(self, on_change: Callable[[str], None]) -> None:
         """As the interface says. Raises DirectoryError: the file is missing, broken or not to be trusted."""
         self._on_change = on_change
+        users_file.check_presence(self._path)
         with uncollected():
             loaded = await asyncio.to_thread(users_file.load, self._path)
             await in_steps(self._roster.replacing(loaded.records))

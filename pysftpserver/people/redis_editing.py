@@ -18,6 +18,7 @@ with needed("sshd", "redis"):
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+from pysftpserver.formats import REDIS_USER
 from pysftpserver.people import redis_records as records
 from pysftpserver.people.editing import Change, UsersEditor, usable, with_keys
 from pysftpserver.people.roster import id_order, shown
@@ -203,6 +204,9 @@ class RedisEditor(UsersEditor):
         pipe.watch(records.hash_key(id), records.set_key(id))
         if pipe.hget(records.hash_key(id), "name") != name.encode():
             raise DirectoryError(f"user {shown(name)} was renamed just now; try again")
+        problem = REDIS_USER.problem(pipe.hget(records.hash_key(id), "version"))
+        if problem is not None:
+            raise DirectoryError(f"user {shown(name)}: {problem}")
         return id
 
     def _free_id(self, pipe: Any) -> str:

@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from pysftpserver.failures import reason_of
+from pysftpserver.formats import REDIS_USER
 from pysftpserver.people.records import Record, build, parse_active, parse_keys, unusable
 from pysftpserver.people.users import DirectoryError
 
@@ -28,7 +29,7 @@ CODE = "solt.sftp.code."
 CODE_SECONDS = 300  # that a used code is remembered, which is longer than it is valid
 FIELDS = (
     *("name", "folder", "active", "storage", "run_as", "site"),
-    *("password", "totp", "methods", "principals", "networks"),
+    *("password", "totp", "methods", "principals", "networks", "version"),
 )
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
@@ -130,7 +131,10 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
         if raw is not None and text is None:
             return unusable(id, texts[0] or "", f"the field {field_name} is not text")
-    name, folder, active, storage, run_as, site, password, totp, methods, principals, networks = texts
+    name, folder, active, storage, run_as, site, password, totp, methods, principals, networks, form = texts
+    problem = REDIS_USER.problem(form)
+    if problem is not None:
+        return unusable(id, name or "", problem)
     if name is None:
         return unusable(id, "", "there is no name")
     if folder is None:

@@ -99,7 +99,7 @@ class PeopleSettings(ServiceSettings):
     )
     mongo_bucket = Setting(text("NAME"), "fs", "Name of the GridFS bucket.")
     storage = Setting(
-        optional(text("NAME")), None,
+        optional(text("STORAGE")), None,
         "Name of the storage of users who have none of their own, such as jail:/srv/sftp/{folder}, in which "
         "{user} and {folder} stand for the user's.", unset="the folder below sftp_path",
     )

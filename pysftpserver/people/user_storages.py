@@ -6,6 +6,7 @@ What may not enter: SSH, sessions, concrete storages; the command hands in what 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from _thread import allocate_lock  # threading would do work in each new process
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import privileges
+from pysftpserver.host.accounts import own_name, own_reason
 from pysftpserver.people.users import Visit
 
 TYPE_CHECKING = False
@@ -178,6 +180,9 @@ class UserStorages:
         elif not os.path.lexists(path):
             # Its disk may not be mounted: what a new folder got would be hidden by the mount.
             raise ValueError(f"folder {path} is missing; create it, mount its disk, or set create_folders")
+        if not os.access(path, os.X_OK, effective_ids=True):
+            why = own_reason(PermissionError(errno.EACCES, os.strerror(errno.EACCES), path))
+            raise ValueError(f"folder {path}: {why}; run chown {own_name()} {path}")
         storage = openers.folder(path)
         if self._serves_accounts:
             self._check_links([path], storage)

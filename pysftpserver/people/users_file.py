@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
-from pysftpserver.host.accounts import own_reason
+from pysftpserver.formats import USERS_FILE
+from pysftpserver.host.accounts import own_group, own_reason
 from pysftpserver.people.keys import parse_authorized_keys, parse_entry
 from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.people.users import DirectoryError
@@ -27,20 +29,58 @@ if TYPE_CHECKING:
 
 LARGEST = 64 << 20  # bytes
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-FIELDS: dict[str, tuple[type, str]] = {
-    "folder": (str, "text"),
-    "keys": (list, "a list of texts"),
-    "active": (bool, "true or false"),
-    "authorized_keys": (str, "text"),
-    "storage": (str, "text"),
-    "run_as": (str, "text"),
-    "site": (str, "text"),
-    "principals": (str, "text"),
-    "networks": (str, "text"),
-    "password": (str, "text"),
-    "totp": (str, "text"),
-    "methods": (list, "a list of texts"),
-}
+#: The fields of a user: type, what it has to be, and what it is for.
+FIELDS: dict[str, tuple[type, str, str]] = {
+    "folder": (
+        str, "text",
+        "The user's folder, a single name below sftp_path. The default is the user's name, if that will do.",
+    ),
+    "keys": (
+        list, "a list of texts",
+        "Public keys: base64 alone, or whole lines of a .pub file. There is none by default.",
+    ),
+    "active": (bool, "true or false", "Whether the user may log in. The default is true."),
+    "authorized_keys": (
+        str, "text",
+        "A file with a key on each line; a relative name begins beside this file. There is none by default.",
+    ),
+    "storage": (
+        str, "text",
+        "Name of the storage that holds the user's files; storage_schemes has to allow it. The default is "
+        "that of the setting storage, or the folder.",
+    ),
+    "run_as": (
+        str, "text",
+        "Account of the host that the user's sessions run as; run_as_accounts has to allow it. The default "
+        "is that of the setting run_as, or the server's own.",
+    ),
+    "site": (
+        str, "text",
+        "Absolute path of the site file that the user's files are put under. The default is that of the "
+        "setting site, if there is one.",
+    ),
+    "principals": (
+        str, "text",
+        "Principals, separated by commas, of which a certificate of the user needs one. The default is the "
+        "user's name.",
+    ),
+    "networks": (
+        str, "text",
+        "Networks that the user may log in from, separated by commas, without those after a !. The default "
+        "is everywhere.",
+    ),
+    "password": (
+        str, "text", "Hash of the user's password, as pysftpctl passwd writes it. There is none by default.",
+    ),
+    "totp": (
+        str, "text",
+        "Secret of the user's one-time codes, as pysftpctl totp writes it. There is none by default.",
+    ),
+    "methods": (
+        list, "a list of texts",
+        "What lets the user in, as in the setting auth_methods, which is the default.",
+    ),
+}  # fmt: skip
 SECRETS = ("password", "totp")
 Signature = tuple[int, ...]
 
@@ -77,6 +117,16 @@ def _signature(found: os.stat_result) -> Signature:
     )
 
 
+def check_presence(path: str, shown: str | None = None) -> None:
+    """Raises DirectoryError, with what makes it, for a file that is not there. shown: how it was named."""
+    if not os.path.lexists(path):
+        name = shown or path
+        raise DirectoryError(
+            f"users file {name}: no such file or directory; create it with: pysftpctl --users "
+            f"{shlex.quote(name)} add NAME --key FILE"
+        )
+
+
 def load(path: str, any_owner: bool = False) -> Loaded:
     """Read a file of users. Raises DirectoryError, with the line and column of an error in TOML.
 
@@ -98,8 +148,11 @@ def parse(path: str, text: str) -> dict[str, Any]:
         raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
     except (RecursionError, ValueError):
         raise DirectoryError(f"users file {path}: nested too deeply, or a number in it is too long") from None
+    problem = USERS_FILE.problem(tables.get("version"))
+    if problem is not None:
+        raise DirectoryError(f"users file {path}: version: {problem}")
     for name in tables:
-        if name != "users":
+        if name not in ("users", "version"):
             raise DirectoryError(
                 f"users file {path}: {name!r} does not belong there; users are in [users.NAME]"
             )
@@ -140,7 +193,8 @@ def read_trusted_bytes(path: str, what: str, any_owner: bool = False) -> tuple[b
         return content, _signature(found)
     except PermissionError as error:
         raise DirectoryError(
-            f"{what} {path}: {own_reason(error)}; let this account read it, with chgrp and chmod 640"
+            f"{what} {path}: {own_reason(error)}; run chgrp {own_group()} {shlex.quote(path)} && chmod 640 "
+            f"{shlex.quote(path)}, in a directory that the account may enter, such as /etc/pysftpserver"
         ) from None
     except (OSError, ValueError) as error:
         raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None
@@ -207,7 +261,7 @@ def field_problems(table: dict[str, Any]) -> list[str]:
         if field not in FIELDS:
             problems.append(f"{field!r} is not a field of a user; the fields are {', '.join(FIELDS)}")
             continue
-        kind, words = FIELDS[field]
+        kind, words, _ = FIELDS[field]
         is_right = isinstance(value, kind)
         if kind is list and is_right:
             is_right = all(isinstance(one, str) for one in value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from pysftpserver.formats import REPORT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 #: could not be tried, because what it needs first does not work.
 PASSED, FAILED, UNSUPPORTED, ERROR = "passed", "failed", "unsupported", "error"
 VERDICTS = (PASSED, FAILED, UNSUPPORTED, ERROR)
-FORMAT = 1  # of the JSON document
 
 
 @dataclass
@@ -99,14 +100,14 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON document."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        return {"format": REPORT.version, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Report:
-        """The report in a document of to_json(). Raises KeyError, TypeError and ValueError for others."""
+        """The report in a document of to_json(). Raises KeyError, TypeError and ValueError for others,
+        and BadInput for one of a newer version."""
         fields = dict(document)
-        if fields.pop("format") != FORMAT:
-            raise ValueError("the report has another format than this program knows")
+        REPORT.check(fields.pop("format"), "format")
         return cls(
             **{
                 **fields,

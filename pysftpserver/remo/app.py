@@ -21,4 +21,5 @@ def _storages() -> OpenByName:
     return Storages()
 
 
+#: The WSGI application. Its settings are in the environ of each request.
 application = FromEnviron(_storages)

@@ -67,9 +67,10 @@ def connect(
     require_numbered: bool = False,
     timeout: float = TIMEOUT,
 ) -> Client:
-    """Log in to a server. host: a name, an address or an http:// or https:// URL. key, server_key: files in
-    PEM, or keys. passphrase: of the key's file; asked for only if it is encrypted. timeout: seconds that the
-    server may be silent.
+    """Log in to a server. host: a name, an address or an http:// or https:// URL. port: None for the URL's,
+    or 8080. user: the name there. key, server_key: the user's private key and the server's public one, as
+    files in PEM, or keys. passphrase: of the key's file; asked for only if it is encrypted. require_numbered:
+    refuse a server that speaks plain mode only. timeout: seconds that the server may be silent.
 
     Raises ValueError for a bad host, crypto.KeyProblem or OSError for keys, and RemoError for the rest.
     """
@@ -104,7 +105,9 @@ class Result(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A name in a directory. size: bytes. mtime: seconds since the epoch. mode: with the file type."""
+    """A name in a directory. mode: with the file type. size: bytes. mtime: seconds since the epoch. long: the
+    line of `ls -l`. What the server does not know is None.
+    """
 
     name: str
     mode: int | None
@@ -114,7 +117,12 @@ class Entry(NamedTuple):
 
 
 class Client:
-    """A session with a server. Names and command lines are text, which encoding turns into bytes."""
+    """A session with a server, made by connect(); `with` logs out.
+
+    Names and command lines are text, which encoding turns into bytes. remote: a path on the server, relative
+    to where its sessions start. All methods raise RemoError: RequestFailed for what the server refuses,
+    Security if an answer is not the server's, Unconnected if it cannot be reached.
+    """
 
     encoding = "utf-8"
 
@@ -169,7 +177,9 @@ class Client:
         size: int | None = None,
         on_bytes: Callable[[int], object] | None = None,
     ) -> None:
-        """Store a file. size: its bytes, where known, so that very long files go in longer tokens."""
+        """Store a file. source: its content, or a file to read it from. size: bytes, where known, so that
+        very long files go in longer tokens. on_bytes: told of each piece's length.
+        """
         if isinstance(source, bytes):
             size = len(source)
         pieces = _pieces(source, wire.data_size(size), on_bytes)
@@ -178,7 +188,9 @@ class Client:
                 pass
 
     def list(self, remote: str = ".") -> list[Entry]:
-        """The entries of a directory, by name. Raises NoSuchPath from a server that has no listings."""
+        """The entries of the directory at remote, sorted by name. Raises NoSuchPath from a server that has no
+        listings.
+        """
         with _naming(remote):
             said = b"".join(self._talk.ask("GET", "/lst/", self._encoded(remote)))
         found = (Entry(*json.loads(line)) for line in said.splitlines())
@@ -211,8 +223,9 @@ class Client:
     def start(
         self, line: str, given: bytes = b"", size: tuple[int, int] | None = None
     ) -> tuple[Interactive, bytes]:
-        """Start an interactive command; return it and its first output. size: columns and rows of the
-        terminal that it gets; None: a pair of sockets. Raises NoSuchPath from a server that has no terminals.
+        """Start an interactive command line; return it and its first output. given: its first input. size:
+        columns and rows of the terminal that it gets; None: a pair of sockets. Raises NoSuchPath from a
+        server that has no terminals.
         """
         argument = self._encoded(line)
         if size is not None:
@@ -230,7 +243,10 @@ class Client:
 
 
 class Interactive:
-    """An interactive command. is_over: it has ended, and all of its output was read."""
+    """An interactive command, made by Client.start().
+
+    is_over: it has ended, and all of its output was read.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -238,7 +254,7 @@ class Interactive:
         self.is_over = False
 
     def send(self, given: bytes = b"") -> bytes:
-        """Send input; return the output of the next moment, 8 KiB at most."""
+        """Send given as input; return the output of the next moment, 8 KiB at most."""
         if self.is_over:
             return b""
         try:
@@ -250,13 +266,13 @@ class Interactive:
             return b""
 
     def finish(self, given: bytes = b"") -> Iterator[bytes]:
-        """Close its input; return the rest of its output."""
+        """Send given, close the input, and return the rest of the output, as it comes."""
         self.is_over = True
         method = "POST" if given else "GET"
         yield from self._talk.ask(method, "/edt", pieces=_one(given) if given else None, is_eager=True)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Change the size of its terminal."""
+        """Change the size of its terminal to columns and rows of characters."""
         for _ in self._talk.ask("GET", "/win/", b"%dx%d" % (columns, rows)):
             pass
 

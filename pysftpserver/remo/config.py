@@ -64,7 +64,7 @@ class ServerSettings(HTTPSettings):
         optional(DIRECTORY), None, "Serve this directory as /, a jail for files: the storage jail:DIR."
     )
     storage = Setting(
-        optional(text("NAME")), None,
+        optional(text("STORAGE")), None,
         "Serve the files of the storage with this name, such as jail:/srv/{user} or s3://bucket/{user}, in "
         "which {user} stands for the user's name.", unset="this host's file system",
     )
@@ -158,6 +158,6 @@ class ClientSettings(Settings):
     require_numbered = Setting(FLAG, False, "Refuse a server that speaks plain mode only.")
     timeout = Setting(seconds(), 60.0, "Give up when the server is silent for this many seconds.")
     port = Setting(
-        optional(whole(1, 65535, "PORT")), None, "The server's port.", "-p", unset="8080, or the URL's",
+        optional(whole(1, 65535, "PORT")), None, "Connect to this port.", "-p", unset="8080, or the URL's",
     )
 # fmt: on

@@ -13,6 +13,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from pysftpserver.failures import UNAVAILABLE_STATUS, BadInput, one_line, reason_of
+from pysftpserver.formats import REMO_USERS
 from pysftpserver.remo.crypto import KeyProblem, fingerprint, load_public
 
 TYPE_CHECKING = False
@@ -207,6 +208,8 @@ class Users:
                 sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, timeout=BUSY)
             ) as database:
                 database.text_factory = _text
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                REMO_USERS.check(version, f"user database {self._path}")
                 with database:
                     yield database
         except sqlite3.IntegrityError:

@@ -121,6 +121,12 @@ class Acceptor:
 
     def close(self) -> None:
         """Accept no more, and close the socket. It may have been closed before."""
+        self.leave()
+        if self._front is not None:
+            self._front.close()
+
+    def leave(self) -> None:
+        """The same, where another process accepts on the socket: what is being screened here goes on."""
         if self._listening.fileno() < 0:
             return
         if self._timer is not None:
@@ -128,8 +134,6 @@ class Acceptor:
         self._loop.remove_reader(self._listening)
         self._listening.close()
         self._reserve.close()
-        if self._front is not None:
-            self._front.close()
 
     def _refill(self) -> None:
         self._timer = None

@@ -33,6 +33,7 @@ class Life:
         self._address = environment.pop("NOTIFY_SOCKET", "")
         pid = environment.pop("WATCHDOG_PID", str(os.getpid()))
         usec = environment.pop("WATCHDOG_USEC", "")
+        self._variables = {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": usec}
         is_watched = bool(self._address) and usec.isascii() and usec.isdecimal() and pid == str(os.getpid())
         self._patience = int(usec) / 1e6 if is_watched else math.inf
         self._processes = processes
@@ -64,6 +65,20 @@ class Life:
     def stopping(self) -> None:
         """Tell systemd that the service ends."""
         self._tell("STOPPING=1")
+
+    def for_successor(self) -> dict[str, str]:
+        """What a process needs to take this one's place for systemd."""
+        return {name: value for name, value in self._variables.items() if value}
+
+    def hand_over(self, process: int) -> None:
+        """Tell systemd which process is the main one now; this one tells no more."""
+        self._tell(f"MAINPID={process}")
+        self._address = ""
+        self._is_ready, self._patience = True, math.inf
+
+    def is_complete(self) -> bool:
+        """Whether all processes have been ready."""
+        return all(BEAT.unpack_from(self._beats, one * BEAT.size)[0] for one in range(self._processes))
 
     def _tell(self, state: str) -> None:
         if not self._address:

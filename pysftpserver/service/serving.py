@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.service.handover import Sockets
 
 BACKLOG = 512
 FIRST_PASSED = 3  # the first descriptor that systemd hands over
 OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
 MANY_DESCRIPTORS = 1 << 20  # where there is no limit
 FREE_PORT_TRIES = 10  # to find a port that is free at all addresses
+OF_SYSTEMD = "systemd"  # what a successor knows its sockets by
 LAST = 15.0  # seconds that a process has to end, after those in which it drains
 EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
@@ -61,14 +63,20 @@ def descriptors() -> int:
 
 
 def listening_sockets(
-    addresses: Sequence[str] | None, port: int, groups: int = 1, tries: int = FREE_PORT_TRIES
+    addresses: Sequence[str] | None,
+    port: int,
+    groups: int = 1,
+    tries: int = FREE_PORT_TRIES,
+    handed: Sockets | None = None,
 ) -> list[list[socket.socket]]:
     """Sockets that listen, non-blocking: one group for each process that serves, which share the port.
 
     addresses: None for all of IPv4 and, where the host has it, of IPv6. port: 0 for any free one, the same
     for all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has
-    those. Raises Unavailable.
+    those. handed: has those of a predecessor, and gets these for a successor. Raises Unavailable.
     """
+    if handed is not None:
+        return _handed_on(addresses, port, groups, handed)
     passed = passed_sockets()
     if passed:
         return [passed] * groups
@@ -90,9 +98,28 @@ def listening_sockets(
                 if is_taken and is_any and tries > 1:
                     # The port that was free at the first address is taken at this one.
                     return listening_sockets(addresses, 0, groups, tries - 1)
-                raise Unavailable(f"cannot listen on {address} port {port}: {reason_of(error)}") from None
+                how = "; ss -ltnp says who has it; choose another with --port" if is_taken else ""
+                raise Unavailable(
+                    f"cannot listen on {address} port {port}: {reason_of(error)}{how}"
+                ) from None
             group.append(one)
             port = one.getsockname()[1]
+    return found
+
+
+def _handed_on(
+    addresses: Sequence[str] | None, port: int, groups: int, handed: Sockets
+) -> list[list[socket.socket]]:
+    passed = passed_sockets() or handed.take(OF_SYSTEMD)
+    if passed:
+        handed.keep(OF_SYSTEMD, passed)
+        return [passed] * groups
+    names = [f"{addresses} {port} {number}/{groups}" for number in range(groups)]
+    found = [handed.take(name) for name in names]
+    if not all(found):
+        found = listening_sockets(addresses, port, groups)
+    for name, group in zip(names, found, strict=True):
+        handed.keep(name, group)
     return found
 
 
@@ -285,8 +312,8 @@ class Members:
         if not self._members:
             self._empty.set()
 
-    async def emptied(self, seconds: float) -> bool:
-        """Wait until none is left, for that many seconds at most; whether none is."""
+    async def emptied(self, seconds: float | None) -> bool:
+        """Wait until none is left, for that many seconds at most (None: without end); whether none is."""
         import asyncio
 
         try:

@@ -56,7 +56,7 @@ class Kind(_Typed[T]):
     65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
     is_optional: whether a word for "not set" gives None; inner: the kind of a value that is set. is_list: the
     value is a tuple, and the option may be repeated; separator: what separates the items of a text, "" for
-    one item a text.
+    one item a text. choices: the words that it may be; () for any.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Kind(_Typed[T]):
         inner: Kind[Any] | None = None,
         is_list: bool = False,
         separator: str = "",
+        choices: tuple[str, ...] = (),
     ) -> None:
         self.parse = parse
         self.metavar = metavar
@@ -77,6 +78,7 @@ class Kind(_Typed[T]):
         self.inner = inner
         self.is_list = is_list
         self.separator = separator
+        self.choices = choices
 
     @property
     def is_flag(self) -> bool:
@@ -124,6 +126,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
         inner=kind,
         is_list=kind.is_list,
         separator=kind.separator,
+        choices=kind.choices,
     )
 
 
@@ -216,7 +219,7 @@ def one_of(*choices: str, metavar: str = "WORD") -> Kind[str]:
             raise ValueError(f"one of {', '.join(choices)}")
         return spelled[value.lower()]
 
-    return Kind(parse, metavar)
+    return Kind(parse, metavar, choices=choices)
 
 
 def _yes_or_no(value: str) -> bool:
@@ -232,10 +235,12 @@ def _level(value: str) -> str:
     return level
 
 
-FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,))
+FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,), choices=("yes", "no"))
 #: Yes or no, where the default depends on other settings; its option takes a value, and "none" is no.
-IF_GIVEN: Kind[bool | None] = Kind(_yes_or_no, "YES_OR_NO", (bool, str), is_optional=True, inner=FLAG)
-LEVEL = Kind(_level, "LEVEL")  # a name in engine.log.LEVELS
+IF_GIVEN: Kind[bool | None] = Kind(
+    _yes_or_no, "YES_OR_NO", (bool, str), is_optional=True, inner=FLAG, choices=FLAG.choices
+)
+LEVEL = Kind(_level, "LEVEL", choices=tuple(LEVELS))  # a name in engine.log.LEVELS
 PORT = whole(0, 65535, "PORT")
 COUNT = whole(1, 1_000_000)
 BYTES = whole(1, 1 << 62, "BYTES")
@@ -437,7 +442,7 @@ class Settings:
 class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
-    INSTEAD_OF_ROOT = "start it as another account"
+    INSTEAD_OF_ROOT = "start it as another account, for example with: runuser -u ACCOUNT -- COMMAND"
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(
@@ -470,7 +475,9 @@ class LogSettings(Settings):
     def refuse_root(self) -> None:
         """Raises BadInput if this process is root's and must not be."""
         if os.geteuid() == 0 and not self.allow_root:
-            raise BadInput(f"running as root is refused; {self.INSTEAD_OF_ROOT}, or add --allow-root")
+            raise BadInput(
+                f"running as root is refused; to try it, add --allow-root; to keep it, {self.INSTEAD_OF_ROOT}"
+            )
 
 
 # fmt: off
@@ -478,15 +485,16 @@ class ServiceSettings(LogSettings):
     """What every long-running door can be told, in the same words; doors add defaults and aliases."""
 
     listen_address = Setting(
-        optional(texts("ADDRESS", ",")), ("127.0.0.1",), "Listen on these addresses, separated by commas."
+        optional(texts("ADDRESS", ",")), ("127.0.0.1",),
+        "Listen on these addresses, separated by commas; none is all of IPv4 and IPv6.",
     )
     port = Setting(PORT, 0, "Listen on this port; 0 is any free one, which the log names.")
     max_connections = Setting(
         COUNT, 1000, "Maximum number of connections, unauthenticated ones included.", reloads=True
     )
     max_per_address = Setting(
-        optional(COUNT), None, "Maximum number of connections from one address.", unset="no limit",
-        reloads=True,
+        optional(COUNT), None, "Maximum number of connections from one address; a /64 of IPv6 is one.",
+        unset="no limit", reloads=True,
     )
     login_grace = Setting(
         seconds(), 60.0, "Close a connection that has not logged in after this many seconds."

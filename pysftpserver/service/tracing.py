@@ -10,6 +10,7 @@ import json
 import os
 import posixpath
 
+from pysftpserver.formats import AUDIT
 from pysftpserver.service.verifying import lines_of
 
 TYPE_CHECKING = False
@@ -42,6 +43,8 @@ def trace(path: str, files: Iterable[str]) -> list[str]:
         for line in lines_of(file):
             try:
                 record = json.loads(line)
+                if isinstance(record, dict):
+                    AUDIT.check(record.get("v"), file)
                 if isinstance(record, dict) and record.get("result") == "OK":
                     tracing.see(record)
             except (ValueError, TypeError, AttributeError, LookupError, RecursionError):

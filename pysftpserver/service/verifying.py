@@ -135,7 +135,10 @@ class _Verifying:
             return None
         except OSError as error:
             raise BadInput(f"{path}{STATE}: {reason_of(error)}; make it readable") from None
-        state = read_head(content)
+        try:
+            state = read_head(content)
+        except OSError as error:
+            raise BadInput(f"{path}: {reason_of(error)}") from None
         if state is not None:
             return state[:2]
         if content:  # it is empty until the first record

@@ -15,6 +15,7 @@ import shlex
 import time
 
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.formats import AUDIT
 from pysftpserver.site.actions import ACTIONS
 from pysftpserver.site.opening import who_of
 from pysftpserver.site.patterns import text_of
@@ -186,8 +187,10 @@ def replayed(site: Site, lines: Iterable[str], undecided: Undecided | None = Non
             record = json.loads(line)
             moment = calendar.timegm(time.strptime(record["time"][:19], "%Y-%m-%dT%H:%M:%S"))
             user, peer, result = record["user"], record["peer"], record["result"]
+            version = record.get("v")
         except (ValueError, KeyError, TypeError, RecursionError):
             raise BadInput(f"line {number}: not a record of an audit log") from None
+        AUDIT.check(version, f"line {number}")
         paths = [path for path in (_bytes(record, "path"), _bytes(record, "target")) if path is not None]
         needs = needs_of(record) if result in ("OK", "PERMISSION_DENIED") and paths else []
         if not needs:

@@ -226,4 +226,4 @@ def _text(path: str) -> str:
             raise BadInput(f"{path}: larger than {LONGEST >> 20} MiB")
         return content.decode()
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: {reason_of(error)}") from None
+        raise BadInput(f"{path}: {reason_of(error)}; name a site file that this account can read") from None

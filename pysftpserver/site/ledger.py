@@ -23,6 +23,7 @@ from _thread import RLock
 from zlib import crc32
 
 from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.formats import LEDGER
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
-VERSION = 1
 PATIENCE = 60.0  # seconds to wait for another process's transaction
 TURN_PATIENCE = 300.0  # seconds to wait for what another session does to a file, which a disk may hold up
 #: Seconds between two looks at a lock that another process has: in the first second, and later.
@@ -123,16 +123,15 @@ class Ledger:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("BEGIN IMMEDIATE")
                 (version,) = database.execute("PRAGMA user_version").fetchone()
+                LEDGER.check(version, path)
                 if not version:
                     for statement in TABLES.split(";\n"):
                         database.execute(statement)
                 # Something is written each time: now SQLite has opened all that it will need.
-                database.execute(f"PRAGMA user_version = {version or VERSION}")
+                database.execute(f"PRAGMA user_version = {LEDGER.version}")
                 database.execute("COMMIT")
             finally:
                 self._unlock(TURN)
-            if version not in (0, VERSION):
-                raise BadInput(f"{path}: made by another version ({version})")
         except BaseException:
             database.close()
             raise

@@ -17,6 +17,7 @@ import sqlite3
 import time
 from _thread import RLock
 
+from pysftpserver.formats import SHARED_LEDGER
 from pysftpserver.site import ledger
 from pysftpserver.site.ledger import Away, Busy
 from pysftpserver.site.resp import Address, Connection, Lost
@@ -150,6 +151,7 @@ class SharedLedger:
             return False
         version, lines, *rows = found
         if lines is None:
+            self._check_format()
             self._copy.close()
             self._copy = _empty_copy()
             lines = [
@@ -207,6 +209,15 @@ class SharedLedger:
     def _take(self, key: bytes, token: bytes) -> bool:
         return bool(self._eval(TAKE, [key], self._owner, token, HELD_TIME))
 
+    def _check_format(self) -> None:
+        """Raises Busy for keys that a newer version has written."""
+        try:
+            problem = SHARED_LEDGER.problem(self._connection.call("GET", self._prefix + b"format"))
+        except Lost as error:
+            raise _away(error) from None
+        if problem is not None:
+            raise Busy(f"The ledger of this site has {problem}")
+
     def _wait_for(self, condition: Any, patience: float) -> None:
         """Wait until it is true. What this host holds itself is what a killed session has left: its sessions
         wait for each other in the ledger of the host."""
@@ -221,7 +232,11 @@ class SharedLedger:
         try:
             return self._connection.call("EVAL", script, len(keys), *keys, *words)
         except Lost as error:
-            raise Away(f"The ledger of this site cannot be reached: {error}; connect again later") from None
+            raise _away(error) from None
+
+
+def _away(error: Lost) -> Away:
+    return Away(f"The ledger of this site cannot be reached: {error}; connect again later")
 
 
 def connection_of(site: Site) -> tuple[Connection, str]:

@@ -92,7 +92,10 @@ class Summary:
 
 
 class Observer:
-    """Hears how a sync proceeds. The methods do nothing; subclasses override them."""
+    """Hears how a sync proceeds. The methods do nothing; subclasses override them.
+
+    files: the number of them. size: bytes. name: a path below the synced directory. why: one line.
+    """
 
     def listed(self, files: int) -> None:
         """This side's directory has been read."""
@@ -119,9 +122,10 @@ def sync(
 ) -> Summary:
     """Bring a directory of a storage and one of a server up to date with each other.
 
-    path: the directory in the storage. is_dry: find out what would be sent and received, and change nothing.
-    Raises SyncError if the sync was not completed; its attribute `summary` says what was done until then.
-    Single files that failed are in the summary and raise nothing.
+    storage: this side. request: the other, and what goes where. path: the directory in the storage. observer:
+    told of what happens. is_dry: find out what would be sent and received, and change nothing. Raises
+    SyncError if the sync was not completed; its attribute `summary` says what was done until then. Single
+    files that failed are in the summary and raise nothing.
     """
     run = _Run(storage, directory(path), request, observer or Observer())
     began = time.monotonic()

@@ -11,6 +11,7 @@ import json
 import re
 
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.formats import SKSYNC
 from pysftpserver.service.settings import (
     BYTES,
     COUNT,
@@ -95,7 +96,7 @@ class Storage(Kind["str | StorageSettings"]):
     """The storage to share instead of a directory: its name, or the older object for a database."""
 
     def __init__(self) -> None:
-        super().__init__(lambda name: name, "NAME", (str, dict))
+        super().__init__(lambda name: name, "STORAGE", (str, dict))
 
     def from_json(self, value: object) -> str | StorageSettings:
         if isinstance(value, str) and value:
@@ -124,12 +125,16 @@ class ServerSettings(ServiceSettings):
     listen_address = Setting(
         optional(texts("ADDRESS", ",")),
         ("0.0.0.0",),
-        "Listen on these addresses, separated by commas.",
+        "Listen on these addresses, separated by commas; none is all of IPv4 and IPv6.",
         aliases=("host",),
     )
     port = Setting(PORT, DEFAULT_PORT, "Listen on this port; 0 is any free one, which the log names.")
     max_connections = Setting(
-        COUNT, 100, "Maximum number of connections.", aliases=("max_clients",), reloads=True
+        COUNT,
+        100,
+        "Maximum number of connections, unauthenticated ones included.",
+        aliases=("max_clients",),
+        reloads=True,
     )
     idle_timeout = Setting(
         PATIENCE,
@@ -503,6 +508,7 @@ def parse(source: str, where: str) -> dict[str, Any]:
         raise BadInput(f"{where}: nested too deeply, or a number in it is too long") from None
     if not isinstance(given, dict):
         raise BadInput(f"{where}: not an object; it has to begin with {{ and end with }}")
+    SKSYNC.check(given.pop("version", None), f"{where}: version")
     return given
 
 

@@ -62,10 +62,11 @@ def server_context(
 
 
 class ClientTLS:
-    """For a client.
+    """TLS of a client.
 
     trusted: the file with the server's certificate, or with that of its signer; in that case the server's has
-    to name the host. None for no check. certfile, keyfile: what to present. Raises BadInput.
+    to name the host. None for no check. certfile, keyfile: what to present.
+    minimum_version: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Raises BadInput for what cannot be used.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class ClientTLS:
             self._known = _certificates(trusted)
 
     def wrap(self, connected: socket, host: str) -> ssl.SSLSocket:
-        """The encrypted side of a connection. Raises TLSError, OSError, BadInput."""
+        """The encrypted side of a connection. connected: a socket. host: what the certificate has to name.
+        Raises TLSError, OSError, BadInput.
+        """
         try:
             wrapped = self._context.wrap_socket(connected, server_hostname=host)
         except ssl.SSLError as error:

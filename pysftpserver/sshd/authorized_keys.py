@@ -1,7 +1,7 @@
 """The lines of authorized_keys for one user, which force a command in the user's directory.
 
 What may not enter: SSH, how a directory holds its users, and, with a file, anything that is slow to import.
-Facts: sshd(8) on authorized_keys; OpenSSH's misc.c, opt_dequote().
+Facts: sshd(8) on authorized_keys.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shlex
 
 from pysftpserver.failures import BadInput
+from pysftpserver.people import forced
 from pysftpserver.people.keys import entry_line, key_line
 
 TYPE_CHECKING = False
@@ -51,14 +52,10 @@ def in_storage(user: User, name: str, command: str) -> str:
 
 def lines_for(user: User, words: str) -> list[str]:
     """A line for each key of a user. words: of the command to be forced. Raises BadInput."""
-    # In the quotes of authorized_keys, \" is the only escape: a command that ends in a backslash and a line
-    # end cannot be written.
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in words) or words.endswith("\\"):
-        raise BadInput(
-            f"user {user.name}: the command cannot be written in authorized_keys; rename the folder"
-        )
-    quoted = words.replace('"', '\\"')
-    options = f'restrict,command="{quoted}"' + (f',from="{patterns(user.networks)}"' if user.networks else "")
+    try:
+        options = forced.options(words, user.networks or "")
+    except ValueError as error:
+        raise BadInput(f"user {user.name}: {error}; rename the folder") from None
     lines = [f"{options} {key_line(blob)}" for blob in sorted(user.keys)]
     for blob, principals in sorted(user.authorities):
         # Named always: without this option, some versions of sshd accept a certificate without principals.
@@ -66,12 +63,3 @@ def lines_for(user: User, words: str) -> list[str]:
         if not set(user.name) & set('",\\'):  # an account of the host has none of them in its name
             lines.append(f"{options},{entry_line((blob, names))}")
     return lines
-
-
-def patterns(networks: str) -> str:
-    """A user's networks as sshd takes them: it needs one that matches, and no blanks."""
-    from pysftpserver.service.networks import networks_of
-
-    found = networks_of(networks)
-    allowed = [str(one) for one in found.allowed] or ["0.0.0.0/0", "::/0"]
-    return ",".join([*(f"!{one}" for one in found.denied), *allowed])

@@ -51,7 +51,7 @@ def processes(most: int) -> Kind[int]:
 class ServerSettings(PeopleSettings, StrangerSettings):
     """The settings of pysftpd."""
 
-    INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
+    INSTEAD_OF_ROOT = "make an account with: useradd --system pysftpd, and add --account pysftpd"
 
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
@@ -67,7 +67,7 @@ class ServerSettings(PeopleSettings, StrangerSettings):
         one_of("files", "operations", "all", metavar="LEVEL"), "operations",
         "Record operations, with the bytes that were moved at the close of each file; files, without "
         "look-ups, such as STAT, that are not refused; or all, which has a record of each READ and WRITE as "
-        "well.",
+        "well and makes transfers slower.",
     )
     audit_digests = Setting(
         FLAG, False, "Record the SHA-256 of every file that is stored or fetched, at its close."
@@ -94,7 +94,8 @@ class ServerSettings(PeopleSettings, StrangerSettings):
         optional(FILE), None, "Show the text in this file to clients before they log in.", reloads=True
     )
     listen_address = Setting(
-        optional(texts("ADDRESS", ",")), None, "Listen on these addresses, separated by commas.",
+        optional(texts("ADDRESS", ",")), None,
+        "Listen on these addresses, separated by commas; none is all of IPv4 and IPv6.",
         unset="all addresses",
     )
     workers = Setting(
@@ -199,7 +200,7 @@ class ServerSettings(PeopleSettings, StrangerSettings):
         FLAG, False,
         "Reply to a request that changes something in a folder only when the change is on the disk.",
     )
-    read_only = Setting(FLAG, False, "Refuse every request that changes anything.", reloads=True)
+    read_only = Setting(FLAG, False, "Refuse requests that would change anything.", reloads=True)
     pid_file = Setting(optional(FILE), None, "Write the process number to this file.")
     ciphers = Setting(
         optional(texts("NAMES", ",")), None,
@@ -260,5 +261,5 @@ class KeysSettings(ServerSettings):
     """The same for pysftp-keys: sshd starts it in a directory that has no file of users."""
 
     users = Setting(
-        optional(FILE), None, "Look the user up in this TOML file instead of Redis.", unset="Redis"
+        optional(FILE), None, "Read the users from this TOML file instead of Redis.", unset="Redis"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.people.editors import editor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from pysftpserver.people.customers import Customer
     from pysftpserver.people.records import Record
     from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
@@ -85,10 +87,94 @@ def add_user(
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
+    if not storage:
+        _check_place(settings)
     with editor(settings) as users:
         others = (text or None for text in (storage, run_as, site, principals, networks))
         user = users.add(name, lines, folder, *others)
     return _show(user, as_json, _make_folder(settings, user))
+
+
+def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bool) -> int:
+    """Make the users in a file what it says, and print what changes; the exit status.
+
+    Others stay. What the file says is checked before anything is done, and new users are added all or none.
+    Raises DirectoryError, BadInput.
+    """
+    from pysftpserver.people import customers
+    from pysftpserver.people.editing import check
+
+    wanted = customers.checked(customers.read(file), are_jailed=False)
+    if not all("storage" in one.fields for one in wanted):
+        _check_place(settings)
+    with editor(settings) as users:
+        is_new = not settings.is_in_redis and not os.path.lexists(settings.users_file)
+        known = {} if is_new else {record.name: record.user for record in users.records()}
+        for one in wanted:
+            if one.name in known and known[one.name] is None:
+                raise BadInput(
+                    f"user {one_line(one.name)}: it is there and cannot be used; pysftpctl list says why"
+                )
+            try:
+                check(one.name, **_fields(one))
+            except Unavailable as error:
+                raise BadInput(f"user {one_line(one.name)}: {error}") from None
+        changes = {one.name: _difference(one, known.get(one.name)) for one in wanted}
+        changes = {name: change for name, change in changes.items() if change}
+        if not dry_run:
+            # Those that change first: if one cannot, nobody was added.
+            for name in (name for name in changes if name in known):
+                users.change(name, **changes[name])
+            new = [(one.name, one.keys, _fields(one)) for one in wanted if one.name not in known]
+            if new:
+                users.add_all(new)
+        current = {} if dry_run else {record.name: record.user for record in users.records()}
+    words = {
+        name: "add" if name not in known else f"change {', '.join(_plain(changes[name]))}" for name in changes
+    }
+    problems = []
+    for one in wanted:
+        user = current.get(one.name)
+        problem = _make_folder(settings, user) if user is not None and not dry_run else None
+        problems += [problem] if problem is not None else []
+    if as_json:
+        print_json({"would" if dry_run else "done": words})
+    elif not words:
+        print(f"nothing to do: all {len(wanted)} are as they should be")
+    else:
+        for name, word in words.items():
+            print(one_line(f"{name}: {'would ' if dry_run else ''}{word}"))
+    if problems:
+        raise Unavailable("; ".join(dict.fromkeys(problems)))
+    return 0
+
+
+def _fields(customer: Customer) -> dict[str, str]:
+    names = ("folder", "storage", "run_as", "site", "principals", "networks")
+    return {name: customer.fields[name] for name in names if name in customer.fields}
+
+
+def _difference(customer: Customer, user: User | None) -> dict[str, Any]:
+    """What has to change, as UsersEditor.change() has it. user: None: there is none."""
+    from pysftpserver.people.keys import fingerprint, parse_line
+
+    if user is None:
+        return {"add_keys": customer.keys}
+    found: dict[str, Any] = {}
+    for name, text in _fields(customer).items():
+        now = ",".join(user.principals) if name == "principals" else getattr(user, name)
+        if text != now:
+            found[name] = text
+    blobs = {parse_line(key)[0]: key for key in customer.keys}
+    if blobs and blobs.keys() != user.keys:
+        found["add_keys"] = [key for blob, key in blobs.items() if blob not in user.keys]
+        found["remove_keys"] = [fingerprint(blob) for blob in user.keys if blob not in blobs]
+    return found
+
+
+def _plain(change: dict[str, Any]) -> list[str]:
+    """What a change is about, in words."""
+    return [name.replace("_", " ") for name, value in change.items() if value]
 
 
 def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
@@ -173,10 +259,21 @@ def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
     return 0
 
 
+def _check_place(settings: ServerSettings) -> None:
+    """Raises BadInput where folders cannot be made, before a user is added who could not be served."""
+    path = settings.sftp_path
+    if "sftp_path" in settings.given and settings.storage is None and not os.path.isdir(path):
+        owner = settings.account or ("ACCOUNT" if os.geteuid() == 0 else None)
+        whose = f" -o {owner}, for the account that pysftpd serves as" if owner else ""
+        raise BadInput(
+            f"sftp_path {path}: no such directory; make it with: install -d {shlex.quote(path)}{whose}"
+        )
+
+
 def _make_folder(settings: ServerSettings, user: User) -> str | None:
     from pysftpserver.people.user_storages import make_folder
 
-    return make_folder(settings, user, settings.run_as)
+    return make_folder(settings, user, settings.run_as or settings.account)
 
 
 def _show(user: User, as_json: bool, problem: str | None) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.service.handover import Sockets
     from pysftpserver.sshd.browsers import Browsers
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.metrics_http import MetricsEndpoint
@@ -30,11 +31,20 @@ if TYPE_CHECKING:
 
 
 class LocalEndpoints:
-    """The sockets, and what serves them. web_argv: runs pysftpweb. Raises BadInput, Unavailable."""
+    """The sockets, and what serves them. web_argv: runs pysftpweb.
 
-    def __init__(self, settings: ServerSettings, log: SFTPLog, web_argv: Sequence[str] = ()) -> None:
+    sockets: of a predecessor, and for a successor.
+
+    Raises BadInput, Unavailable.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, log: SFTPLog, sockets: Sockets, web_argv: Sequence[str] = ()
+    ) -> None:
         self._processes = settings.workers
         self._log = log
+        self._sockets = sockets
+        self._is_handed_over = False
         self._metrics: socket.socket | None = None
         self._admin: list[socket.socket] = []
         self._directory: str | None = None
@@ -54,7 +64,9 @@ class LocalEndpoints:
                 self._browsers = Browsers(settings, web_argv, os.path.abspath(self._path), links, log)
             if self._path is not None:
                 self._path = os.path.abspath(self._path)
-                self._admin = admin.listening(self._path, self._processes)
+                names = f"admin {self._path} {self._processes}"
+                self._admin = sockets.take(names) or admin.listening(self._path, self._processes)
+                sockets.keep(names, self._admin)
         except BaseException:
             self.remove()
             raise
@@ -69,10 +81,12 @@ class LocalEndpoints:
         from pysftpserver.service.serving import listen
         from pysftpserver.sshd.metrics_http import HOST
 
+        name = f"metrics {port}"
         try:
-            one = listen(HOST, port)
+            (one,) = self._sockets.take(name) or [listen(HOST, port)]
         except OSError as error:
             raise Unavailable(f"metrics: port {port} of {HOST}: {reason_of(error)}") from None
+        self._sockets.keep(name, [one])
         self._log.info(f"metrics on {HOST} port {one.getsockname()[1]}")
         return one
 
@@ -101,6 +115,19 @@ class LocalEndpoints:
         if self._browsers is not None:
             self._browsers.stop()
 
+    def handed_over(self) -> None:
+        """Another process has the sockets: their files stay."""
+        self._is_handed_over = True
+
+    async def leave(self) -> None:
+        """Another process serves: what runs beside this one makes way for its own."""
+        self.handed_over()
+        self.stopping()
+        serving, self._serving = self._serving, [one for one in self._serving if one is self._browsers]
+        for endpoint in serving:
+            if endpoint is not self._browsers:  # whose transfers have time
+                await endpoint.close()
+
     async def close(self) -> None:
         """Stop serving in this process."""
         for endpoint in self._serving:
@@ -114,7 +141,8 @@ class LocalEndpoints:
 
     def remove(self) -> None:
         """Close the sockets and remove their files, in the process that opened them."""
-        admin.remove(self._admin, str(self._path), self._processes)
+        if not self._is_handed_over:
+            admin.remove(self._admin, str(self._path), self._processes)
         if self._metrics is not None:
             self._metrics.close()
         if self._directory is not None:

@@ -209,6 +209,8 @@ def _storage(settings: ServerSettings, user: User, opened: Open) -> Iterator[Fin
         yield Finding(True, f"{what} can be opened by the account that runs this command")
     except (SFTPException, BadInput, OSError, ValueError) as error:
         text = error.message if isinstance(error, BadInput) else reason_of(error)
+        if "is missing" in text and not storage and "sftp_path" not in settings.given:
+            text += "; sftp_path was not given here: add --sftp-path, or --config with the server's file"
         is_made = settings.create_folders and "is missing" in text
         yield Finding(None if is_made else False, text if text.startswith(what[:6]) else f"{what}: {text}")
     name = user.run_as or settings.run_as

@@ -25,6 +25,7 @@ from functools import partial
 
 from pysftpserver.host import accounts, privileges
 from pysftpserver.host.linux import end_with_parent, name_process
+from pysftpserver.service import handover
 from pysftpserver.service.forking import Children
 from pysftpserver.sshd.hashing import ProcessTurns
 from pysftpserver.sshd.orders import (
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.spares import Told
     from pysftpserver.sshd.tickets import StorageOf
 
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, handover.SIGNAL)
 FORK_SERVER = "pysftpd-forks"  # the names of processes
 SESSION = "sftp "  # followed by the user's
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
@@ -124,7 +125,8 @@ class ForkServer:
 
 
 def _close_passed_sockets(parent: int) -> None:
-    """Close what systemd has passed to the server: a session must not hold its port."""
+    """Close what systemd or a predecessor has passed to the server: a session must not hold its port."""
+    handover.close_handed_over()
     if os.environ.get("LISTEN_PID") == str(parent) and os.environ.get("LISTEN_FDS", "").isdecimal():
         for number in range(3, 3 + min(int(os.environ["LISTEN_FDS"]), 1000)):
             with contextlib.suppress(OSError):

@@ -42,6 +42,7 @@ def hook_of(
                 session=ticket.session,
                 level=ticket.audit_level,
                 digests=ticket.audit_digests,
+                key=ticket.key,
             )
         )
     if ticket.counts:

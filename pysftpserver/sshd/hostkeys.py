@@ -12,7 +12,7 @@ import asyncssh
 
 from pysftpserver.failures import BadInput
 from pysftpserver.host import wholefiles
-from pysftpserver.host.accounts import own_reason
+from pysftpserver.host.accounts import own_name, own_reason
 
 KINDS = {"ssh_host_ed25519_key": ("ssh-ed25519", 0), "ssh_host_rsa_key": ("ssh-rsa", 3072)}
 
@@ -34,7 +34,10 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"host key directory {path}: {own_reason(error)}; name another one") from None
+        made_by_root = f"install -d -m 700 -o {own_name()} /var/lib/pysftpd"
+        how = "start it in a directory that this account may write, or name one with --host-key-dir"
+        how += f"; root makes one with: {made_by_root}"
+        raise BadInput(f"host key directory {path}: {own_reason(error)}; {how}") from None
     for name, (kind, bits) in KINDS.items():
         file = os.path.join(path, name)
         if not os.path.lexists(file) and _make(file, kind, bits):

@@ -201,10 +201,17 @@ class Login:
 
     def described(self) -> str:
         """What the user has logged in with, for the log."""
-        key = fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
-        words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
+        words = {PUBLICKEY: self._shown_key(), PASSWORD: "a password", TOTP: "a code"}
         found = " (by lookup)" if self._user is not None and is_looked_up(self._user) else ""
         return " and ".join(words[method] for method in self._passed) + found
+
+    def _shown_key(self) -> str:
+        return fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
+
+    @property
+    def used_key(self) -> str | None:
+        """The fingerprint of the key that the user has logged in with, or what the certificate is, if any."""
+        return self._shown_key() if PUBLICKEY in self._passed else None
 
     @property
     def is_for_sftp_only(self) -> bool:

@@ -12,13 +12,14 @@ import gc
 import itertools
 import math
 import os
+import shlex
 import signal
 import time
 from functools import partial
 
 from pysftpserver.engine.log import LEVELS, SFTPLog
-from pysftpserver.failures import BadInput, needed
-from pysftpserver.host.accounts import own_reason
+from pysftpserver.failures import BadInput, Unavailable, needed
+from pysftpserver.host.accounts import own_name, own_reason
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.people.lookups import source_of
 from pysftpserver.people.methods import PASSWORD
@@ -26,7 +27,7 @@ from pysftpserver.people.redis_records import RedisAddress
 from pysftpserver.people.user_storages import uri_of
 from pysftpserver.people.users import DirectoryError
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.service import serving
+from pysftpserver.service import handover, serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.notifying import Life
@@ -37,6 +38,7 @@ from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.forker import Forker
+from pysftpserver.sshd.handing import Handing, successor
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
 
@@ -48,14 +50,17 @@ if TYPE_CHECKING:
     from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.user_storages import UserStorages
+    from pysftpserver.service.handover import Predecessor, Successor
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
 
 DESCRIPTORS_EACH = 12  # that a connection may need
 PID_MODE = 0o644
+PAUSE_IN_CHANGE = 0.05  # seconds between two looks whether a process of another version is ready
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
 INTERNAL_ERROR = 1  # exit status
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WATCHED = (*SIGNALS, handover.SIGNAL, signal.SIGCHLD)
 
 
 class Again:
@@ -103,7 +108,23 @@ class Service:
         self.fork_server = fork_server
         self.shared = Shared(settings.workers, settings.max_connections)
         self.life = Life(settings.workers)
+        self.sockets = handover.Sockets()
         self.endpoints: LocalEndpoints
+
+    def handed_over(self, process: int) -> None:
+        """A process of the new version serves new clients from now on."""
+        self.log.info(f"process {process} serves new connections")
+        self.life.hand_over(process)
+
+    def stop_predecessor(self) -> None:
+        """What this server has taken over from ends with it."""
+        if self.sockets.predecessor is not None:
+            self.sockets.predecessor.stop()
+
+    def await_predecessor(self) -> None:
+        """Wait until it has ended, as long as its transfers have time: systemd kills what is left then."""
+        if self.sockets.predecessor is not None:
+            self.sockets.predecessor.has_ended(self.settings.drain_seconds + serving.LAST)
 
     def directory(self, log: SFTPLog | None = None) -> UserDirectory:
         """The directory of users. log: None: the server's. Raises BadInput."""
@@ -177,10 +198,13 @@ def run(
     if fork_server is not None:
         log_sandbox(service.log)
     serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
-    sockets = serving.listening_sockets(settings.listen_address, settings.port, settings.workers)
+    sockets = serving.listening_sockets(
+        settings.listen_address, settings.port, settings.workers, handed=service.sockets
+    )
     serving.log_addresses(list(itertools.chain(*sockets)), service.log)
-    with LocalEndpoints(settings, service.log, web_argv) as service.endpoints, pid_in(settings.pid_file):
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
+    endpoints = LocalEndpoints(settings, service.log, service.sockets, web_argv)
+    with endpoints as service.endpoints, pid_in(settings.pid_file, service.sockets.predecessor):
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # until handlers are set
         heed_held_hangup()
         if len(sockets) == 1:
             return asyncio.run(serve(service, sockets[0], 0))
@@ -200,7 +224,8 @@ def check(settings: ServerSettings) -> None:
         how = f"create it with: pysftpctl --users {path} add NAME --key FILE"
         raise BadInput(f"users file {path}: {own_reason(error)}; {how}") from None
     except OSError as error:
-        raise BadInput(f"users file {path}: {own_reason(error)}; name a file of this account") from None
+        how = "keep it in a directory that this account may enter, such as /etc/pysftpserver"
+        raise BadInput(f"users file {path}: {own_reason(error)}; {how}") from None
     check_folders(settings)
 
 
@@ -223,14 +248,22 @@ def check_folders(settings: ServerSettings) -> None:
         if not is_optional:
             os.stat(os.path.join(path, "."))
     except (OSError, ValueError) as error:
-        how = "create it for this account, or name the directory of the users' folders with --sftp-path"
+        how = f"create it with: install -d -o {shlex.quote(own_name())} {shlex.quote(path)}, or name another "
+        how += "directory of the users' folders with --sftp-path"
         raise BadInput(f"sftp_path {path}: {own_reason(error)}; {how}") from None
 
 
 @contextlib.contextmanager
-def pid_in(path: str | None) -> Iterator[None]:
-    """Keep the process number in a file, until the end of the block. Raises BadInput."""
+def pid_in(path: str | None, predecessor: Predecessor | None = None) -> Iterator[None]:
+    """Keep the process number in a file, until the end of the block. Raises BadInput.
+
+    predecessor: gets the file back if it goes on: then nothing was handed over.
+    """
+    before = ""
     try:
+        if path is not None and predecessor is not None:
+            with contextlib.suppress(FileNotFoundError), open(path) as file:
+                before = file.read()
         if path is not None:
             with open(path, "w") as file:
                 os.fchmod(file.fileno(), PID_MODE)  # whatever the umask: commands of other accounts read it
@@ -241,8 +274,15 @@ def pid_in(path: str | None) -> Iterator[None]:
         yield
     finally:
         if path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            with contextlib.suppress(OSError), open(path, "r+") as file:
+                if file.read() != f"{os.getpid()}\n":
+                    pass  # it is a successor's
+                elif predecessor is None or predecessor.has_ended():
+                    os.unlink(path)
+                else:
+                    file.seek(0)
+                    file.truncate()
+                    file.write(before)
 
 
 # --- one process ------------------------------------------------------------------------------------------
@@ -293,9 +333,11 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
 
         return take
 
+    handing = Handing(service, server, stop)
+    asyncio.get_running_loop().add_signal_handler(handover.SIGNAL, handing.asked)
     told = asyncio.create_task(serving.until_told(read, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
     try:
         await asyncio.get_running_loop().run_in_executor(None, service.storages.prepare)
     except (SFTPException, ValueError) as error:
@@ -310,10 +352,13 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
     service.log.info("ready")
+    if service.settings.workers == 1:
+        service.sockets.ready()
     living = asyncio.create_task(live(service, number))
     await told
     if service.settings.workers == 1:
         service.life.stopping()
+        service.stop_predecessor()
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
     service.endpoints.stopping()
@@ -322,6 +367,8 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     if forker is not None:
         forker.close()
     living.cancel()
+    if service.settings.workers == 1:
+        await asyncio.to_thread(service.await_predecessor)
     return status
 
 
@@ -342,10 +389,10 @@ async def live(service: Service, number: int) -> None:
 
 def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> int:
     """Start a process for each group of sockets, and replace those that end, until a signal comes."""
-    watched = (*SIGNALS, signal.SIGCHLD)
     processes = {start(service, sockets, number): number for number in range(len(sockets))}
     started = dict.fromkeys(processes, time.monotonic())
     again = Again(service)
+    new_version: Successor | None = None
     is_ending = False
     status = 0
 
@@ -353,21 +400,45 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
         nonlocal is_ending
         is_ending = True
         service.life.stopping()
+        service.stop_predecessor()
         for one in itertools.chain(*sockets):
             one.close()
         for process in processes:
             os.kill(process, number)
 
+    def leave(new: Successor) -> None:
+        nonlocal is_ending
+        try:
+            service.handed_over(new.process())
+        except Unavailable as error:
+            service.log.error(f"not handed over: {error.message}")
+            return
+        is_ending = True
+        service.endpoints.handed_over()
+        for one in itertools.chain(*sockets):
+            one.close()
+        for process in processes:
+            os.kill(process, handover.SIGNAL)
+
     while processes:
-        pause = service.life.pause
-        if pause is None:
-            number = signal.sigwait(watched)
-        else:
-            service.life.pass_on()
-            told = signal.sigtimedwait(watched, pause)
-            if told is None:
-                continue
-            number = told.si_signo
+        service.life.pass_on()
+        if not is_ending and service.life.is_complete():
+            service.sockets.ready()
+        pause = PAUSE_IN_CHANGE if new_version or service.sockets.is_awaited else service.life.pause
+        told = signal.sigwaitinfo(WATCHED) if pause is None else signal.sigtimedwait(WATCHED, pause)
+        if new_version is not None and new_version.has_told():
+            leave(new_version)
+            new_version = None
+        if told is None:
+            continue
+        number = told.si_signo
+        if number == handover.SIGNAL:
+            if not is_ending and new_version is None:
+                try:
+                    new_version = successor(service)
+                except Unavailable as error:
+                    service.log.error(f"not handed over: {error.message}")
+            continue
         if number in SIGNALS:
             if number == signal.SIGHUP:
                 again.ask()
@@ -396,6 +467,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             started[new] = time.monotonic()
             # Last: this process writes its log itself, and one that takes nothing holds it up.
             service.log.error(f"process {ended[0]} ended with status {ended[1]}; started another")
+    service.await_predecessor()
     return status
 
 
@@ -418,6 +490,7 @@ def start(service: Service, sockets: Sequence[Sequence[socket.socket]], number: 
     try:
         end_with_parent(parent, signal.SIGTERM)
         close_others(sockets, number)
+        service.sockets.forget()
         status = asyncio.run(serve(service, sockets[number], number))
     except BadInput as error:
         service.log.error(error.message)

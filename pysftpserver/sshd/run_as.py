@@ -71,6 +71,8 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
             privileges.account(settings.run_as)
     except ValueError as error:
         raise BadInput(f"account, run_as: {error}; name an existing account") from None
+    if own.uid == os.geteuid() and not wants_others:
+        return None  # it is that already: a predecessor became it
     if not privileges.has(privileges.TO_BECOME_OTHERS):
         raise BadInput("account: only root can start pysftpd as another account; CAP_SETUID, CAP_SETGID and "
                        "CAP_KILL are needed")  # fmt: skip

@@ -281,6 +281,7 @@ class Server:
             settings.session_memory,
             settings.session_seconds,
             checksums=settings.checksums > 0,
+            key=connection.login.used_key,
         )
         may_rest = self._may_rest(user)
         if self._forker is None or not may_rest and await self._suits_threads(user):
@@ -373,6 +374,11 @@ class Server:
                     connection.end("Idle for too long")
 
     # --- ending -------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Accept no more connections, because another process does; those that are here go on."""
+        for listener in self._listeners:
+            listener.leave()
 
     async def stop(self) -> None:
         """Accept no more connections, give running transfers drain_seconds, and end."""

@@ -48,7 +48,8 @@ class Ticket:
     name in the audit log. counts: whether requests are counted for metrics. handles: maximum number of open
     handles in a process of its own. files, memory, seconds: what such a process may have: descriptors, MiB
     of memory, and seconds of processor time for a request. root: of a session that goes on in another
-    process: INIT has been answered, and the folder must be the same. checksums: whether there are any.
+    process: INIT has been answered, and the folder must be the same. checksums: whether there are any. key:
+    that the user has logged in with, for the audit log; None: another way.
     """
 
     user: User
@@ -70,6 +71,7 @@ class Ticket:
     seconds: int = 60
     root: Root | None = None
     checksums: bool = True
+    key: str | None = None
 
     def packed(self) -> bytes:
         """The ticket as bytes, for another process. The user's keys stay behind."""

@@ -5,7 +5,7 @@ What may not enter: anything that a session needs.
 
 from __future__ import annotations
 
-from pysftpserver.storages.by_name import SCHEMES
+from pysftpserver.storages.by_name import CLASS, SCHEMES, SITE
 
 #: What people ask for, and the methods or attributes that it takes.
 ABILITIES = {
@@ -16,6 +16,17 @@ ABILITIES = {
     "owners": "owner",
     "`df`": "statvfs",
     "`fsync`": "fsync",
+}
+
+#: What they are called where they are counted up: a page in docs/, and their schemes.
+GROUPS = {
+    "directories": ("storages.md", ("jail", "plain")),
+    "GridFS": ("gridfs.md", ("gridfs",)),
+    "S3, GCS, Azure": ("objects.md", ("s3", "gs", "az")),
+    "SFTP servers": ("proxy.md", ("sftp",)),
+    "fsspec": ("fsspec.md", ("fsspec",)),
+    "your class": ("plugins.md", (CLASS,)),
+    "site files": ("site.md", (SITE,)),
 }
 
 

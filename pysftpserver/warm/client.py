@@ -23,7 +23,9 @@ PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes
 #: Variables of the environment that a session obeys.
-ENVIRONMENT = (b"HOME", b"LOGNAME", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"TZ", b"USER")
+ENVIRONMENT = (
+    *(b"HOME", b"LOGNAME", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_USER_AUTH", b"TZ", b"USER"),
+)
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOST = 1  # exit status where the session's own is not known
 WRITABLE_BY_OTHERS = 0o022
@@ -35,6 +37,8 @@ def hand_over(prog: str) -> None:
 
     prog: the command, which was started with sys.argv.
     """
+    if "--check" in sys.argv:
+        return  # what is tried is this command
     uid = posix.getuid()
     for place in _places(uid):
         try:

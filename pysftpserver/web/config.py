@@ -99,7 +99,7 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
         "stop working.",
         reloads=True,
     )
-    read_only = Setting(FLAG, False, "Refuse every request that changes anything.")
+    read_only = Setting(FLAG, False, "Refuse requests that would change anything.")
     durable = Setting(FLAG, False, "Reply to a request that changes names only when that is on the disk.")
     session_timeout = Setting(
         seconds(), 3600.0, "End a session after this many seconds without a request.", reloads=True

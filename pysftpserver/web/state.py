@@ -13,6 +13,7 @@ import sqlite3
 import threading
 
 from pysftpserver.failures import Unavailable, reason_of
+from pysftpserver.formats import WEB_STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class State:
             self._connection.execute(f"PRAGMA {pragma}")
         with self.change() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(VERSIONS):
-                raise sqlite3.DatabaseError("it was made by a newer version of pysftpserver")
+            problem = WEB_STATE.problem(version)
+            if problem is not None:
+                raise Unavailable(f"state: {problem}")
             for statements in VERSIONS[version:]:
                 for statement in statements.split(";"):
                     connection.execute(statement)

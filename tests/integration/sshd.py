@@ -69,6 +69,11 @@ class Sshd:
         assert self._process is not None
         return self._process.pid
 
+    def fingerprint(self) -> str:
+        """Return the client's key as ssh-keygen shows it: SHA256:..."""
+        argv = [program("ssh-keygen"), "-lf", str(self.client_key)]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()[1]
+
     def log(self) -> str:
         """Return what sshd has logged so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
@@ -153,6 +158,7 @@ class Sshd:
             "MaxStartups 100",
             "MaxSessions 100",
             "LogLevel VERBOSE",
+            "ExposeAuthInfo yes",
             # Under sshd bash reads the user's ~/.bashrc, whatever that prints and however long it takes,
             # but not when it seems to be started by another shell.
             "SetEnv SHLVL=1",

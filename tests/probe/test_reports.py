@@ -170,7 +170,6 @@ class JSON(unittest.TestCase):
         no_steps = {**good["outcomes"][0], "steps": [{"asked": 1, "words": "", "octets": "", "length": 0}]}
         for bad in (
             {},
-            {**good, "format": 2},
             {**good, "server": 5},
             {**good, "trip": "long"},
             {**good, "left": "abc"},

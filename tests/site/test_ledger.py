@@ -159,7 +159,7 @@ class TheLedger(LedgerCase):
     def test_a_ledger_of_another_version_is_refused(self):
         with self.ledger().changing() as database:
             database.execute("PRAGMA user_version = 99")
-        with self.assertRaisesRegex(BadInput, "another version"):
+        with self.assertRaisesRegex(BadInput, "newer version"):
             Ledger(self.state)
 
     def test_many_processes_write_at_once_and_lose_nothing(self):

@@ -7,7 +7,7 @@ import json
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from pysftpserver.cli.pysftpctl import COMMAND
+from pysftpserver.cli.pysftpctl import COMMANDS
 from pysftpserver.failures import BadInput
 from tests.sshd.certifying import WorkshopCase
 from tests.sshd.running import write_private
@@ -37,7 +37,7 @@ class Explaining(WorkshopCase):
         config.write_text("".join(f"{key} = {json.dumps(str(value))}\n" for key, value in every.items()))
         arguments = ["--config", config, "explain", name, *words]
         with redirect_stdout(io.StringIO()) as said:
-            status = COMMAND.run([str(word) for word in arguments])
+            status = COMMANDS.run([str(word) for word in arguments])
         self.assertEqual(status, 0 if can else 1, said.getvalue())
         self.assertTrue(said.getvalue().endswith(f"{name} {'can' if can else 'cannot'} log in\n"))
         return said.getvalue()

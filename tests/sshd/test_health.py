@@ -8,7 +8,7 @@ import json
 import unittest
 from contextlib import redirect_stdout
 
-from pysftpserver.cli.pysftpctl import COMMAND
+from pysftpserver.cli.pysftpctl import COMMANDS
 from pysftpserver.sshd.sessions import Sessions
 from tests.sshd.inprocess import asynchronous, running
 from tests.sshd.serving import HOST, DaemonCase
@@ -37,7 +37,7 @@ class Health(DaemonCase):
         def told() -> tuple[int, str]:
             """What pysftpctl says."""
             with redirect_stdout(io.StringIO()) as said:
-                status = COMMAND.run(["health", "--json", "--admin-socket", str(daemon.socket)])
+                status = COMMANDS.run(["health", "--json", "--admin-socket", str(daemon.socket)])
             return status, said.getvalue()
 
         self.assertEqual(asked(), (200, "ok\n"))

@@ -45,6 +45,37 @@ class Editing:
     def users(self) -> dict[str, Any]:
         return {user["name"]: user for user in json.loads(self.say("list", "--json").stdout)}
 
+    def test_a_file_of_users_is_imported_whole_and_again_for_what_has_changed(self: Any) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place, "customers.csv")
+            Path(place, "eve.pub").write_text(f"{line(1)}\n{line(2)}\n")
+            file.write_text(f"name;key;networks\neve;eve.pub;192.0.2.0/24\nfay;{line(3)}\nfay;{line(4)}\n")
+            before = self.users()
+            self.assertEqual(
+                self.say("import", str(file), "--dry-run").stdout, "eve: would add\nfay: would add\n"
+            )
+            self.assertEqual(self.users(), before)
+            self.say("--sftp-path", place, "import", str(file))
+            self.assertLessEqual(before.items(), self.users().items())
+            self.assertEqual({len(self.users()[name]["keys"]) for name in ("eve", "fay")}, {2})
+            self.assertEqual(self.users()["eve"]["networks"], "192.0.2.0/24")
+            self.assertTrue(Path(place, self.users()["fay"]["folder"]).is_dir())
+            self.assertIn("nothing to do", self.say("import", str(file)).stdout)
+            file.write_text(f"name,key\nfay,{line(3)}\neve,\n")
+            self.assertEqual(self.say("import", str(file)).stdout, "fay: change remove keys\n")
+            self.assertEqual(
+                {name: len(self.users()[name]["keys"]) for name in ("eve", "fay")}, {"eve": 2, "fay": 1}
+            )
+            file.write_text(f"name,key,read_only\ngil,{line(5)},no\nhal,{line(6)},yes\n")
+            self.assertIn(
+                "hal: pysftpctl has no use for read_only", self.complaint("import", str(file), status=2)
+            )
+            self.assertNotIn("gil", self.users())
+            file.write_text(f"name,key,site\ngil,{line(5)},\nhal,{line(6)},no/path\n")
+            said = self.complaint("import", str(file), status=2)
+            self.assertIn("user hal: site is not the absolute path of a site file", said)
+            self.assertNotIn("gil", self.users())
+
     def test_passwords_codes_and_methods_are_set_and_removed(self: Any) -> None:
         self.say("add", "carol")
         for typed, words in (
@@ -163,9 +194,9 @@ class UsersInAFile(Editing, unittest.TestCase):
             made = os.stat(f"{files}/c")
             self.assertEqual((made.st_uid, made.st_gid), (os.stat(files).st_uid, os.stat(files).st_gid))
             self.assertEqual(made.st_mode & 0o777, 0o700)
-            done = self.say("--sftp-path", f"{files}/none", "add", "eve", status=1)
-        self.assertIn("eve: active", done.stdout)
-        self.assertIn(f"folder {files}/none/eve: no such file", done.stderr)
+            done = self.say("--sftp-path", f"{files}/none", "add", "eve", status=2)
+        self.assertIn(f"sftp_path {files}/none: no such directory; make it with: install -d", done.stderr)
+        self.assertNotIn("eve", self.say("list").stdout)
 
     @unittest.skipIf(os.geteuid(), "these tests do not run as root")
     def test_root_manages_the_file_of_another_account_and_it_keeps_owner_and_mode(self) -> None:

@@ -347,7 +347,9 @@ class TestAudit(Place):
         found = verify([os.fspath(self.place / "audit")], {})
         self.assertEqual((found.problems, found.notes), ([], []))
         (number,) = {record["number"] for record in records}
-        server.logs(f"#{number} {HOST} 'alice': logged in")
+        (key,) = {record["key"] for record in records}
+        self.assertTrue(key.startswith("SHA256:"), key)
+        server.logs(f"#{number} {HOST} 'alice': logged in with {key}")
 
     def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
         server = self.server("--audit", self.place / "missing" / "audit")

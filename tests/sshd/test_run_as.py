@@ -17,6 +17,7 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import asyncssh
 
@@ -445,6 +446,14 @@ class Starting(Place):
         ):
             with self.subTest(settings), self.assertRaisesRegex(BadInput, words):
                 own_account(ServerSettings(**settings), str(config))
+
+    def test_a_process_that_is_the_account_already_goes_on_as_it_unless_it_needs_root(self) -> None:
+        with mock.patch("os.geteuid", return_value=privileges.account(SERVER).uid):
+            self.assertIsNone(own_account(ServerSettings(account=SERVER), None))
+            with mock.patch.object(privileges, "has", return_value=False):
+                for more in ({"run_as": SESSIONS}, {"run_as_accounts": (SESSIONS,)}):
+                    with self.assertRaisesRegex(BadInput, "only root can start"):
+                        own_account(ServerSettings(account=SERVER, **more), None)
 
 
 class Policy(unittest.TestCase):

@@ -43,7 +43,8 @@ class BehindSshd(ServedCase):
         finished = self.sftp("put f", "get f back", "mkdir d", "ls -l", "rm f")
         self.assertIn(" d", finished.text)
         self.assertEqual((self.local / "back").read_bytes(), content)
-        self.assertRegex(self.server_text(), r"session opened for local user \S+ from \[127.0.0.1\]\n")
+        key = re.escape(self.sshd.fingerprint())
+        self.assertRegex(self.server_text(), rf"session opened for local user \S+ .* with key {key}\n")
         self.wait_until_no_server_is_left()
 
     def test_a_session_ends_with_its_connection_and_the_other_way_round(self) -> None:

@@ -27,8 +27,11 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "The store of the tests does not know `If-None-Match`, and no store renames: two sessions at the "
         "same moment can both succeed.",
         "A store has one time for an object, which is both times of the file, and names in UTF-8 only.",
-        "The thousand requests were answered together, after the last one, which took longer than the probe "
-        "waits. That is mended since; the server has to be tried again.",
+    ),
+    "gridfs": (
+        "A file is stored as a whole or not at all ([docs/gridfs.md](gridfs.md#what-is-promised)): after a "
+        "refused WRITE, CLOSE fails and the old file stays; an upload that is not closed leaves nothing.",
+        "Two sessions can both open a new name with EXCL; the second CLOSE is refused.",
     ),
     "paramiko": (
         "FSETSTAT with an unknown handle calls `_response` with SFTP_BAD_MESSAGE, 5, instead of "
@@ -49,6 +52,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "READ of a file that was opened for reading and writing is answered with STATUS OK, which no "
         "client can understand; many rules open files so.",
         "Permissions and times of access cannot be stored, and SETSTAT of them is answered with OK.",
+        "After RENAME of a directory, READDIR of it does not list some of what is in it, and so it cannot be "
+        "removed.",
     ),
     "lsh": (
         "READ answers more bytes than it is asked for.",

@@ -51,6 +51,8 @@ def read(path: str) -> Report:
     try:
         report = Report.from_json(json.loads(content))
         _check(report)
+    except BadInput as error:
+        raise BadInput(f"{shown}: {error.message}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError):
         raise BadInput(f"{shown}: not a report; name a file that pysftp-probe --json has written") from None
     return report

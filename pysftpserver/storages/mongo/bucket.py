@@ -28,6 +28,8 @@ from pymongo.errors import AutoReconnect
 from pymongo.read_concern import ReadConcern
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.formats import NODE
+from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.names import NAME_MAX, after, below, parent_of, to_bytes
 
 Document = dict[str, Any]
@@ -178,7 +180,9 @@ class Bucket:
         )
 
     def node_entry(self, doc: Document) -> Entry:
-        """Return the entry for a document of BUCKET.nodes."""
+        """Return the entry for a document of BUCKET.nodes. Raises SFTPFailure for a newer version's."""
+        if NODE.problem(doc.get("version")) is not None:
+            raise SFTPFailure("A newer version of the server made this: its format is not known here")
         kind = doc.get("kind")
         size = BLOCK if kind == DIRECTORY else len(to_bytes(str(doc.get("target", ""))))
         kind = DIRECTORY if kind == DIRECTORY else SYMLINK

@@ -47,9 +47,10 @@ class Mount:
     time, and again if it has raised. read_only: refuse every change. uses_network: of a storage that a
     function opens, whether it talks to other hosts; None: it may. reads: paths of what such a function reads
     on this host, besides what connecting takes, for a sandbox that is entered while the storage is away;
-    None: that is not known, and then files are not confined. The tree sets point, the path where it is
-    mounted, is_parent, whether other storages are mounted below that, and refuses_links, whether paths with
-    links fail.
+    None: that is not known, and then files are not confined.
+
+    The tree sets point, the path where it is mounted, is_parent, whether other storages are mounted below
+    that, and refuses_links, whether paths with links fail.
     """
 
     def __init__(

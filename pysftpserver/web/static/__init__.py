@@ -54,6 +54,10 @@ class Static:
     needs_login = False
     is_for_programs = False
 
+    def __init__(self) -> None:
+        for name in KINDS:
+            content(name)  # now: an upgrade may replace the files
+
     def answer(self, request: Request, rest: bytes) -> Reply:
         """A file."""
         name = rest[1:].decode("latin-1")

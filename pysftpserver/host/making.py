@@ -1,0 +1,91 @@
+"""Accounts and groups of the host, made and removed by the host's own tools; and being one of them for a
+while.
+
+What may not enter: what accounts are for. Facts: useradd(8), groupadd(8), userdel(8), credentials(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+from pysftpserver.failures import Unavailable, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pysftpserver.host.privileges import Account
+
+SHELL = "/bin/sh"
+MARK = "pysftp-users"  # the comment of accounts that are made here
+NO_PASSWORD = "*"  # matches none; "!" would make sshd without PAM refuse keys, too
+TOOLS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+
+def make_group(name: str) -> None:
+    """Make a group. Raises Unavailable."""
+    _run("groupadd", "--system", name)
+
+
+def make_account(name: str, home: str, group: str | None, makes_home: bool) -> None:
+    """Make an account without a password, with a shell that sshd can run a command with. Raises
+    Unavailable.
+    """
+    home_words = ["--create-home"] if makes_home else ["--no-create-home"]
+    group_words = ["--groups", group] if group else []
+    words = ["--system", "--user-group", *group_words, *home_words, "--home-dir", home]
+    _run("useradd", *words, "--shell", SHELL, "--password", NO_PASSWORD, "--comment", MARK, name)
+
+
+def remove_account(name: str) -> None:
+    """Remove an account and leave its files. Raises Unavailable."""
+    _run("userdel", name)
+
+
+def remove_group(name: str) -> None:
+    """Remove a group. Raises Unavailable."""
+    _run("groupdel", name)
+
+
+def was_made_here(name: str) -> bool:
+    """Whether make_account() has made an account."""
+    import pwd
+
+    return pwd.getpwnam(name).pw_gecos.partition(",")[0] == MARK
+
+
+@contextlib.contextmanager
+def acting_as(account: Account | None) -> Iterator[None]:
+    """Be an account until the end of the block, as far as files are concerned; root alone changes.
+
+    What an account can write, it can make lead elsewhere: root must not follow. None: nothing changes.
+    """
+    if account is None or os.geteuid() != 0:
+        yield
+        return
+    groups = os.getgroups()
+    mask = os.umask(0o077)
+    try:
+        os.setgroups(account.groups)
+        os.setegid(account.gid)
+        os.seteuid(account.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+        os.umask(mask)
+
+
+def _run(tool: str, *words: str) -> None:
+    import subprocess
+
+    path = shutil.which(tool, path=TOOLS)
+    if path is None:
+        raise Unavailable(f"{tool} is not installed; make or remove the account yourself")
+    done = subprocess.run([path, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said: Sequence[str] = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise Unavailable(f"{tool} {words[-1]}: {one_line(said[-1].removeprefix(f'{tool}: '))}")

@@ -1,0 +1,61 @@
+"""How a process of pysftpd makes way for its new version: it accepts no more, and ends with its sessions.
+
+What may not enter: how a process is started and told (service/handover.py), SSH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pysftpserver.failures import Unavailable
+from pysftpserver.service.handover import Successor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.sshd.processes import Service
+    from pysftpserver.sshd.server import Server
+
+BY_ROOT = "run_as needs root, which this process is not: restart the service; transfers have drain_seconds"
+
+
+def successor(service: Service) -> Successor:
+    """A process of the new version, which starts. Raises Unavailable."""
+    if service.settings.run_as is not None or service.settings.run_as_accounts:
+        raise Unavailable(BY_ROOT)
+    service.log.info("handing over: starting the new version")
+    return Successor(service.sockets, service.life.for_successor())
+
+
+class Handing:
+    """The part of one process. stop: set when its last connection has ended."""
+
+    def __init__(self, service: Service, server: Server, stop: asyncio.Event) -> None:
+        self._service = service
+        self._server = server
+        self._stop = stop
+        self._task: asyncio.Task[None] | None = None
+
+    def asked(self) -> None:
+        """SIGUSR2: hand over, unless that is under way. The parent of several starts the new version."""
+        if self._task is None or self._task.done():
+            is_alone = self._service.settings.workers == 1
+            self._task = asyncio.create_task(self._hand_over() if is_alone else self._leave())
+
+    async def _hand_over(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            new = await loop.run_in_executor(None, successor, self._service)
+            process = await loop.run_in_executor(None, new.process)
+        except Unavailable as error:
+            self._service.log.error(f"not handed over: {error.message}")
+            return
+        self._service.handed_over(process)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        log, connections = self._service.log, self._server.connections
+        self._server.leave()
+        await self._service.endpoints.leave()
+        log.info(f"handed over; connections that go on here: {len(connections)}")
+        await connections.emptied(None)
+        self._stop.set()
