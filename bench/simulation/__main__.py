@@ -23,26 +23,27 @@ from bench.simulation.assumptions import EIGHT, HOUR, SEED, People, Site
 from bench.simulation.runs import Outcome, simulated
 
 #: Users that one machine is tried with, until it is too slow for them.
-TRIED = (1_000, 3_000, 5_000, 10_000, 15_000, 20_000, 30_000, 50_000)
+TRIED = (1_000, 10_000, 15_000, 20_000, 30_000, 40_000)
 LITTLE = (10, 100)
 ONE = {
     "one worker, object store": Site(workers=1),
-    "two workers, GridFS": Site(store="GridFS"),
-    "two workers, jail": Site(store="jail"),
     "two workers, object store": Site(),
     "two workers, object store, quota in Redis": Site(quota=True),
+    "two workers, GridFS": Site(store="GridFS"),
+    "two workers, jail": Site(store="jail"),
 }
 MANY = 100_000
+LARGE = Site(machines=2, processors=4, workers=4, network=10 * Site().network)
 #: What is added for MANY users, step by step: the words for it, the site, and how long the burst is.
 ADDED = (
     ("one machine", Site(), 300.0),
+    ("2 machines", Site(machines=2), 300.0),
+    ("2 machines of 4 processors with 10 Gbit/s", LARGE, 300.0),
     ("4 machines", Site(machines=4), 300.0),
-    ("8 machines", Site(machines=8), 300.0),
-    ("8 machines, a quota with one ledger", Site(machines=8, quota=True), 300.0),
-    ("8 machines, the quota in 8 ledgers", Site(machines=8, quota=True, ledgers=8), 300.0),
-    ("12 machines, the quota in 16 ledgers", Site(machines=12, quota=True, ledgers=16), 300.0),
-    ("8 machines, one GridFS database", Site(machines=8, store="GridFS"), 300.0),
-    ("4 machines, 08:00 spread over half an hour", Site(machines=4), 1800.0),
+    ("4 machines, a quota with one ledger", Site(machines=4, quota=True), 300.0),
+    ("4 machines, the quota in 4 ledgers", Site(machines=4, quota=True, ledgers=4), 300.0),
+    ("4 machines, one GridFS database", Site(machines=4, store="GridFS"), 300.0),
+    ("2 machines, 08:00 spread over half an hour", Site(machines=2), 1800.0),
 )
 
 
