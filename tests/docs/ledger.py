@@ -114,6 +114,12 @@ ELSEWHERE = {
             "tests.test_install.Installation.test_the_commands_of_sshd_start_without_the_module_site"
         ),
     },
+    "docs/plugins.md": {
+        "/opt/pysftpserver/bin/pip install .": PIP,
+        "/opt/pysftpserver/bin/pysftp-probe -- /opt/pysftpserver/bin/pysftpsite greetings:GreetingsStorage": (
+            PROBED
+        ),
+    },
     "docs/probe.md": {
         "python3 -m venv ~/probe && ~/probe/bin/pip install .": INSTALLED,
         "~/probe/bin/pysftp-probe -- /usr/lib/openssh/sftp-server": PROBED,
