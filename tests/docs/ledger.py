@@ -93,7 +93,6 @@ ELSEWHERE = {
     "docs/openssh.md": {
         "/usr/bin/python3 -m venv /opt/pysftpserver": INSTALLED,
         "/opt/pysftpserver/bin/pip install .": PIP,
-        "pysftpjail --check --account ACCOUNT /srv/jail": CHECKED,
         "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/jail": CHECKED,
         "pysftp-users --account sftp import customers.csv --create-account --dry-run": CUSTOMERS,
         "pysftp-users --account sftp import customers.csv --create-account": CUSTOMERS,
