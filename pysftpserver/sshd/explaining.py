@@ -13,7 +13,7 @@ from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.people import methods
 from pysftpserver.people.editors import editor
 from pysftpserver.people.keys import BadKey, fingerprint, parse_key
-from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
+from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.service.networks import Networks, address_of
@@ -135,9 +135,8 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
     if usable:
         yield Finding(True, f"logs in by {', or by '.join(usable)}")
     else:
-        missing = sorted({*" ".join(wanted).replace(",", " ").split()} - settings.offered - {TOTP})
-        how = f"; add {' and '.join(missing)} to auth_methods" if missing else ""
-        yield Finding(False, f"no method lets the user in; wanted is {', or '.join(wanted)}{how}")
+        words = f"no method lets the user in; wanted is {', or '.join(wanted)}"
+        yield Finding(False, words + methods.how_to_offer(user, settings))
     for blob in sorted(user.keys):
         faults = authorities.faults_of_key(blob)
         words = f" is refused: {', '.join(faults)}" if faults else ""
