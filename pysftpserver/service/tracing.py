@@ -95,6 +95,10 @@ class _Tracing:
             moved[request == "write"] += record["bytes"]
         elif request in CLOSES:
             read, written = self._moved.pop((str(record["session"]), path), (0, 0))
+            if "share" in record:
+                read = record[
+                    "bytes"
+                ]  # what a link sends has an open and a close, and what it receives a put
             self._closed(record, path, record.get("read", read), record.get("written", written))
         elif request in STORED:
             self._note(record, path, f"stored {record['bytes']} bytes{_digest(record)}")
@@ -114,6 +118,8 @@ class _Tracing:
 
     def _note(self, record: dict[str, Any], path: bytes, text: str) -> None:
         who = f"{record['time']} {_words(record.get('user'))} {_words(record.get('peer')) or '-'}"
+        if "share" in record:
+            who += f" by the link {_words(record['share'])}"
         node = self._node(_parts(path))
         shown = _shown(b"/" + b"/".join(_parts(path)))
         node.events.append((self._count, _words(f"{who} {text}: {shown}")))

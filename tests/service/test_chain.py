@@ -334,6 +334,21 @@ class TheCommand(ChainCase):
         )
         self.assertEqual(self.run_it("who", "/nothing", self.path), (0, []))
 
+    def test_says_who_fetched_a_file_by_a_shared_link(self) -> None:
+        shared = {
+            "time": "t",
+            "session": "s",
+            "peer": "192.0.2.9",
+            "user": "al",
+            "path": "/f",
+            "result": "OK",
+        }
+        shared |= {"share": "5f0c"}
+        records = [shared | {"request": "open", "bytes": 0}, shared | {"request": "close", "bytes": 7}]
+        self.path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        told = "t al 192.0.2.9 by the link 5f0c fetched 7 bytes: /f"
+        self.assertEqual(self.run_it("who", "/f", self.path), (0, [told]))
+
 
 class AnyLine(ChainCase):
     def test_that_is_no_record_of_a_chain_is_none(self) -> None:
