@@ -149,12 +149,15 @@ class Successor:
                 "this is the first process of a container, which ends with it; start another one"
             )
         self._late_at = time.monotonic() + PATIENCE
-        self._awaited, theirs = os.pipe()
+        try:
+            command = [sys.executable, "-I", "-S", "-c", LAUNCH, *own_command()]
+            self._awaited, theirs = os.pipe()
+        except OSError as error:
+            raise Unavailable(f"the new version cannot be started: {reason_of(error)}") from None
         offered = sockets.offered()
         told = {"process": os.getpid(), "ready": theirs, "sockets": offered}
         environment = {**os.environ, **variables, VARIABLE: json.dumps(told)}
         passed = (theirs, *(one for found in offered.values() for one in found))
-        command = [sys.executable, "-I", "-S", "-c", LAUNCH, *own_command()]
         try:
             subprocess.run(command, env=environment, pass_fds=passed, stdin=subprocess.DEVNULL, check=True)
         except (OSError, subprocess.SubprocessError) as error:

@@ -27,12 +27,13 @@ def successor(service: Service) -> Successor:
 
 
 class Handing:
-    """The part of one process. stop: set when its last connection has ended."""
+    """The part of one process. stop: set when its last connection has ended. serves: when it is ready."""
 
-    def __init__(self, service: Service, server: Server, stop: asyncio.Event) -> None:
+    def __init__(self, service: Service, server: Server, stop: asyncio.Event, serves: asyncio.Event) -> None:
         self._service = service
         self._server = server
         self._stop = stop
+        self._serves = serves
         self._task: asyncio.Task[None] | None = None
 
     def asked(self) -> None:
@@ -42,6 +43,7 @@ class Handing:
             self._task = asyncio.create_task(self._hand_over() if is_alone else self._leave())
 
     async def _hand_over(self) -> None:
+        await self._serves.wait()  # what it hands over is complete only then
         loop = asyncio.get_running_loop()
         try:
             new = await loop.run_in_executor(None, successor, self._service)

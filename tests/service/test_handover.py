@@ -99,6 +99,16 @@ class HandingOver(TestCase):
             with self.assertRaisesRegex(Unavailable, "was not ready within 0 seconds"):
                 new.process()
 
+    def test_what_cannot_be_started_is_an_error(self) -> None:
+        for name in ("os.pipe", "pysftpserver.service.handover.own_command"):
+            fault = mock.patch(name, side_effect=OSError(24, "Too many open files"))
+            with (
+                self.subTest(name),
+                fault,
+                self.assertRaisesRegex(Unavailable, "cannot be started: too many"),
+            ):
+                Successor(Sockets(), {})
+
     def test_the_first_process_of_a_container_hands_nothing_over(self) -> None:
         with mock.patch("os.getpid", return_value=1), self.assertRaisesRegex(Unavailable, "container"):
             Successor(Sockets(), {})
