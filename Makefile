@@ -70,7 +70,7 @@ bench: debian-test debian-bench venv-test ## measure beside OpenSSH's sftp-serve
 
 costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (ten minutes; ARGS="--only pysftpd")
 	@$(BIN)/python -m bench.costs $(ARGS)
-	@[ -n "$(ARGS)" ] || $(BIN)/python -m bench.simulation.load
+	@$(if $(ARGS),:,$(BIN)/python -m bench.simulation.load)
 	@$(BIN)/python tools/docs_tables.py
 
 simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (five minutes)

@@ -14,6 +14,7 @@ from bench.simulation.load import compared
 from bench.simulation.runs import SHARE, WITHIN
 
 POPULATIONS = (10, 1_000, 100_000)
+LEAST = 16  # KiB: what is less is what the server itself gains and frees meanwhile
 SHOWN = 3  # rows of one machine: the last is the first that is too much for it
 IN_PROCESS = "pysftpd"  # the row of sessions that are processes
 
@@ -60,8 +61,9 @@ def memory() -> str:
     for name, row in recorded("costs")["doors"].items():
         idle = row["idle"]
         if "memory" in idle:
+            size = idle["memory"] / 1024
             cells = [
-                f"{idle['memory'] / 1024:,.0f}",
+                f"{size:,.0f}" if size >= LEAST else f"< {LEAST}",
                 f"{idle['descriptors']:.1f}",
                 f"{idle['processes']:.1f}",
             ]

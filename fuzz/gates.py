@@ -64,7 +64,7 @@ class GatesTarget:
         }
 
     def __call__(self, data: bytes) -> None:
-        how, said = data[0], data[1:]
+        how, said = (data[0], data[1:]) if data else (0, b"")
         end = b"\n" if how & ASKS_PROGRAM else b"\0"
         is_early, size = bool(how & IS_EARLY) and bool(said), SIZES[(how >> 3) % len(SIZES)]
 

@@ -102,7 +102,8 @@ def check_replies(output: bytes, requests: list[tuple[int | None, bytes]]) -> li
         reply = output[position + 4 : stop]
         position = stop
         try:
-            replies.append(_version(reply) if number is None else _reply(reply, number, body))
+            given = _version(reply, body[1:5]) if number is None else _reply(reply, number, body)
+            replies.append(given)
         except (BadReply, IndexError, UnicodeDecodeError) as error:
             raise AssertionError(f"{body[:40]!r} was answered {reply[:200]!r}: {error}") from error
     assert position == len(output), f"more than was asked for: {output[position : position + 60]!r}"
@@ -110,9 +111,11 @@ def check_replies(output: bytes, requests: list[tuple[int | None, bytes]]) -> li
 
 
 @lru_cache
-def _version(reply: bytes) -> Reply:
+def _version(reply: bytes, asked: bytes) -> Reply:
+    """The reply has the lower version of the two. asked: the client's."""
     reader = Reader(reply[1:])
-    assert reply[0] == VERSION and reader.u32() == 3, f"INIT was answered {reply[:60]!r}"
+    lower = min(3, int.from_bytes(asked, "big"))
+    assert reply[0] == VERSION and reader.u32() == lower, f"INIT was answered {reply[:60]!r}"
     rest = reader.rest()
     while rest:
         reader = Reader(rest)

@@ -37,7 +37,7 @@ CUTS = 16
 MOST_ANSWERS = 1000
 STATUSES = {200, 400, 403, 404, 405, 408, 411, 413, 414, 429, 500, 501, 503, 505}
 BASE64 = re.compile(rb"(?:[\w-]{4})*(?:[\w-]{2}==|[\w-]{3}=)?", re.ASCII)
-CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?\r\n", re.DOTALL)
+CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;[^\r]*)?\r\n")
 PART = struct.Struct(">2shh")
 BOUND = b"path"
 Events = list[object]
@@ -133,7 +133,7 @@ def read_chunks(stream: bytes) -> Iterator[object]:
         stream = stream[size + 2 :]
     while True:
         line, end, stream = stream.partition(b"\n")
-        if not end:
+        if not end or not line.endswith(b"\r"):
             raise Ended
         if line == b"\r":
             break

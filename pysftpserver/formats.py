@@ -30,7 +30,7 @@ class Format:
             except ValueError:
                 pass  # digits that are none for int(), or too many
         if type(found) is not int or found < 0:
-            return f"its version is no number; this version of pysftpserver knows 1 to {self.version}"
+            return f"its version is not a number; this version of pysftpserver knows 1 to {self.version}"
         if found > self.version:
             shown = found if found <= LARGEST else "(a very large number)"
             return (
@@ -50,11 +50,17 @@ USERS_FILE = Format("users file", "`users.toml`", "`version` at its top")
 REDIS_USER = Format("user in Redis", "`solt.sftp.user.ID`", "field `version`")
 AUDIT = Format("audit record", "audit logs", "member `v`")
 CHAIN = Format("head of a chain", "`FILE.chain`", "`vN` in front")
-LEDGER = Format("ledger of a site", "`ledger.sqlite` in its state directory", "`PRAGMA user_version`")
+LEDGER = Format(
+    "ledger of a site", "`ledger.sqlite` in its state directory: quotas and events", "`PRAGMA user_version`"
+)
 SHARED_LEDGER = Format("ledger of a site in Redis", "`{PREFIX}:...`", "key `{PREFIX}:format`")
 NODE = Format("directory or link in GridFS", "`BUCKET.nodes`", "field `version`")
 WEB_STATE = Format(
-    "state of pysftpweb", "the file of `--state`", "`PRAGMA user_version`", 4, "migrated at the start"
+    "state of pysftpweb",
+    "the file of `--state`: links, properties, used codes",
+    "`PRAGMA user_version`",
+    4,
+    "migrated at the start",
 )
 REMO_USERS = Format(
     "users of pysftpremo",
@@ -83,7 +89,7 @@ WITHOUT = (
     ("bans and used codes in Redis", "they end by themselves; what cannot be read is ignored"),
     ("bans, throttling, sessions in memory", "they end with the server"),
     ("values that pysftplab's window remembers", "unknown or invalid ones are ignored"),
-    ("host keys, certificates, revocation lists", "OpenSSH's and X.509's formats"),
+    ("keys, certificates, revocation lists", "formats of OpenSSH, PEM and X.509"),
 )
 
 

@@ -108,8 +108,7 @@ def _serve(
 ) -> int:
     """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
     if server.checksums:
-        # Now: a confined process can import nothing, and an upgrade may replace the package meanwhile.
-        import pysftpserver.engine.checksums  # noqa: F401
+        import pysftpserver.engine.checksums  # noqa: F401 -- now: an upgrade may replace the package meanwhile
     who = ""
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
@@ -154,6 +153,10 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     """
     from pysftpserver.host.sandbox import confine
 
+    if server.checksums:
+        from pysftpserver.engine import checksums
+
+        checksums.load()
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())

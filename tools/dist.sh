@@ -22,7 +22,9 @@ if [ -e .git ]; then
     git ls-files -z > "$work/listed"
 else
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(stat -c %Y PKG-INFO)}
-    find . -type f ! -path './.venv*' ! -path './dist/*' ! -path './build/*' -print0 > "$work/listed"
+    # Without what the build has added to it.
+    find . -type f ! -path './.venv*' ! -path './dist/*' ! -path './build/*' ! -path './*.egg-info/*' \
+        ! -path ./PKG-INFO ! -path ./setup.cfg -print0 > "$work/listed"
 fi
 export SOURCE_DATE_EPOCH
 

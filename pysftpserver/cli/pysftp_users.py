@@ -1,8 +1,6 @@
-"""pysftp-users: customers of OpenSSH's sshd, each in a jail: adds many at once, switches them off, removes
-them.
+"""pysftp-users: adds customers of OpenSSH's sshd, each in a jail, switches them off and removes them.
 
-What it is called and what it takes; pysftpserver/people/jailing.py plans and does it, host/logins.py tries
-it.
+What it is called and what it takes; people/jailing.py plans and does it, host/logins.py tries it.
 """
 
 from __future__ import annotations
@@ -121,8 +119,7 @@ def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
         if os.geteuid() == 0:
             raise BadInput(
                 "say whose files they are: --account ACCOUNT for one account with a key for each customer, "
-                "or "
-                "--own-accounts for an account for each customer"
+                "or --own-accounts for an account for each customer"
             )
         account = own_name()
     if os.geteuid() != 0 and account != own_name():
@@ -136,8 +133,9 @@ def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
 
 
 def _beside() -> str:
-    """pysftpjail in the directory of this command, by its full path: sshd sets a short PATH. Raises
-    BadInput.
+    """pysftpjail in the directory of this command, by its full path, because sshd sets a short PATH.
+
+    Raises BadInput.
     """
     path = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), JAIL)
     if not os.access(path, os.X_OK):
@@ -187,13 +185,10 @@ def _make(options: dict[str, Any], wanted: list[Customer]) -> int:
     """Make customers what they are to be; the exit status. Raises BadInput."""
     from pysftpserver.cli.pysftpjail import COMMAND as OF_JAIL
     from pysftpserver.cli.session import client_name
-    from pysftpserver.people.records import folder_problem, name_problem, networks_problem
 
     jails = _jails(options, options["create_account"])
     for one in wanted:
-        networks = one.fields.get("networks")
-        problem = name_problem(one.name) or folder_problem(one.folder)
-        problem = problem or (networks_problem(networks) if networks else None)
+        problem = one.problem
         try:
             client_name(one.name)
             more = shlex.split(one.fields.get("options", ""))
@@ -285,7 +280,7 @@ def _names(options: dict[str, Any]) -> list[str]:
     names: list[str] = options["names"]
     if not names:
         raise BadInput("name at least one customer")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _check(options: dict[str, Any]) -> int:
@@ -308,11 +303,10 @@ def _try(options: dict[str, Any], jails: Jails, names: Sequence[str], only_probl
         if customer is None:
             raise BadInput(f"no customer named {one_line(name)} in {jails.where.shown}")
         line = customer.lines[0]
-        is_read_only = any(word in ("-R", "--read-only") for word in line.words)
         if not only_problems:
             print(one_line(f"{name}:") if customer.is_on else one_line(f"{name}: switched off"))
         tried = findings(
-            jails.where.account_of(name), line.words, line.directory, is_read_only, customer.file.path,
+            jails.where.account_of(name), line.words, line.directory, line.is_read_only, customer.file.path,
             options.get("sshd_config"),
         )  # fmt: skip
         status = max(status, show(tried, only_problems, "  "))

@@ -49,8 +49,10 @@ def prepare() -> None:
     import pysftpserver.stdio
     import pysftpserver.uploads.atomic
     import pysftpserver.uploads.durable  # noqa: F401
+    from pysftpserver.engine import checksums
     from pysftpserver.host.sandbox import load_libgcc
 
+    checksums.load()
     load_libgcc()
 
 

@@ -154,12 +154,13 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
-    import pysftpserver.engine.checksums
     import pysftpserver.site.opening
     import pysftpserver.stdio
     import pysftpserver.storage  # noqa: F401
+    from pysftpserver.engine import checksums
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
+    checksums.load()
     return lambda: SFTPServerVirtualChroot("/")
 
 

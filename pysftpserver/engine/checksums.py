@@ -1,14 +1,13 @@
 """check-file: digests of what is in a file, computed where the file is.
 
-A module of its own, because hashlib takes longer to import than all that a session imports otherwise: only
-sessions that may be asked for checksums have it. What may not enter: names of requests, concrete storages.
+hashlib takes longer to import than all that a session imports otherwise: the first digest imports it, or
+load() before. What may not enter: names of requests, concrete storages.
 Facts: draft-ietf-secsh-filexfer-extensions-00, section 3; ISO 3309 for crc32, whose bytes are in the order
 of the network, as the usual eight digits show them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import zlib
@@ -53,13 +52,22 @@ class CRC32:
         return self._value.to_bytes(self.digest_size, "big")
 
 
-# They are not for security: some systems refuse MD5 and SHA-1 otherwise.
-ALGORITHMS: dict[str, Callable[[], Digest]] = {
-    name: partial(getattr(hashlib, name), usedforsecurity=False)
-    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
-}
-ALGORITHMS["crc32"] = CRC32
-SIZES = {name: len(make().digest()) for name, make in ALGORITHMS.items()}  # of digests, in bytes
+def _new(name: str) -> Digest:
+    import hashlib
+
+    # It is not for security: some systems refuse MD5 and SHA-1 otherwise.
+    made: Digest = getattr(hashlib, name)(usedforsecurity=False)
+    return made
+
+
+def load() -> None:
+    """Import what digests need, because a confined process cannot."""
+    _new("md5")
+
+
+#: Of digests, in bytes.
+SIZES = {"md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64, "crc32": 4}
+ALGORITHMS: dict[str, Callable[[], Digest]] = {name: partial(_new, name) for name in SIZES} | {"crc32": CRC32}
 
 
 def chosen(algorithms: bytes, block: int) -> str:

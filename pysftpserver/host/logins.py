@@ -35,9 +35,7 @@ NOLOGIN = "/etc/nologin"
 
 
 class Finding(NamedTuple):
-    """What was looked at, and what is wrong with it; problem "": nothing. known: whether it could be
-    tried.
-    """
+    """What was looked at, and what is wrong with it ("": nothing). known: whether it could be tried."""
 
     what: str
     problem: str = ""
@@ -117,8 +115,7 @@ def _tried(
 def _install(name: str) -> str:
     return (
         f"install pysftpserver, and a Python for it, where {name} can read them: for example "
-        f"/usr/bin/python3 -m "
-        "venv /opt/pysftpserver"
+        "/usr/bin/python3 -m venv /opt/pysftpserver"
     )
 
 
@@ -171,8 +168,7 @@ def _directory_problem(directory: str, read_only: bool) -> str | None:
         if isinstance(error, PermissionError) or not os.access(directory, os.W_OK):
             return (
                 f"this account may not write there (mode {mode_of(directory)}): {reason_of(error)}; give it "
-                f"the "
-                "directory with chown, or serve it with --read-only"
+                "the directory with chown, or serve it with --read-only"
             )
     return None
 

@@ -406,6 +406,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self._open: collections.Counter[str] = collections.Counter()
         self._guests: set[Connection] = set()  # those that count as open
         self._count_lock = threading.Lock()
+        self._unbound: OSError | None = None
         super().__init__(
             (values.listen_address, values.port),
             application,
@@ -422,10 +423,21 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self.keep_alive_conn_limit = values.max_connections
 
     def prepare(self) -> None:
-        super().prepare()  # type: ignore[no-untyped-call, unused-ignore]
+        try:
+            super().prepare()  # type: ignore[no-untyped-call, unused-ignore]
+        except OSError as error:
+            raise self._unbound or error from None
         waits = self.socket.gettimeout()
         self.socket = Listening(self.socket.detach(), self.log)
         self.socket.settimeout(waits)
+
+    def bind(self, family: int, type: int, proto: int = 0) -> None:
+        """Bind the socket; why it cannot be is kept, which prepare() would tell as text alone."""
+        try:
+            super().bind(family, type, proto)  # type: ignore[no-untyped-call, unused-ignore]
+        except OSError as error:
+            self._unbound = error
+            raise
 
     def process_conn(self, conn: Connection) -> None:
         """Give a thread to a connection that has a complete request; others wait without one."""

@@ -39,9 +39,7 @@ COLUMNS = {
 
 
 class Customer:
-    """A customer, as one or more rows have it. keys: their lines. fields: of the other columns, if not
-    empty.
-    """
+    """A customer, as one or more rows have it. keys: their lines. fields: the other columns with content."""
 
     def __init__(self, name: str, keys: Iterable[str] = (), **fields: str) -> None:
         self.name = name
@@ -55,6 +53,17 @@ class Customer:
     @property
     def is_read_only(self) -> bool:
         return self.fields.get("read_only", "") in TRUE
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody can be made of this, or None."""
+        networks = self.fields.get("networks")
+        return (
+            name_problem(self.name)
+            or folder_problem(self.folder)
+            or (networks_problem(networks) if networks else None)
+            or (None if self.fields.get("read_only", "") in TRUE + FALSE else "read_only has to be yes or no")
+        )
 
 
 def markdown_table() -> str:
@@ -77,8 +86,7 @@ def read(path: str) -> list[Customer]:
             what = "unknown" if column not in COLUMNS else "there twice"
             raise BadInput(
                 f"{path}: line {lines[0][0]}: column {one_line(column)!r} is {what}; the first line names "
-                f"the "
-                f"columns, some of {', '.join(COLUMNS)}"
+                f"the columns, some of {', '.join(COLUMNS)}"
             )
     if "name" not in columns:
         raise BadInput(f"{path}: line {lines[0][0]}: there is no column name; add it to the first line")
@@ -116,9 +124,7 @@ def checked(customers: list[Customer], are_jailed: bool) -> list[Customer]:
     for one in customers:
         for field in sorted(others & one.fields.keys()):
             if one.fields[field] not in FALSE:
-                raise BadInput(
-                    f"customer {one_line(one.name)}: {field} is nothing that {what} can give; {instead}"
-                )
+                raise BadInput(f"customer {one_line(one.name)}: {what} has no use for {field}; {instead}")
     return customers
 
 
@@ -143,15 +149,8 @@ def _add(customers: dict[str, Customer], row: dict[str, str], directory: str) ->
     name, key = row.pop("name", ""), row.pop("key", "")
     new = Customer(name, **row)
     new.fields |= {"read_only": new.fields["read_only"].lower()} if "read_only" in new.fields else {}
-    networks = new.fields.get("networks")
-    problem = (
-        name_problem(name)
-        or folder_problem(new.folder)
-        or (networks_problem(networks) if networks else None)
-        or (None if new.fields.get("read_only", "") in TRUE + FALSE else "read_only has to be yes or no")
-    )
-    if problem:
-        raise ValueError(f"{one_line(name)}: {problem}" if name else problem)
+    if new.problem:
+        raise ValueError(f"{one_line(name)}: {new.problem}" if name else new.problem)
     known = customers.setdefault(name, new)
     for field, text in new.fields.items():
         if known.fields.setdefault(field, text) != text:

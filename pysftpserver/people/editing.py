@@ -26,7 +26,7 @@ from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Self
 
     from pysftpserver.people.keys import Entry
@@ -86,6 +86,30 @@ class UsersEditor(ABC):
         fields |= {field: text for field, text in others.items() if text}
         check(name, **fields)
         return self._add(name, list(clean_keys(keys).values()), fields)
+
+    def add_all(self, users: Sequence[tuple[str, Sequence[str], Mapping[str, str]]]) -> None:
+        """Add active users, all or none: of each the name, the keys and the fields that add() takes."""
+        checked = []
+        for name, keys, given in users:
+            fields = {"folder": self._new_folder(name), **given}
+            try:
+                check(name, **fields)
+                checked.append((name, list(clean_keys(keys).values()), fields))
+            except DirectoryError as error:
+                raise DirectoryError(f"user {shown(name)}: {error}") from None
+        self._add_all(checked)
+
+    def _add_all(self, users: Sequence[tuple[str, list[str], dict[str, str]]]) -> None:
+        """Add users whose values have been checked."""
+        added = []
+        try:
+            for name, keys, fields in users:
+                self._add(name, keys, fields)
+                added.append(name)
+        except DirectoryError:
+            for name in added:
+                self.remove(name)
+            raise
 
     @abstractmethod
     def _new_folder(self, name: str) -> str:

@@ -26,7 +26,7 @@ with needed("sshd", "tomlkit"):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from pysftpserver.people.records import Record
@@ -57,14 +57,20 @@ class FileEditor(UsersEditor):
         return name
 
     def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
-        values: dict[str, Value] = {"folder": fields["folder"], "keys": keys, **fields}
+        self._add_all([(name, keys, fields)])
+        return self._user(name)
+
+    def _add_all(self, users: Sequence[tuple[str, list[str], dict[str, str]]]) -> None:
+        tables: dict[str, dict[str, Value]] = {}
         self._make()
         with self._edited() as edit:
-            if name in edit.users:
-                raise DirectoryError(f"there is already a user named {shown(name)}")
-            edit.wanted.setdefault("users", {})[name] = dict(values)
-            edit.new = _with_table(edit.old, {name: values})
-        return self._user(name)
+            for name, keys, fields in users:
+                if name in edit.users or name in tables:
+                    raise DirectoryError(f"there is already a user named {shown(name)}")
+                tables[name] = {"folder": fields["folder"], "keys": keys, **fields}
+            if tables:
+                edit.wanted.setdefault("users", {}).update(copy.deepcopy(tables))
+                edit.new = _with_table(edit.old, tables)
 
     def _change(self, name: str, change: Change) -> User:
         with self._edited() as edit:

@@ -47,6 +47,10 @@ class Line:
     def directory(self) -> str:
         return self.words[-1]
 
+    @property
+    def is_read_only(self) -> bool:
+        return any(word in ("-R", "--read-only") for word in self.words)
+
 
 def options(words: str, networks: str = "") -> str:
     """What goes before a key that leads to a command. words: for a shell. networks: as a user has them.

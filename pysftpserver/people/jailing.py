@@ -112,16 +112,18 @@ def carry_out(steps: Sequence[Step]) -> None:
         except BaseException as error:
             left = []
             for one in reversed(done):
+                if one.undo is None:
+                    left.append(one.words)
+                    continue
                 try:
-                    if one.undo is None:
-                        left.append(one.words)
-                    else:
-                        one.undo()
+                    one.undo()
                 except (OSError, BadInput):
                     left.append(one.words)
             if not isinstance(error, (OSError, BadInput)):
                 raise
-            told = f"; this stays as it is now: {', '.join(left)}" if left else "; nothing was changed"
+            told = (
+                f"; this is done and cannot be undone: {', '.join(left)}" if left else "; nothing was changed"
+            )
             reason = error.message if isinstance(error, BadInput) else reason_of(error)
             raise Unavailable(f"{step.words}: {reason}{told}") from None
         done.append(step)
@@ -162,11 +164,10 @@ class KeysFile:
                     raise BadInput(
                         f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
                     )
-                with open(descriptor, "rb", closefd=False) as file:
-                    content = file.read(LARGEST + 1)
-                if len(content) > LARGEST:
+                if found.st_size > LARGEST:
                     raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB; remove lines from it")
-                return content.decode("utf-8", "surrogateescape")
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read().decode("utf-8", "surrogateescape")
             finally:
                 os.close(descriptor)
 
@@ -180,8 +181,9 @@ class KeysFile:
                 owner = os.stat(self.path) if self.account is None else None
             except FileNotFoundError:
                 mode, owner = KEYS_MODE if self.account or os.geteuid() else ROOTS_KEYS_MODE, None
+            text = text or "\n"  # an empty file would not be synced
             content = text.encode("utf-8", "surrogateescape")
-            with wholefiles.open_temporary(self.path, content or b"\n", mode, owner) as new:
+            with wholefiles.open_temporary(self.path, content, mode, owner) as new:
                 new.commit()
         self.text = text
 
@@ -193,7 +195,7 @@ class KeysFile:
 
     def _read_again(self) -> str:
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            return file.read(LARGEST + 1).decode("utf-8", "surrogateescape")
+            return file.read().decode("utf-8", "surrogateescape")
         return ""
 
     @contextlib.contextmanager
@@ -295,23 +297,22 @@ class Jails:
             self._files[path] = KeysFile(path, own if is_own else None)
         return self._files[path]
 
-    # --- what is to be done
-    # ----------------------------------------------------------------------------------
+    # --- what is to be done -------------------------------------------------------------------------------
 
     def making(self, customers: Sequence[Customer]) -> list[Step]:
-        """What makes each customer what it is to be; nothing where all are. Raises BadInput with all
-        problems.
+        """What makes each customer what it is to be; nothing where all are. Raises BadInput, with every
+        problem.
         """
         known = self.found()
         problems: list[str] = []
         steps: list[Step] = []
         notes: list[Step] = []
-        before: dict[str, str] = {}  # texts of files, by path
+        owners: dict[str, str] = {}  # an account of each file
+        wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
             steps.append(_directory(self.where.path, ABOVE_MODE, None, None))
         places: dict[str, str] = {}  # whose folder it is
-        wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         for customer in customers:
             name, account = customer.name, self.where.account_of(customer.name)
             try:
@@ -325,18 +326,19 @@ class Jails:
                 elif self.where.account is None:
                     raise BadInput(f"folder {folder} is customer {places[folder]}'s; choose another")
                 path = self._path_if_planned(account)
-                before.setdefault(path, self._text_of(account))
                 wanted.setdefault(path, {})[name] = lines
+                owners[path] = account
             except (BadInput, ValueError) as error:
                 problems.append(f"customer {one_line(name)}: {error}")
-        texts = {path: forced.with_lines(before[path], lines) for path, lines in wanted.items()}
+        texts = {
+            path: forced.with_lines(self._text_of(owners[path]), lines) for path, lines in wanted.items()
+        }
         for path, text in texts.items():
             problems += _doubles(path, text)
         if problems:
             raise BadInput(first_of(list(dict.fromkeys(problems))))
         steps += notes
-        for account in dict.fromkeys(map(self.where.account_of, (one.name for one in customers))):
-            path = self._path_if_planned(account)
+        for path, account in owners.items():
             if texts[path] != self._text_of(account):
                 self._plan_text(account, path, texts[path], steps)
         return steps
@@ -353,8 +355,10 @@ class Jails:
         )
 
     def removing(self, names: Sequence[str]) -> list[Step]:
-        """What removes the keys of customers, and accounts that were made for them. The files stay. Raises
-        BadInput."""
+        """What removes the keys of customers, and accounts that were made for them. The files stay.
+
+        Raises BadInput.
+        """
         steps = self._changing(names, lambda line: None)
         if self.where.account is None:
             for name in names:
@@ -434,8 +438,7 @@ class Jails:
             whose = f"uid {found.st_uid}" if name is None else os.fsdecode(name)
             raise BadInput(
                 f"folder {folder}: it belongs to {one_line(whose)} and not to {account}; name its account, "
-                f"or choose "
-                "another folder"
+                "or choose another folder"
             )
 
     def _lines_for(self, customer: Customer, known: Found | None) -> list[str]:
@@ -445,8 +448,7 @@ class Jails:
         if known is not None and known.lines[0].directory != folder:
             raise BadInput(
                 f"its folder would be {folder} and no longer {known.lines[0].directory}; say where the "
-                f"folders "
-                "are with --path, or remove the customer first"
+                "folders are with --path, or remove the customer first"
             )
         if not customer.keys:
             raise BadInput("no key; add one to the column key")
@@ -489,7 +491,8 @@ class Jails:
         is_roots = "%h" not in self.where.pattern and not (home and homes.is_below(path, home))
         if not os.path.isdir(directory) and not any(step.words.endswith(f" {directory}") for step in steps):
             mode = ABOVE_MODE if is_roots else 0o700
-            steps.append(_directory(directory, mode, None if is_roots else account, account))
+            owner = None if is_roots else account
+            steps.append(_directory(directory, mode, owner, owner))
         if _is_there(account) or is_roots:
             steps.append(_writing(self._file(account), text))
             return
@@ -520,7 +523,7 @@ def described(found: Found) -> dict[str, object]:
         "active": found.is_on,
         "keys": [fingerprint(blob) for blob in blobs],
         "folder": found.lines[0].directory,
-        "read_only": any(word in ("-R", "--read-only") for word in found.lines[0].words),
+        "read_only": found.lines[0].is_read_only,
         "networks": found.lines[0].options.get("from", ""),
         "authorized_keys": found.file.path,
     }
@@ -556,8 +559,7 @@ def _doubles(path: str, text: str) -> list[str]:
         if line.blob in seen:
             problems.append(
                 f"key {fingerprint(line.blob)}: {seen[line.blob]} and {whose} have it; sshd knows a customer "
-                f"by "
-                "the key, so each needs another one"
+                "by the key, so each needs another one"
             )
         seen.setdefault(line.blob, whose)
     return problems

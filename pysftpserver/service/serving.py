@@ -98,7 +98,10 @@ def listening_sockets(
                 if is_taken and is_any and tries > 1:
                     # The port that was free at the first address is taken at this one.
                     return listening_sockets(addresses, 0, groups, tries - 1)
-                raise Unavailable(f"cannot listen on {address} port {port}: {reason_of(error)}") from None
+                how = "; ss -ltnp says who has it; choose another with --port" if is_taken else ""
+                raise Unavailable(
+                    f"cannot listen on {address} port {port}: {reason_of(error)}{how}"
+                ) from None
             group.append(one)
             port = one.getsockname()[1]
     return found

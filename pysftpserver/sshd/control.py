@@ -98,8 +98,8 @@ def add_user(
 def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bool) -> int:
     """Make the users in a file what it says, and print what changes; the exit status.
 
-    Others stay. Everything is checked before anything is done; if something fails all the same, the users
-    that were added are removed again. Raises DirectoryError, BadInput.
+    Others stay. What the file says is checked before anything is done, and new users are added all or none.
+    Raises DirectoryError, BadInput.
     """
     from pysftpserver.people import customers
     from pysftpserver.people.editing import check
@@ -115,23 +115,19 @@ def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bo
                 raise BadInput(
                     f"user {one_line(one.name)}: it is there and cannot be used; pysftpctl list says why"
                 )
-            check(one.name, **_fields(one))
+            try:
+                check(one.name, **_fields(one))
+            except Unavailable as error:
+                raise BadInput(f"user {one_line(one.name)}: {error}") from None
         changes = {one.name: _difference(one, known.get(one.name)) for one in wanted}
         changes = {name: change for name, change in changes.items() if change}
-        added: list[str] = []
-        for one in wanted if not dry_run else ():
-            try:
-                if one.name not in known:
-                    users.add(one.name, one.keys, **_fields(one))
-                    added.append(one.name)
-                elif one.name in changes:
-                    users.change(one.name, **changes[one.name])
-            except Unavailable as error:
-                for name in added:
-                    users.remove(name)
-                raise Unavailable(
-                    f"user {one_line(one.name)}: {error}; what was added was removed again"
-                ) from None
+        if not dry_run:
+            # Those that change first: if one cannot, nobody was added.
+            for name in (name for name in changes if name in known):
+                users.change(name, **changes[name])
+            new = [(one.name, one.keys, _fields(one)) for one in wanted if one.name not in known]
+            if new:
+                users.add_all(new)
         current = {} if dry_run else {record.name: record.user for record in users.records()}
     words = {
         name: "add" if name not in known else f"change {', '.join(_plain(changes[name]))}" for name in changes

@@ -95,19 +95,18 @@ class Upload:
         return self.wish.existing == REPLACE
 
     def begin(self) -> None:
-        """Find what has arrived before, or begin. Raises FileProblem."""
-        with self.lock:
-            try:
-                self._file = file = self._found() or self._new()
-            except BaseException:
-                self._opened.close()
-                raise
-            if file.size > self.wish.size:  # not what this user has sent
-                self._give_up()
-                raise FileProblem("what arrived before does not fit; try again")
-            self.offset = file.size
-            if self.offset == self.wish.size:
-                self._finish(file)
+        """Find what has arrived before, or begin; the caller has the lock. Raises FileProblem."""
+        try:
+            self._file = file = self._found() or self._new()
+        except BaseException:
+            self._opened.close()
+            raise
+        if file.size > self.wish.size:  # not what this user has sent
+            self._give_up()
+            raise FileProblem("what arrived before does not fit; try again")
+        self.offset = file.size
+        if self.offset == self.wish.size:
+            self._finish(file)
 
     def _found(self) -> Incoming | None:
         tree = self._tree()
@@ -331,9 +330,13 @@ class Uploads:
                     "Too many uploads are not complete; finish some of them first.",
                     [("Retry-After", "10")],
                 )
+            upload.lock.acquire()  # who finds it there waits until it has begun
             self._uploads[upload.id] = upload
         try:
-            upload.begin()
+            try:
+                upload.begin()
+            finally:
+                upload.lock.release()
         except BaseException as error:
             self._forget(upload)
             if isinstance(error, FileProblem):

@@ -201,13 +201,18 @@ class Readers(unittest.TestCase):
                     named = self.run_it("lexgrog", path)
                     summary = plain(section(text, "NAME")).partition(" - ")[2]
                     self.assertIn(f'"{path.name.rpartition(".")[0]} - {summary}"', named.stdout)
-            shown = self.run_it("man", "-M", Path(place) / "share/man", "pysftpjail")
-            self.assertIn("PYSFTPJAIL(8)", shown.stdout)
+            for program in programs():
+                shown = self.run_it("man", "-M", Path(place) / "share/man", program.name)
+                for _, command in walk(declaration(program)):
+                    for _, line in command.examples:  # as it is typed
+                        self.assertIn(f"    {line}\n", shown.stdout)
+                for file, _ in pages.FILES.get(program.name, ()):
+                    self.assertIn(f" {file}", shown.stdout)
             shown = self.run_it("man", "-M", Path(place) / "share/man", "5", "pysftpsite")
             self.assertIn("PYSFTPSITE(5)", shown.stdout)
 
     def run_it(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        variables = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
+        variables = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
         return subprocess.run(
             words, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
         )

@@ -79,6 +79,10 @@ class Checks(OnFiles):
         self.addCleanup(client.server.close)
         return client
 
+    def test_the_table_of_sizes_is_that_of_the_digests(self):
+        sizes = {name: len(make().digest()) for name, make in checksums.ALGORITHMS.items()}
+        self.assertEqual(checksums.SIZES, sizes)
+
     def test_every_algorithm_of_a_whole_file_and_of_an_empty_one(self):
         for algorithm in ALGORITHMS:
             for path, content in ((b"f", CONTENT), (b"empty", b"")):

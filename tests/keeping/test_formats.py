@@ -161,7 +161,7 @@ class Versions(InAPlace):
 
     def test_what_is_no_version_is_refused(self) -> None:
         for wrong in ("one", -1, 1.5, [1], True, b"\xff"):
-            with self.subTest(wrong), self.assertRaisesRegex(BadInput, "f: its version is no number"):
+            with self.subTest(wrong), self.assertRaisesRegex(BadInput, "f: its version is not a number"):
                 formats.USERS_FILE.check(wrong, "f")
 
 

@@ -13,7 +13,7 @@ import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.packaging.chroots import Chroot
+from tests.packaging.chroots import WITH_US, Chroot
 from tests.support.processes import Program, descendants
 from tests.support.waiting import until
 
@@ -90,7 +90,7 @@ def booted(system: Chroot, log: Path) -> Iterator[Booted]:
     if not all(groups.is_dir() for groups in GROUPS):
         raise unittest.SkipTest("control groups are not in the hybrid hierarchy")
     group = f"pysftpserver-test-{os.getpid()}"
-    init = Program(["sh", "-c", JOIN, "sh", system.root, group, BOOT], log)
+    init = Program([*WITH_US, "sh", "-c", JOIN, "sh", system.root, group, BOOT], log)
     try:
         first = until(lambda: _first(init.pid), init.output)
         running = Booted(first)

@@ -40,6 +40,7 @@ exec "$@"
 OF_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 LENT = "/root/authorities.pem"  # not its own file, which its package writes
+WITH_US = ("setpriv", "--pdeathsig", "KILL")  # what runs ends with the tests, also if they are killed
 needs_chroot = unittest.skipUnless(
     IS_HARD and os.geteuid() == 0, "installs into a Debian of its own: hard, and root's"
 )
@@ -62,7 +63,7 @@ class Chroot:
         given = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **variables}
         settings = [f"{name}={value}" for name, value in given.items()]
         root = os.fspath(self.root)
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
+        alone = [*WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
         sealed = ["sh", "-c", READ_ONLY, "sh", root, writable] if writable else []
         inside = ["chroot", root, "/usr/bin/env", "-i", *settings, "sh", "-c", MOUNTED, "sh"]
         become = [] if user == "root" else self._become(user)

@@ -87,16 +87,16 @@ class Container(Keyed):
     def how(self) -> dict[str, str]:
         return {"user": self.image.user, "HOME": self.image.directory, **self.image.variables}
 
-    def run_in(self, *words: str, text: str = "", status: int = 0) -> str:
+    def run_in(self, *words: str, status: int = 0) -> str:
         """What `podman run` does: its account and directory, no capabilities. Returns what is said."""
-        return self.image.system.run(*self.words(*words), text=text, status=status, **self.how())
+        return self.image.system.run(*self.words(*words), status=status, **self.how())
 
     def test_users_are_added_and_served_and_the_health_check_sees_it(self) -> None:
         config = self.image.command[-1]
         self.assertEqual(self.run_in("pysftpd", "--version"), f"pysftpd {__version__}\n")
         self.run_in(*self.image.health, status=1)
         key = self.key.with_suffix(".pub").read_text()
-        self.run_in("pysftpctl", "--config", config, "add", "alice", "--key", "/dev/stdin", text=key)
+        self.run_in("pysftpctl", "--config", config, "add", "alice", "--key", key.strip())
         port = free_port()
         command = self.words(*self.image.command, "--port", str(port), "--listen-address", LOOPBACK)
         writable = " ".join((*self.image.volumes, "/run/pysftpd"))

@@ -25,11 +25,10 @@ from tests.support.paths import ROOT
 DAILY = "daily, tests.test_install builds and installs a wheel"
 TOP = SDIST.removesuffix(".tar.gz")
 # What git tracks and nobody needs to build, test or read the project.
-NOT_HANDED_OUT = {".gitignore", "target"}
+NOT_HANDED_OUT = re.compile(r"\.gitignore$|\.github/|target$")
 # What setuptools adds.
 ADDED = {"PKG-INFO", "setup.cfg"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-FOR_DEVELOPERS = {"test", "conformance", "dist"}
 
 
 def tracked() -> set[str]:
@@ -58,7 +57,7 @@ class Contents(unittest.TestCase):
             members = archive.getmembers()
         names = {member.name.removeprefix(f"{TOP}/") for member in members if member.isfile()}
         names = {name for name in names if not name.startswith("pysftpserver.egg-info/")}
-        self.assertEqual(names - ADDED, tracked() - NOT_HANDED_OUT)
+        self.assertEqual(names - ADDED, {name for name in tracked() if not NOT_HANDED_OUT.match(name)})
         self.assertEqual({member.uid for member in members} | {member.gid for member in members}, {0})
         self.assertEqual({member.mtime for member in members}, {members[0].mtime})
 
@@ -141,28 +140,11 @@ class Installed(unittest.TestCase):
 
     def test_what_the_extras_need_has_wheels(self) -> None:
         """With the newest versions that pyproject.toml allows."""
-        constraints = {"PIP_CONSTRAINT": os.devnull}
-        programs = self.environment()
-        failed = {}
-        for extra in sorted(set(EXTRAS) - FOR_DEVELOPERS):
-            where = self.top / extra
-            pip = [
-                programs / "python",
-                "-m",
-                "pip",
-                "-q",
-                "install",
-                "--only-binary",
-                ":all:",
-                "--target",
-                where,
-            ]
-            done = subprocess.run(
-                [*pip, f"{wheel()}[{extra}]"], env=os.environ | constraints, capture_output=True, text=True
-            )
-            if done.returncode:
-                failed[extra] = done.stderr
-        self.assertEqual(failed, {})
+        pip = [self.environment() / "python", "-m", "pip", "install", "--dry-run", "--ignore-installed"]
+        said = call(*pip, "--only-binary", ":all:", f"{wheel()}[all]", PIP_CONSTRAINT=os.devnull)
+        self.assertIn("Would install", said)
+        for library in ("asyncssh", "cryptography", "pymongo", "SecantusDB", "srptools"):
+            self.assertIn(library.lower(), said.lower())
 
     def test_pipx_gives_commands_that_work(self) -> None:
         programs = self.environment()

@@ -105,8 +105,10 @@ class Units(Keyed):
     def test_removed_it_stops_what_ran(self) -> None:
         self.addCleanup(self.running.run, "dpkg", "--install", "/root/first.deb")
         self.running.run("systemctl", "enable", "--now", "pysftpd")
+        main = self.main_process()
+        self.running.run("test", "-e", f"/proc/{main}")
         self.running.run("dpkg", "--remove", "pysftpserver")
-        self.assertEqual(self.running.run("pgrep", "-u", "pysftpd", status=None), "")
+        self.running.run("test", "-e", f"/proc/{main}", status=1)
         self.assertTrue(self.system.path(CONFIG).exists())
 
     def journal(self) -> str:

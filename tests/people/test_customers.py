@@ -223,6 +223,12 @@ class Making(InAPlace):
         self.assertFalse(self.files.exists())
         self.assertEqual(sorted(os.listdir(self.place)), ["authorized_keys"])
 
+    def test_what_cannot_be_undone_is_named(self) -> None:
+        failing = mock.Mock(side_effect=OSError(28, "No space"))
+        steps = [jailing.Step("remove the account a", lambda: None), jailing.Step("write b", failing)]
+        with self.assertRaisesRegex(Unavailable, "cannot be undone: remove the account a$"):
+            jailing.carry_out(steps)
+
     def test_a_file_that_another_has_changed_meanwhile_is_not_overwritten(self) -> None:
         self.keys.write_text(FOREIGN)
         steps = self.jails().making([Customer("a", [line(1)])])

@@ -112,15 +112,6 @@ class Attacked(InAPlace):
         self.make(Customer("al", [line(1)]))
         self.assertEqual((self.files / "al").stat().st_uid, pwd.getpwnam(ACCOUNT).pw_uid)
 
-    def test_what_cannot_be_undone_is_said(self) -> None:
-        done = jailing.Step("remove the account a", lambda: None)
-
-        def fail() -> None:
-            raise OSError(28, "No space left on device")
-
-        with self.assertRaisesRegex(Unavailable, "this stays as it is now: remove the account a"):
-            jailing.carry_out([done, jailing.Step("b", fail)])
-
     def test_a_file_that_is_too_large_is_not_cut(self) -> None:
         self.keys.write_text("# mine\n" * 100)
         self.keys.chmod(0o600)

@@ -82,7 +82,7 @@ class Commands(InAPlace):
             (("import", options), "customer al: options: unrecognized arguments: --no-such"),
             (("import", check), "customer al: options: --check serves nothing; remove it"),
             (("import", ended), "customer al: options: unrecognized arguments"),
-            (("import", storage), "customer al: storage is nothing that pysftp-users can give; use pysftpd"),
+            (("import", storage), "customer al: pysftp-users has no use for storage; use pysftpd"),
             (("remove", "zoe"), f"no customer named zoe in {self.keys}"),
             (("remove",), "name at least one customer"),
             (("check",), f"there are no customers in {self.keys}; add some"),

@@ -140,8 +140,10 @@ class TheCommand(Furnished):
     def test_a_port_that_is_taken_and_a_host_that_is_not_here_are_told(self) -> None:
         with socket.create_server((LOOPBACK, 0)) as taken:
             port = str(taken.getsockname()[1])
-            self.assert_refused(1, f"cannot listen on {LOOPBACK} port {port}: ", "-p", port)
-        self.assert_refused(1, "cannot listen on 192.0.2.1 port 0: ", "-p", "0", "-i", "192.0.2.1")
+            reason = "address already in use"
+            self.assert_refused(1, f"cannot listen on {LOOPBACK} port {port}: {reason}", "-p", port)
+        elsewhere = "cannot listen on 192.0.2.1 port 0: cannot assign requested address"
+        self.assert_refused(1, elsewhere, "-p", "0", "-i", "192.0.2.1")
 
     def test_a_configuration_of_logging_is_followed(self) -> None:
         (self.place / "log.ini").write_text(

@@ -32,7 +32,7 @@ class TestHarness(Premises):
         batches = Attempts(SAFE_PLACES, outside, self.rng, safe=True).batches()
         aspects: set[str] = set()
         told: set[str] = set()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + 5 * PATIENCE
         while not (aspects >= ASPECTS and told >= TOLD):
             self.assertLess(time.monotonic(), deadline, f"only {aspects}, {told}; seed {self.seed}")
             for _ in range(ROUNDS):

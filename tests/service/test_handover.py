@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from unittest import TestCase, mock
 
 from pysftpserver.failures import Unavailable
@@ -124,6 +126,19 @@ class HandingOver(TestCase):
 
 
 class KeptCode(TestCase):
+    def test_what_cannot_be_read_is_passed_over(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            top = Path(name)
+            (top / "room").mkdir()
+            for file in ("__init__.py", "good.py", "room/__init__.py"):
+                (top / file).write_text("")
+            (top / ".#good.py").symlink_to("nobody@host.1:2")
+            (top / "odd.py").mkdir()
+            kept = keeping.Kept(name)
+            for module, is_kept in (("good", True), ("room", True), ("odd", False), (".#good", False)):
+                self.assertEqual(kept.find_spec(f"pysftpserver.{module}") is not None, is_kept, module)
+            keeping.Kept(str(top / "good.py"))  # where a ZIP file would be
+
     def test_each_module_is_found_once_it_was_read_and_is_the_same(self) -> None:
         code = (
             "from pysftpserver.service.keeping import keep_code; keep_code(); keep_code(); import sys\n"

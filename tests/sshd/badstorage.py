@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pysftpserver.storage import SFTPServerStorage
 
@@ -25,6 +26,11 @@ class Bad(SFTPServerStorage):
 
     def mkdir(self, path, attributes):
         while True:
+            pass
+
+    def symlink(self, *names):
+        until = time.process_time() + 0.15
+        while time.process_time() < until:
             pass
 
     def rmdir(self, path):

@@ -68,8 +68,12 @@ class Editing:
             )
             file.write_text(f"name,key,read_only\ngil,{line(5)},no\nhal,{line(6)},yes\n")
             self.assertIn(
-                "hal: read_only is nothing that pysftpctl", self.complaint("import", str(file), status=2)
+                "hal: pysftpctl has no use for read_only", self.complaint("import", str(file), status=2)
             )
+            self.assertNotIn("gil", self.users())
+            file.write_text(f"name,key,site\ngil,{line(5)},\nhal,{line(6)},no/path\n")
+            said = self.complaint("import", str(file), status=2)
+            self.assertIn("user hal: site is not the absolute path of a site file", said)
             self.assertNotIn("gil", self.users())
 
     def test_passwords_codes_and_methods_are_set_and_removed(self: Any) -> None:

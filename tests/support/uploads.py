@@ -30,6 +30,12 @@ class OnAStorage(InAPlace):
     leaves = False
     made_in = IN_MEMORY
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        gc.collect()
+        gc.freeze()  # descriptors() looks through what these tests make, not all that others have kept
+
     def setUp(self) -> None:
         super().setUp()
         self.seed = random.randrange(2**32)

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver.web import deletions, resuming
+from pysftpserver.web.resuming import Upload
 from tests.support.waiting import PATIENCE, until
 from tests.web.serving import HOST, Served
 from tests.web.test_multipart import BOUNDARY, body_of
@@ -269,6 +270,35 @@ class TestResuming(PagesCase):
         found = {name: (self.jail / name).read_bytes() for name in os.listdir(self.jail)}
         self.assertEqual(set(found.values()), {b"z" * size})
         self.assertEqual(ends, [size, size])
+
+    def test_a_tab_waits_while_another_one_begins_the_same_file(self) -> None:
+        begin, enter, order = Upload.begin, Upload.enter, []
+        began, asked = threading.Event(), threading.Event()
+
+        def begins(upload: Upload) -> None:
+            began.set()
+            asked.wait(PATIENCE)
+            begin(upload)
+            order.append("begun")
+
+        def enters(upload: Upload) -> int:
+            asked.set()
+            turn = enter(upload)
+            order.append("entered")
+            return turn
+
+        with (
+            self.served.logged_in() as browser,
+            mock.patch.object(Upload, "begin", begins),
+            mock.patch.object(Upload, "enter", enters),
+        ):
+            other = Sender(browser)
+            first = threading.Thread(target=self.sender.begin, args=("both", 5))
+            first.start()
+            self.assertTrue(began.wait(PATIENCE))
+            sent = other.send(other.begin("both", 5).said["id"], 0, b"zzzzz")
+            first.join()
+        self.assertEqual((sent.status, order), (200, ["begun", "entered"]))
 
 
 class TestUnderASite(PagesCase):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -52,6 +53,7 @@ def found(name: str, quick: bool, place: Path) -> Result:
     place.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     began = time.monotonic()
+    load = f"{os.getloadavg()[0]:.1f}"
     try:
         result = SECTIONS[name](Run(log, quick))
     except (Failed, OSError, ValueError, KeyError) as error:
@@ -60,6 +62,7 @@ def found(name: str, quick: bool, place: Path) -> Result:
     result.seconds = round(time.monotonic() - began, 1)
     result.date = time.strftime("%Y-%m-%d", time.gmtime())
     result.commit = page.commit()
+    result.load = load
     return result
 
 

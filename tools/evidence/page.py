@@ -44,6 +44,7 @@ What proves the claims of this project, in one run. `make evidence` generates th
 `make evidence ARGS=fuzz` runs one section again and leaves the others as they were found last. Each section
 is a short form, and names the command for the full one. A figure here is of one machine at one time:
 [performance.md](performance.md) and [bench/README.md](../bench/README.md) say what to make of times.
+Where the load was higher than the number of processors when a section began, its times are of no use.
 """
 
 
@@ -88,11 +89,12 @@ def commit() -> str:
 
 
 def _summary(results: Sequence[Result]) -> str:
-    rows = [["section", "result", "what ran", "seconds", "date", "commit"]]
+    rows = [["section", "result", "what ran", "seconds", "load", "date", "commit"]]
     for result in results:
         verdict = "passed" if result.is_good else f"**{len(result.failures)} failed**"
         link = f"[{TITLES[result.name][0]}](#{TITLES[result.name][0].lower()})"
-        rows.append([link, verdict, result.ran, f"{result.seconds:.0f}", result.date, result.commit])
+        when = [f"{result.seconds:.0f}", result.load or "unknown", result.date, result.commit]
+        rows.append([link, verdict, result.ran, *when])
     return _table(rows)
 
 

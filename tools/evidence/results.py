@@ -22,7 +22,8 @@ TEMPORARY = re.compile(
 @dataclass
 class Result:
     """name: of the section. command: what to type for all of it. ran: what it ran, with counts. rows: a
-    table's, the first of which is its head. failures: one line each; there are none where it passed.
+    table's, the first of which is its head. failures: one line each; there are none where it passed. load:
+    of the machine when it began.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Result:
     seconds: float = 0.0
     date: str = ""
     commit: str = ""
+    load: str = ""
 
     @property
     def is_good(self) -> bool:
