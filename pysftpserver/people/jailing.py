@@ -155,7 +155,10 @@ class KeysFile:
                     raise BadInput(
                         f"{self.path}: it is a link; name the file that it leads to with --authorized-keys"
                     ) from None
-                raise BadInput(f"{self.path}: {reason_of(error)}; run this as root") from None
+                how = "run this as root"
+                if self.account is not None and os.getuid() == 0:
+                    how = f"root reads it as {self.account.name}: let that account, or name another file"
+                raise BadInput(f"{self.path}: {reason_of(error)}; {how}") from None
             try:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode):
