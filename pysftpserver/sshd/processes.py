@@ -358,6 +358,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     serves.set()
     living = asyncio.create_task(live(service, number))
     await told
+    handing.end()
     if service.settings.workers == 1:
         service.life.stopping()
         service.stop_predecessor()
@@ -402,6 +403,8 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     def end(number: int) -> None:
         nonlocal is_ending
         is_ending = True
+        if new_version is not None:
+            new_version.abandon()
         service.life.stopping()
         service.stop_predecessor()
         for one in itertools.chain(*sockets):

@@ -15,7 +15,7 @@ from pysftpserver.failures import Unavailable
 from pysftpserver.service import handover, keeping
 from pysftpserver.service.handover import Predecessor, Sockets, Successor
 from pysftpserver.service.serving import listening_sockets
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
 
@@ -100,6 +100,24 @@ class HandingOver(TestCase):
             self.assertTrue(new.has_told())
             with self.assertRaisesRegex(Unavailable, "was not ready within 0 seconds"):
                 new.process()
+
+    def test_one_that_is_abandoned_ends_even_if_it_has_become_ready_meanwhile(self) -> None:
+        code = (
+            "import json, os, signal; told = json.loads(os.environ['PYSFTPSERVER_HANDED_OVER']); "
+            "os.write(told['ready'], b'%d\\n' % os.getpid()); os.close(told['ready']); signal.pause()"
+        )
+        new = self.started(code)
+        until(new.has_told)
+        new.abandon()
+        with (
+            mock.patch.object(os, "kill", wraps=os.kill) as killed,
+            self.assertRaisesRegex(Unavailable, "this process ends"),
+        ):
+            new.process()
+        self.assertTrue(Predecessor(killed.call_args[0][0]).has_ended(PATIENCE))
+        new = self.started("import signal; signal.alarm(60); signal.pause()")
+        new.abandon()
+        self.assertRaisesRegex(Unavailable, "this process ends", new.process)
 
     def test_what_cannot_be_started_is_an_error(self) -> None:
         for name in ("os.pipe", "pysftpserver.service.handover.own_command"):
