@@ -401,12 +401,15 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     status = 0
 
     def end(number: int) -> None:
-        nonlocal is_ending
-        is_ending = True
         if new_version is not None:
             new_version.abandon()
         service.life.stopping()
         service.stop_predecessor()
+        end_processes(number)
+
+    def end_processes(number: int) -> None:
+        nonlocal is_ending
+        is_ending = True
         for one in itertools.chain(*sockets):
             one.close()
         for process in processes:
@@ -429,7 +432,13 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     while processes:
         service.life.pass_on()
         if not is_ending and service.life.is_complete():
-            service.sockets.ready()
+            try:
+                service.sockets.ready()
+            except Unavailable as error:
+                service.log.error(error.message)
+                service.sockets.predecessor = None  # if it is there, it goes on
+                status = INTERNAL_ERROR
+                end_processes(signal.SIGTERM)
         if is_asked and not is_ending and service.life.is_complete():
             is_asked = False
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -101,6 +102,45 @@ class WhileStarting(unittest.TestCase):
                 self.assertEqual(door.wait(), 0)
                 signal.pidfd_send_signal(new, signal.SIGTERM)
                 self.assertTrue(select.select([new], [], [], PATIENCE)[0])
+
+    @unittest.skipUnless(IS_HARD, "test_handover.py has the part that decides")
+    def test_a_server_that_ends_while_its_new_version_starts_leaves_nothing(self) -> None:
+        for name in ("pysftpd", "pysftpd, two processes"):
+            words, configuration = DOORS[name]
+            place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-hangup-")))
+            with self.subTest(name):
+                write_private(place / "users.toml", "[users]\n")
+                (place / "conf").write_text(configuration)
+                put_host_keys(place / "keys")
+                script = place / "pysftpd"
+                head, body = f"#!{sys.executable}\n", (ROOT / "bin" / "pysftpd").read_text()
+                script.write_text(head + body)
+                script.chmod(0o755)
+                door = Program(
+                    [str(script), *words, "--host-key-dir", "keys", "--config", "conf"],
+                    place / "log",
+                    cwd=place,
+                )
+                self.addCleanup(door.close)
+                door.said("ready\n", 2 if "two" in name else 1)
+                os.mkfifo(place / "gate")
+                script.write_text(f"{head}open({str(place / 'gate')!r}).read()\n{body}")
+                door.send_signal(signal.SIGUSR2)
+                gate = until(lambda place=place: opened(place / "gate"), "no new version starts")
+                self.assertEqual(door.stop(), 0)
+                os.close(gate)
+                until(lambda door=door: "waits no more" in door.output(), door.output)
+                until(lambda script=script: not running(script), "one is left")
+
+
+def running(script: Path) -> list[str]:
+    """The processes that a script runs in."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.fsencode(script) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
 
 
 class AsRoot(unittest.TestCase):
