@@ -2,8 +2,8 @@
 
 They are scripts and not entry points because the wrapper that an entry point generates imports more than
 the command itself, and an SFTP server starts once for every session. pip writes the interpreter of the
-environment it installs into on their first line. What is in bin/ is installed; the list with
-what each is for is pysftpserver/cli/registry.py.
+environment it installs into on their first line. What is in bin/ is installed; pysftpserver/cli/registry.py
+says what each is for.
 
 Manual pages and completion are made at each installation, from the tables in the code and with the standard
 library alone (tools/manual). They go below share/ of the environment, where man and the shells look.

@@ -1,7 +1,7 @@
 """Clients for measuring what servers use: each sends one request at a time, or as many bytes as it can.
 
-What clients need is not measured, so they are as simple as their protocol allows. What may not enter:
-servers.
+What clients need is not measured, so they are as simple as their protocol allows.
+What may not enter: servers.
 """
 
 from __future__ import annotations

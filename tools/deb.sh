@@ -49,6 +49,9 @@ if ! (cd "$tree" && dpkg-buildpackage -b -us -uc) > "$work/log" 2>&1 < /dev/null
 fi
 mv "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$into"
 changes=$(echo "$into/pysftpserver_${version}"_*.changes)
-# lintian warns root, whose privileges it does not need.
-lintian --fail-on error,warning --allow-root "$changes"
+# lintian warns root, whose privileges it does not need. Without $DEBEMAIL, the address is of this host, which may have
+# no full name.
+address=root-in-contact,bogus-mail-host,bogus-mail-host-in-debian-changelog
+[ -z "${DEBEMAIL:-}" ] || address=
+lintian --fail-on error,warning --allow-root ${address:+--suppress-tags "$address"} "$changes"
 echo "$into/pysftpserver_${version}_all.deb"

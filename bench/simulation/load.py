@@ -85,7 +85,7 @@ def measured(door: Door, clients: int, seconds: float) -> dict[str, float]:
         taken.append(time.perf_counter() - began)
 
     # The meter waits until the server rests, which is part of `before` alone.
-    used = Meter(*door.pids).used(work)
+    used = Meter(*door.pids()).used(work)
     if failures:
         raise failures[0]
     after = os.times()

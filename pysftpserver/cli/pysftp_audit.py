@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, markdown_table
-from pysftpserver.failures import BadInput
+from pysftpserver.failures import BadInput, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ def who(words: Sequence[str]) -> int:
     values = WHO.parse(words)
     from pysftpserver.service.tracing import trace
 
-    for line in trace(values["path"], files_of(values)):
+    lines = trace(values["path"], files_of(values))
+    for line in lines:
         print(line)
+    if not lines:
+        common.tell(f"{PROG}: {one_line(values['path'])}: no record; paths are as clients see them")
     return 0
 
 

@@ -289,7 +289,7 @@ def _config(
     if forced not in ("", "none") and "pysftp" not in forced:
         yield found("ForceCommand", f"it runs {one_line(forced)} instead; remove it for this account")
     elif forced not in ("", "none") and has_own_options:
-        yield found("ForceCommand", "it goes before the command of the key; remove it for this account")
+        yield found("ForceCommand", "it overrides the command of the key; remove it for this account")
     names, groups = [account.pw_name], _groups(account)
     for key, own, wants in (
         ("DenyUsers", names, False),

@@ -1,5 +1,4 @@
-"""Accounts and groups of the host, made and removed by the host's own tools; and being one of them for a
-while.
+"""Makes and removes accounts and groups by the host's own tools, and acts as one of them for a while.
 
 What may not enter: what accounts are for. Facts: useradd(8), groupadd(8), userdel(8), credentials(7).
 """
@@ -32,8 +31,9 @@ def make_group(name: str) -> None:
 
 
 def make_account(name: str, home: str, group: str | None, makes_home: bool) -> None:
-    """Make an account without a password, with a shell that sshd can run a command with. Raises
-    Unavailable.
+    """Make an account without a password, with a shell that sshd can run a command with.
+
+    Raises Unavailable.
     """
     home_words = ["--create-home"] if makes_home else ["--no-create-home"]
     group_words = ["--groups", group] if group else []

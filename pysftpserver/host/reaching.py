@@ -14,9 +14,7 @@ MOST_LINKS = 40
 
 
 def blocked(path: str) -> str | None:
-    """Why this process cannot read and run the file that a path leads to: the first part that stops it, or
-    None.
-    """
+    """What keeps this process from reading and running the file that a path leads to, or None."""
     todo, at, links = os.path.abspath(path).split("/")[1:], "/", 0
     while todo:
         name = todo.pop(0)

@@ -1,8 +1,8 @@
 """A file of customers: a table with a row for each, in CSV or TSV, for commands that add many at once.
 
 The same file serves pysftp-users (accounts of the host, jailed) and pysftpctl (users of pysftpd). A
-customer may have several rows, one for each key. What may not enter: what is made of customers. Facts: RFC
-4180.
+customer may have several rows, one for each key. What may not enter: what is made of customers.
+Facts: RFC 4180.
 """
 
 from __future__ import annotations

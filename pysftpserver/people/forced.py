@@ -1,8 +1,8 @@
 """Lines of authorized_keys that force a command, written and read; other lines stay as they are.
 
 A line is a customer's if it forces pysftpjail with --name, whoever wrote it. One that is switched off is a
-comment. What may not enter: files, accounts. Facts: sshd(8) on authorized_keys; OpenSSH's misc.c,
-opt_dequote().
+comment. What may not enter: files, accounts.
+Facts: sshd(8) on authorized_keys; OpenSSH's misc.c, opt_dequote().
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ OFF = "# switched off: "  # before a line that lets nobody in
 
 
 class Line:
-    """A line. customer: whose it is; None: it is no customer's. words: of the command. blob: the key, or
-    None.
-    """
+    """A line. customer: its name, or None. words: of the command. blob: the key, or None."""
 
     def __init__(self, text: str) -> None:
         self.text = text

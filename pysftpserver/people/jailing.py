@@ -411,7 +411,8 @@ class Jails:
         for name in names:
             if not OWN_NAME.fullmatch(name):
                 problems.append(
-                    f"customer {one_line(name)}: no name for an account: use up to 31 of a-z, 0-9, _ and -"
+                    f"customer {one_line(name)}: an account cannot have this name; "
+                    "use up to 31 of a-z, 0-9, _ and -"
                 )
             elif not _is_there(name):
                 steps.append(_new_account(name, os.path.join("/nonexistent", name), where.group, False))

@@ -78,3 +78,10 @@ def following(combinations: Iterable[Combination], passed: Combination) -> set[s
     """The methods that may follow those that have succeeded."""
     length = len(passed)
     return {one[length] for one in combinations if len(one) > length and one[:length] == passed}
+
+
+def how_to_offer(user: User, settings: Rules) -> str:
+    """What to do about methods that a user wants and the server does not have; "" if it has them."""
+    wanted = {word for text in user.methods or settings.auth_methods for word in text.split(",")}
+    missing = sorted(wanted - settings.offered)
+    return f"; add {' and '.join(missing)} to auth_methods" if missing else ""

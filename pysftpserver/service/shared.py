@@ -76,6 +76,15 @@ class Shared:
                 at = part.find(digest, at + DIGEST)
         return found
 
+    def forget_failures(self, process: int, digest: bytes) -> bool:
+        """Forget the failures with that digest that a process has written; whether there was one."""
+        start = process * self._part
+        at = first = self._memory.find(digest, start + self.places, start + self.codes)
+        while at >= 0:
+            self._memory[at : at + DIGEST + TIME] = bytes(DIGEST + TIME)
+            at = self._memory.find(digest, at, start + self.codes)
+        return first >= 0
+
     def has_code(self, digest: bytes, processes: Iterable[int]) -> bool:
         """Whether one of these processes has written a code with that digest."""
         return any(digest in self._of(process)[self.codes :] for process in processes)
@@ -168,6 +177,12 @@ class Penalties:
         digest = self._shared.digest("failure", network_of(address))
         count = self._shared.failures(digest, max(0, int(now) - WINDOW))
         return throttle.delay(count)
+
+    def forgive(self, address: str) -> bool:
+        """Forget the failures from an address that this process has seen; whether there was one."""
+        return self._shared.forget_failures(
+            self._process, self._shared.digest("failure", network_of(address))
+        )
 
     def failed_code(self, user: str, now: float) -> None:
         """A one-time code of a user was wrong."""

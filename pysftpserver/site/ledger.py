@@ -12,6 +12,7 @@ description locks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -67,6 +68,19 @@ CREATE INDEX delivery_of_event ON delivery (seq);
 """
 
 
+def check(directory: str) -> None:
+    """Raises BadInput for a state directory that is missing, without opening a ledger there."""
+    if not os.path.isdir(directory):
+        reason = os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT).lower()
+        raise BadInput(f"state {directory}: {reason}{_how(directory)}")
+
+
+def _how(directory: str) -> str:
+    """What to do about a state directory, if it is missing."""
+    how = f"; create it for the account of the sessions, with: install -d -m 700 -o ACCOUNT {directory}"
+    return "" if os.path.lexists(directory) else how
+
+
 class Busy(SFTPFailure):
     """The ledger cannot be used now. The text is for clients."""
 
@@ -105,7 +119,7 @@ class Ledger:
         except (OSError, sqlite3.Error, Busy) as error:
             self._close_descriptors()
             reason = reason_of(error) if isinstance(error, OSError) else one_line(str(error))
-            raise BadInput(f"state {directory}: {reason}") from None
+            raise BadInput(f"state {directory}: {reason}{_how(directory)}") from None
         except BaseException:
             self._close_descriptors()
             raise

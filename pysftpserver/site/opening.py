@@ -58,6 +58,14 @@ def load(site: Site) -> None:
         import pysftpserver.site.staging  # noqa: F401
 
 
+def check(site: Site) -> None:
+    """Raises BadInput if no session could begin, because the state directory is missing."""
+    if site.state is not None and (site.quotas or site.events):
+        from pysftpserver.site import ledger
+
+        ledger.check(site.state)
+
+
 def dressed(site: Site, dress: Callable[[type], type]) -> Callable[[type], type]:
     """The class to use for a storage of real files: with quotas, uploads appear whole, so that one which is
     refused leaves the old file. dress: what the door makes of it."""

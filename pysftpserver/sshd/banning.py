@@ -153,4 +153,4 @@ class Banning:
         found = self.bans.lift(address)
         if found:
             self._server.log.info(f"lifted the ban of {network_of(address)}")
-        return found
+        return self._server.penalties.forgive(address) or found

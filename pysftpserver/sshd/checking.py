@@ -75,4 +75,6 @@ def _problems(
         user = record.user
         if user is not None and user.is_active and not methods.of_user(user, settings):
             wanted = ", or ".join(user.methods or settings.auth_methods)
-            yield USERS_STATUS, f"user {user.name}: no method that the server has lets the user in: {wanted}"
+            how = methods.how_to_offer(user, settings)
+            words = f"user {user.name}: no method that the server has lets the user in: {wanted}{how}"
+            yield USERS_STATUS, words

@@ -135,7 +135,8 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
     if usable:
         yield Finding(True, f"logs in by {', or by '.join(usable)}")
     else:
-        yield Finding(False, f"no method lets the user in; wanted is {', or '.join(wanted)}")
+        words = f"no method lets the user in; wanted is {', or '.join(wanted)}"
+        yield Finding(False, words + methods.how_to_offer(user, settings))
     for blob in sorted(user.keys):
         faults = authorities.faults_of_key(blob)
         words = f" is refused: {', '.join(faults)}" if faults else ""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 
+from pysftpserver.abstractstorage import overrides
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SSH2_FX_OP_UNSUPPORTED, is_expected, status_of
@@ -135,7 +136,7 @@ class _Trial:
         self.has_place = True
 
     def upload(self) -> None:
-        if getattr(self.storage, "read_only", False):
+        if getattr(self.storage, "read_only", False) or not overrides(type(self.storage), "write"):
             raise Ignored("This storage is read-only")
         self.write(self.file, NEW, (0, BLOCK), (len(BLOCK), BLOCK))
 

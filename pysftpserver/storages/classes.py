@@ -48,6 +48,9 @@ def named(name: str, key: str) -> Any:
     key = f"{key}: " if key else ""
     try:
         return pkgutil.resolve_name(name)
+    except ModuleNotFoundError as error:
+        how = "install it into the environment of this command, or add its directory to PYTHONPATH"
+        raise BadInput(f"{key}{name}: {one_line(str(error))}; {how}") from None
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{key}{name}: {one_line(str(error))}") from None
     except (Exception, SystemExit) as error:  # raised by the module while it was imported

@@ -112,13 +112,17 @@ def prepare(name: Name, key: str, opening: Opening) -> None:
 
 
 def prepare_site(path: str, key: str, opening: Opening) -> None:
-    """The same for a site file that is put over a storage."""
+    """The same for a site file that is put over a storage; its state directory has to be there."""
     from pysftpserver.storages import sites
 
     site = sites.read_to_put_over(path, key)
     names = sites.mounted(path, opening, for_all=True)
     _import(names, bool(names))
     sites.room().load(site)
+    try:
+        sites.room().check(site)
+    except BadInput as error:
+        raise BadInput(f"{key}: {error.message}") from None
 
 
 def _import(names: Parts, are_several: bool) -> None:

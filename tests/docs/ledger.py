@@ -93,7 +93,6 @@ ELSEWHERE = {
     "docs/openssh.md": {
         "/usr/bin/python3 -m venv /opt/pysftpserver": INSTALLED,
         "/opt/pysftpserver/bin/pip install .": PIP,
-        "pysftpjail --check --account ACCOUNT /srv/jail": CHECKED,
         "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/jail": CHECKED,
         "pysftp-users --account sftp import customers.csv --create-account --dry-run": CUSTOMERS,
         "pysftp-users --account sftp import customers.csv --create-account": CUSTOMERS,
@@ -113,6 +112,12 @@ ELSEWHERE = {
         "/opt/pysftpserver/bin/pysftpjail --check --account alice /srv/sftp/alice": FORCED,
         "/opt/pysftpserver/bin/python3 -IS /opt/pysftpserver/bin/pysftpjail /srv/jail": (
             "tests.test_install.Installation.test_the_commands_of_sshd_start_without_the_module_site"
+        ),
+    },
+    "docs/plugins.md": {
+        "/opt/pysftpserver/bin/pip install .": PIP,
+        "/opt/pysftpserver/bin/pysftp-probe -- /opt/pysftpserver/bin/pysftpsite greetings:GreetingsStorage": (
+            PROBED
         ),
     },
     "docs/probe.md": {

@@ -133,8 +133,10 @@ class UnderSshd(Stage):
         "docs/plugins.md",
         "/opt/pysftpserver/bin/python3 /srv/plugin/serve.py",
         'sftp -D "/opt/pysftpserver/bin/python3 serve.py"',
+        "PYTHONPATH=. /opt/pysftpserver/bin/pysftpsite --check greetings:GreetingsStorage",
+        'sftp -D "/opt/pysftpserver/bin/pysftpsite greetings:GreetingsStorage"',
     )
-    def test_a_storage_of_the_guide(self, command: str, trial: str) -> None:
+    def test_a_storage_of_the_guide(self, command: str, trial: str, check: str, by_name: str) -> None:
         from tests.test_plugin_guide import programs
 
         (self.place / "srv/plugin").mkdir()
@@ -142,7 +144,15 @@ class UnderSshd(Stage):
             (self.place / "srv/plugin" / name).write_text(text)
         self.behind_sshd(line_of("docs/plugins.md", f'restrict,command="{command}"'))
         self.assertIn("esperanto", self.batch("sftp server", "ls"))
-        self.assertIn("esperanto", self.batch(trial, "ls", where=self.place / "srv/plugin"))
+        plugin = self.place / "srv/plugin"
+        self.assertIn("esperanto", self.batch(trial, "ls", where=plugin))
+        self.assertRegex(self.type(check, where=plugin), r"list a directory +works")
+        listing = self.type(
+            by_name.replace("sftp ", "sftp -b - ", 1),
+            given="ls\n",
+            PYTHONPATH=str(plugin),  # as if installed
+        )
+        self.assertIn("esperanto", listing)
 
     @runs("docs/site.md", 'pysftpsite partners.toml --user alice --explain "put /in/x.csv"')
     def test_an_explanation_of_a_rule(self, command: str) -> None:

@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 DAILY = "daily, tests.test_install builds and installs a wheel"
 TOP = SDIST.removesuffix(".tar.gz")
 # What git tracks and nobody needs to build, test or read the project.
-NOT_HANDED_OUT = re.compile(r"\.gitignore$|\.github/|target$")
+NOT_HANDED_OUT = re.compile(r"\.gitignore$|\.github/")
 # What setuptools adds.
 ADDED = {"PKG-INFO", "setup.cfg"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

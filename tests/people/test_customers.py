@@ -250,7 +250,7 @@ class Making(InAPlace):
         where = jailing.Where(None, "sftponly", str(self.files), f"{self.place}/keys/%u", JAIL)
         for name, words in (
             ("root", "there is an account of that name"),
-            ("Al ice", "no name for an account"),
+            ("Al ice", "an account cannot have this name"),
         ):
             with self.subTest(name), self.assertRaisesRegex(BadInput, words):
                 jailing.Jails(where).making([Customer(name, [line(1)])])

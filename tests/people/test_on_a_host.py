@@ -51,11 +51,10 @@ class OnAHost(unittest.TestCase):
         dry, do = blocks("Many customers: pysftp-users")[1].splitlines()
         said = self.play(
             KEYS.format("$(seq 30)") + "echo ExposeAuthInfo yes > /etc/ssh/sshd_config.d/a.conf\nstart_sshd\n"
-            "(echo name,key,read_only; for n in $(seq 30); do echo customer$n,$n.pub,$([ $n = 30 ] && echo "
-            "yes); done) "
-            "> customers.csv\n"
-            f"{dry} > dry; ! getent passwd sftp\n{do} --command '{hosts.BIN}/pysftpjail -l /tmp/sftp.log' > "
-            f"done\n"
+            "(echo name,key,read_only; for n in $(seq 30); do\n"
+            "echo customer$n,$n.pub,$([ $n = 30 ] && echo yes); done) > customers.csv\n"
+            f"{dry} > dry; ! getent passwd sftp\n{do} "
+            f"--command '{hosts.BIN}/pysftpjail -l /tmp/sftp.log' > done\n"
             "sed 's/^would //' dry | cmp - done; touch sftp.log; chown sftp sftp.log\n"
             f"{do} --command '{hosts.BIN}/pysftpjail -l /tmp/sftp.log'\n"
             "for n in 1 29; do echo 'put customers.csv\nls' | client $n sftp; done\n"

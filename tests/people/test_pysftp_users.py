@@ -1,6 +1,4 @@
-"""pysftp-users and pysftpjail --check, as commands. What they do on a host with accounts:
-test_on_a_host.py.
-"""
+"""pysftp-users and pysftpjail --check, as commands; on a host with accounts: test_on_a_host.py."""
 
 from __future__ import annotations
 

@@ -38,6 +38,13 @@ class Recorded(unittest.TestCase):
         again = simulate.run(first["users"], simulate.ONE["one worker, object store"])
         self.assertEqual(bench_costs.rounded(again.login_slow), first["login_slow"], "run make simulate")
 
+    def test_the_rows_that_were_recorded_are_those_of_the_command(self) -> None:
+        found = costs.recorded("simulated")
+        self.assertEqual([row["words"] for row in found["many"]], [words for words, _, _ in simulate.ADDED])
+        self.assertEqual(set(found["one"]), set(simulate.ONE))
+        for rows in found["one"].values():
+            self.assertEqual([row["users"] for row in rows], list(simulate.TRIED[: len(rows)]))
+
     def test_every_row_has_its_costs(self) -> None:
         found = costs.recorded("costs")
         for group, rows in bench_costs.GROUPS.items():

@@ -78,6 +78,7 @@ def naive(directory: str) -> SFTPServer:
     import pwd
 
     from pysftpserver import stdio  # noqa: F401 -- nothing can be imported from within
+    from pysftpserver.engine import checksums  # noqa: F401
     from pysftpserver.host import linux  # noqa: F401
     from tests.security.naive import NaiveJail
 

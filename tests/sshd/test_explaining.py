@@ -94,6 +94,8 @@ class Explaining(WorkshopCase):
         said = self.explained("alice", "--from", "192.0.2.1", can=False)
         self.assertIn("192.0.2.1 is none of the user's networks: !192.0.2.0/24", said)
         self.explained("alice", "--from", "192.0.3.1", can=True)
+        self.users("alice", methods=["password"], keys=[self.public.read_text().strip()], folder="alice")
+        self.assertIn("wanted is password; add password to auth_methods", self.explained("alice", can=False))
         self.users("alice", actve=False)
         self.assertIn("unusable: 'actve'", self.explained("alice", can=False))
 

@@ -104,7 +104,8 @@ class TestBeforeTheLogin(FloodCase):
             meanwhile = spent(self.one.pid) - before
             for one in strangers:
                 await asyncio.wait_for(one.gone.wait(), PATIENCE)
-            return meanwhile / (spent(self.one.pid) - before)
+            part = meanwhile / (spent(self.one.pid) - before)
+        return part
 
     @asynchronous
     async def test_a_user_does_not_wait_for_all_long_passwords_of_a_crowd(self) -> None:

@@ -81,6 +81,9 @@ class BehindAProxy(unittest.TestCase):
                 penalties.failed("192.0.2.1", time.monotonic())
             self.assertGreater(penalties.delay("192.0.2.1", time.monotonic()), 0)
             self.assertEqual(penalties.delay(HOST, time.monotonic()), 0)
+            self.assertTrue(server.server.banning.lift("192.0.2.1"))  # as pysftpctl bans --lift does
+            self.assertEqual(penalties.delay("192.0.2.1", time.monotonic()), 0)
+            self.assertFalse(server.server.banning.lift("192.0.2.1"))
             async with behind(server, CLIENT.replace(b"192.0.2.1", b"192.0.2.2")):
                 self.assertIn("max_per_address", gate.enter("192.0.2.2")[1] or "")
                 self.assertIsNone(gate.enter(HOST)[1])

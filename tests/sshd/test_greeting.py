@@ -108,7 +108,10 @@ class CheckConfig(Place):
         self.assertTrue(said[0].startswith("pysftpd: user alice: 'actve'") and "key 1 is left out" in said[1])
         write_private(users, '[users.alice]\nmethods = ["password"]\n[users.bob]\nmethods = ["publickey"]\n')
         said = self.check(1, lookup_command="./nowhere --all")
-        self.assertIn("user alice: no method that the server has lets the user in: password\n", said)
+        self.assertIn(
+            "user alice: no method that the server has lets the user in: password; add password to auth_methods\n",
+            said,
+        )
         self.assertIn("lookup_command: ./nowhere: there is no such program", said)
         self.assertEqual(len(said.splitlines()), 2, said)
         self.assertEqual(

@@ -169,6 +169,15 @@ class WhatRecordsMayName(Storing):
         with self.assertRaisesRegex(BadInput, "site: /nowhere.toml: no such file"):
             self.storages(site="/nowhere.toml")
 
+    def test_a_site_file_whose_state_directory_is_missing_is_an_error_at_the_start(self) -> None:
+        (self.place / "counted.toml").write_text(f'state = "{self.place}/state"\n[quota]\nfiles = 1\n')
+        with self.assertRaisesRegex(
+            BadInput, "site: state .*/state: no such file.*; create it .* install -d"
+        ):
+            self.storages(site=f"{self.place}/counted.toml")
+        (self.place / "state").mkdir()
+        self.storages(site=f"{self.place}/counted.toml")
+
     def test_the_older_spelling_of_gridfs_is_a_part_of_the_settings_database(self) -> None:
         class Whole:
             def at_prefix(self, prefix: str) -> Any:

@@ -31,6 +31,11 @@ class AClassWithArgumentsInJSON(unittest.TestCase):
                 storage = by_name.open_storage(f"{JAIL} {arguments}", "--storage")
                 self.assertEqual(type(storage).__name__, "SFTPServerVirtualChroot")
 
+    def test_a_module_that_is_missing_is_named_with_what_to_do(self) -> None:
+        wanted = r"no_such_module:Storage: No module named 'no_such_module'; install it into .* PYTHONPATH"
+        with self.assertRaisesRegex(BadInput, wanted):
+            by_name.open_storage("no_such_module:Storage", "--storage")
+
     def test_what_is_not_json_or_nested_too_deeply_is_refused_with_the_reason(self) -> None:
         for arguments, words in (("[", "not valid JSON"), ("[" * 100_000, "nested too deeply")):
             with self.subTest(words):

@@ -1,7 +1,7 @@
 """Messages: those that docs/troubles.md explains, and the texts in the code that they come from.
 
-A message in the page has `...` where the code fills something in. What may not enter: which messages there
-are.
+A message in the page has `...` where the code fills something in.
+What may not enter: which messages there are.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ class Said:
         self._literals = {text for file in self._files for text in re.findall(r'"([^"\n]*\0[^"\n]*)"', file)}
 
     def has(self, message: str) -> bool:
-        """Whether the code has a message: all words of it in one file, or a text that makes it when it is
-        filled in.
-        """
+        """Whether the code has a message: all its words in one file, or a text that gives it if filled in."""
         parts = [part.strip(" ;:,`") for part in message.split(ELLIPSIS)]
         if any(len(part) >= LEAST for part in parts) and any(
             all(part in file for part in parts) for file in self._files

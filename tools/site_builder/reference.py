@@ -1,6 +1,4 @@
-"""The list of all tables that come from the code, for docs/reference.md: where each is, from the pages
-themselves.
-"""
+"""The list of all tables that come from the code, for docs/reference.md, as the pages have them."""
 
 from __future__ import annotations
 
