@@ -183,7 +183,7 @@ class Refused(InAPlace):
         digits = "9" * 5000  # more than int() and str() take
         for wrong in (-1, True, 1.0, 1e400, [], "", "-1", "\u00b2", b"\xb2", digits, digits.encode()):
             with self.subTest(str(wrong)[:9]):
-                self.assertIn("its version is no number", str(formats.USERS_FILE.problem(wrong)))
+                self.assertIn("its version is not a number", str(formats.USERS_FILE.problem(wrong)))
         self.assertIn("of a newer version", str(formats.USERS_FILE.problem(10**10000)))
 
     def test_a_users_file_with_such_a_version_is_refused(self) -> None:
