@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pysftpserver.failures import BadInput
 
+LARGEST = 1 << 64  # version that a message shows: int has no text for very long ones
+
 
 class Format:
     """A row of the table. name: what messages call it. place, carrier, older: for the page."""
@@ -23,12 +25,16 @@ class Format:
         if found is None or found is False:
             found = 0
         if isinstance(found, (str, bytes)) and found.isdigit():
-            found = int(found)
+            try:
+                found = int(found)
+            except ValueError:
+                pass  # digits that are none for int(), or too many
         if type(found) is not int or found < 0:
             return f"its version is not a number; this version of pysftpserver knows 1 to {self.version}"
         if found > self.version:
+            shown = found if found <= LARGEST else "(a very large number)"
             return (
-                f"format {found} of a newer version of pysftpserver; this one knows up to {self.version}: "
+                f"format {shown} of a newer version of pysftpserver; this one knows up to {self.version}: "
                 "upgrade this one, and do not edit the data with it"
             )
         return None

@@ -191,7 +191,9 @@ def _make(options: dict[str, Any], wanted: list[Customer]) -> int:
         problem = one.problem
         try:
             client_name(one.name)
-            OF_JAIL.parse([*shlex.split(one.fields.get("options", "")), "/"])
+            more = shlex.split(one.fields.get("options", ""))
+            if OF_JAIL.parse([*more, "--name", "x", "/"])["check"]:
+                raise ValueError("options: --check serves nothing; remove it")
         except (BadValue, ValueError) as error:
             problem = problem or str(error)
         except BadInput as error:

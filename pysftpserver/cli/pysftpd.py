@@ -6,6 +6,7 @@ What it is called, what it takes, and which storages it can serve; the server is
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 
 from pysftpserver.cli import common
@@ -54,7 +55,7 @@ COMMAND = Command(
 WEB = (sys.executable, "-c", "import sys; from pysftpserver.cli.pysftpweb import main; sys.exit(main())")
 
 
-@hangups_held()
+@hangups_held(signal.SIGUSR2)  # an upgrade may ask for a handover
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
     keep_code()

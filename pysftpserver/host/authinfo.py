@@ -1,13 +1,15 @@
 """Which key a client of sshd has logged in with, if sshd says so: ExposeAuthInfo yes in sshd_config.
 
-sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded. No other file is
-read: a variable that a client could set must not choose one. What may not enter: logs, sessions.
+sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded, and makes it as the
+account that logs in. No other file is read: a variable that a client could set must not choose one. What may
+not enter: logs, sessions.
 Facts: sshd_config(5) and ssh(1) on SSH_USER_AUTH; OpenSSH's PROTOCOL.certkeys.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 VARIABLE = b"SSH_USER_AUTH"
 FILES = b"/tmp/sshauth."  # what sshd makes the file's name of, with letters and digits behind it
@@ -28,7 +30,9 @@ def key() -> str | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            lines = os.read(descriptor, MOST).splitlines()
+            found = os.fstat(descriptor)
+            is_sshds = stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.getuid())
+            lines = os.read(descriptor, MOST).splitlines() if is_sshds else []
         finally:
             os.close(descriptor)
     except OSError:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 
 from pysftpserver.failures import Unavailable, one_line
+from pysftpserver.host.reaching import MOST_LINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +56,32 @@ def was_made_here(name: str) -> bool:
     import pwd
 
     return pwd.getpwnam(name).pw_gecos.partition(",")[0] == MARK
+
+
+def is_led_by(account: Account, path: str) -> bool:
+    """Whether an account could make a path lead elsewhere: it can write a directory above, or owns a link."""
+    todo, at, links = os.path.abspath(path).split("/")[1:-1], "/", 0
+    while True:
+        try:
+            found = os.lstat(at)
+        except OSError:
+            return False  # who makes it is its owner
+        mode = found.st_mode
+        is_open = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid in account.groups)
+        is_link = stat.S_ISLNK(mode)
+        if found.st_uid == account.uid or (is_open and not mode & stat.S_ISVTX and not is_link):
+            return True
+        if is_link:
+            links += 1
+            if links > MOST_LINKS:
+                return True
+            target = os.readlink(at)
+            todo = [part for part in target.split("/") if part] + todo
+            at = "/" if target.startswith("/") else os.path.dirname(at)
+        if not todo:
+            return False
+        name = todo.pop(0)
+        at = os.path.dirname(at) if name == ".." else os.path.join(at, name)
 
 
 @contextlib.contextmanager

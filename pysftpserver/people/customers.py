@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST = 64 << 20  # bytes of a file
+MOST_TOLD = 10  # problems in one message
 MOST_KEYS = 1 << 20  # bytes of a file with keys
 TRUE, FALSE = ("yes", "true", "1"), ("no", "false", "0", "")
 #: The columns, and what is in them. Only the first is needed.
@@ -92,18 +93,23 @@ def read(path: str) -> list[Customer]:
     customers: dict[str, Customer] = {}
     problems = []
     for number, line in lines[1:]:
-        cells = [cell.strip() for cell in _cells(line, delimiter)]
-        if len(cells) > len(columns):
-            problems.append(f"line {number}: {len(cells)} columns; the first line names {len(columns)}")
-            continue
-        row = dict(zip(columns, cells, strict=False))
         try:
+            cells = [cell.strip() for cell in _cells(line, delimiter)]
+            if len(cells) > len(columns):
+                raise ValueError(f"{len(cells)} columns; the first line names {len(columns)}")
+            row = dict(zip(columns, cells, strict=False))
             _add(customers, row, os.path.dirname(path))
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
-        raise BadInput(f"{path}: {'; '.join(problems)}")
+        raise BadInput(f"{path}: {first_of(problems)}")
     return list(customers.values())
+
+
+def first_of(problems: list[str]) -> str:
+    """The first problems, in one message."""
+    more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
+    return "; ".join((*problems[:MOST_TOLD], *more))
 
 
 def checked(customers: list[Customer], are_jailed: bool) -> list[Customer]:
@@ -161,7 +167,11 @@ def _add(customers: dict[str, Customer], row: dict[str, str], directory: str) ->
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True), [])
+    """Raises ValueError."""
+    try:
+        return next(csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_idle(line: str) -> bool:

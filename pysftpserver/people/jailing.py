@@ -16,16 +16,18 @@ import pwd
 import re
 import shlex
 import stat
+import time
 from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.host import accounts, homes, making, privileges, wholefiles
 from pysftpserver.people import forced
+from pysftpserver.people.customers import first_of
 from pysftpserver.people.keys import fingerprint, key_line, parse_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pysftpserver.host.privileges import Account
     from pysftpserver.people.customers import Customer
@@ -34,7 +36,7 @@ OWN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")  # what useradd takes everywher
 FOLDER_MODE, ABOVE_MODE = 0o700, 0o755
 KEYS_MODE, ROOTS_KEYS_MODE = 0o600, 0o644  # sshd reads root's as the account that logs in
 LARGEST = 64 << 20  # bytes of authorized_keys
-MOST_TOLD = 10  # problems in one message
+LOCK_PATIENCE, LOCK_PAUSE = 10.0, 0.05  # seconds
 
 
 class Where:
@@ -42,7 +44,7 @@ class Where:
 
     path: the directory of their folders. keys_file: authorized_keys, in which %u is an account's name and
     %h its home; None: .ssh/authorized_keys of the one account. command: pysftpjail, as words for a shell.
-    makes_account: whether the one account is made if it is missing.
+    makes_account: whether the one account is made if it is missing. Raises BadInput.
     """
 
     def __init__(
@@ -57,6 +59,11 @@ class Where:
         self.account = account
         self.group = group
         self.path = os.path.abspath(path)
+        if account is None and keys_file is not None and not ("%u" in keys_file or "%h" in keys_file):
+            raise BadInput(
+                f"{keys_file}: a key in it would let into every account; give each account a file, "
+                "with %u in --authorized-keys"
+            )
         self.pattern = keys_file or ("%h/.ssh/authorized_keys" if account else "/etc/ssh/authorized_keys/%u")
         self.command = command
         self.makes_account = makes_account
@@ -97,12 +104,12 @@ def home_of(account: str) -> str:
 
 
 def carry_out(steps: Sequence[Step]) -> None:
-    """Do it all; if something fails, undo what was done. Raises BadInput."""
+    """Do it all; if something fails or is interrupted, undo what was done. Raises BadInput."""
     done: list[Step] = []
     for step in steps:
         try:
             step.do()
-        except (OSError, BadInput) as error:
+        except BaseException as error:
             left = []
             for one in reversed(done):
                 if one.undo is None:
@@ -112,6 +119,8 @@ def carry_out(steps: Sequence[Step]) -> None:
                     one.undo()
                 except (OSError, BadInput):
                     left.append(one.words)
+            if not isinstance(error, (OSError, BadInput)):
+                raise
             told = (
                 f"; this is done and cannot be undone: {', '.join(left)}" if left else "; nothing was changed"
             )
@@ -146,7 +155,10 @@ class KeysFile:
                     raise BadInput(
                         f"{self.path}: it is a link; name the file that it leads to with --authorized-keys"
                     ) from None
-                raise BadInput(f"{self.path}: {reason_of(error)}; run this as root") from None
+                how = "run this as root"
+                if self.account is not None and os.getuid() == 0:
+                    how = f"root reads it as {self.account.name}: let that account, or name another file"
+                raise BadInput(f"{self.path}: {reason_of(error)}; {how}") from None
             try:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode):
@@ -156,7 +168,7 @@ class KeysFile:
                         f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
                     )
                 if found.st_size > LARGEST:
-                    raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB")
+                    raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB; remove lines from it")
                 with open(descriptor, "rb", closefd=False) as file:
                     return file.read().decode("utf-8", "surrogateescape")
             finally:
@@ -191,10 +203,25 @@ class KeysFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """The only one that changes it, until the end of the block: by a lock on its directory."""
-        descriptor = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """The only one that changes it, until the end of the block: by a lock on its directory.
+
+        Whoever can read the directory can lock it, too, so it is not waited for without end. Raises BadInput.
+        """
+        directory = os.path.dirname(self.path)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        late_at = time.monotonic() + LOCK_PATIENCE
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > late_at:
+                        raise BadInput(
+                            f"another process has locked {directory}; find it with lslocks, end it, and try "
+                            "again"
+                        ) from None
+                    time.sleep(LOCK_PAUSE)
             yield
         finally:
             os.close(descriptor)
@@ -236,7 +263,10 @@ class Jails:
         for account in self._accounts():
             file = self._file(account)
             for line in file.lines():
-                if line.customer is not None:
+                # An account could write a line of another customer into a file of its own.
+                if line.customer is not None and line.customer == (
+                    line.customer if self.where.account else account
+                ):
                     known = customers.setdefault(line.customer, Found(line.customer, file, []))
                     known.lines.append(line)
         return dict(sorted(customers.items()))
@@ -265,7 +295,9 @@ class Jails:
         if path not in self._files:
             home = pwd.getpwnam(account).pw_dir if _is_there(account) else None
             is_in_home = home is not None and home != "/" and homes.is_below(path, home)
-            self._files[path] = KeysFile(path, _account(account) if is_in_home else None)
+            own = _account(account) if home is not None else None
+            is_own = own is not None and (is_in_home or making.is_led_by(own, path))
+            self._files[path] = KeysFile(path, own if is_own else None)
         return self._files[path]
 
     # --- what is to be done -------------------------------------------------------------------------------
@@ -283,7 +315,7 @@ class Jails:
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
             steps.append(_directory(self.where.path, ABOVE_MODE, None, None))
-        places: set[str] = set()
+        places: dict[str, str] = {}  # whose folder it is
         for customer in customers:
             name, account = customer.name, self.where.account_of(customer.name)
             try:
@@ -292,9 +324,10 @@ class Jails:
                 if was is None or [line.text for line in was.lines] != lines:
                     notes.append(Step(_difference(was, name, lines), _nothing, _nothing))
                 folder = os.path.join(self.where.path, customer.folder)
-                if folder not in places:
-                    places.add(folder)
+                if places.setdefault(folder, name) == name:
                     self._plan_folder(folder, account, steps)
+                elif self.where.account is None:
+                    raise BadInput(f"folder {folder} is customer {places[folder]}'s; choose another")
                 path = self._path_if_planned(account)
                 wanted.setdefault(path, {})[name] = lines
                 owners[path] = account
@@ -306,9 +339,7 @@ class Jails:
         for path, text in texts.items():
             problems += _doubles(path, text)
         if problems:
-            told = list(dict.fromkeys(problems))
-            more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
-            raise BadInput("; ".join((*told[:MOST_TOLD], *more)))
+            raise BadInput(first_of(list(dict.fromkeys(problems))))
         steps += notes
         for path, account in owners.items():
             if texts[path] != self._text_of(account):
@@ -344,16 +375,17 @@ class Jails:
             if name not in known:
                 raise BadInput(f"no customer named {one_line(name)} in {self.where.shown}")
         steps: list[Step] = []
-        texts: dict[str, tuple[KeysFile, str]] = {}
+        wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         for name in names:
-            file = known[name].file
             changed = (change(line) for line in known[name].lines)
-            before = texts.get(file.path, (file, file.text))[1]
             lines = [line for line in changed if line is not None]
-            texts[file.path] = file, forced.with_lines(before, {name: lines})
-        for file, text in texts.values():
+            wanted.setdefault(known[name].file.path, {})[name] = lines
+        for path, customers in wanted.items():
+            file = self._files[path]
+            text = forced.with_lines(file.text, customers)
             if text == file.text:
                 continue
+            _check_others(file, {name: known[name] for name in customers})
             if not text.strip() and self.where.account is None:
                 old = file.text
                 steps.append(Step(f"remove {file.path}", file.remove, _rewrite(file, old)))
@@ -402,6 +434,9 @@ class Jails:
             raise BadInput(f"folder {folder}: {reason_of(error)}") from None
         if not stat.S_ISDIR(found.st_mode):
             raise BadInput(f"folder {folder}: not a directory; move it away")
+        if os.geteuid() == 0 and _is_half_made(folder, found):
+            steps.append(_directory(folder, FOLDER_MODE, account, None, is_half_made=True))
+            return
         if owner is None or found.st_uid != owner.uid:
             name = accounts.username(found.st_uid)
             whose = f"uid {found.st_uid}" if name is None else os.fsdecode(name)
@@ -426,10 +461,14 @@ class Jails:
             for place in (home, *(os.path.join(home, name) for name in homes.START_UP)):
                 if homes.is_below(place, os.path.realpath(folder)):
                     raise BadInput(f"folder {folder}: it would hold {place}, from which programs are started")
+        if customer.name.startswith("-"):
+            raise BadInput(f"the name begins with -, and {forced.PROGRAM} would take it for an option")
         words = [self.where.command]
         words += ["--read-only"] if customer.is_read_only else []
         words += list(map(shlex.quote, shlex.split(customer.fields.get("options", ""))))
         words += ["--name", shlex.quote(customer.name), shlex.quote(folder)]
+        if forced.name_in(shlex.split(" ".join(words))) != customer.name:
+            raise BadInput("options: --name is the customer's own name; remove it there")
         before = forced.options(" ".join(words), customer.fields.get("networks", ""))
         off = "" if known is None or known.is_on else forced.OFF
         keys = dict(parse_line(key) for key in customer.keys)
@@ -465,7 +504,7 @@ class Jails:
         def write() -> None:
             self._file(account).write(text)
 
-        steps.append(Step(f"write {path}", write))
+        steps.append(Step(f"write {path}", write, lambda: self._file(account).remove()))
 
 
 def sessions_of(names: Iterable[str]) -> list[int]:
@@ -530,6 +569,17 @@ def _doubles(path: str, text: str) -> list[str]:
     return problems
 
 
+def _check_others(file: KeysFile, customers: Mapping[str, Found]) -> None:
+    """Raises BadInput if another line would let in by the key of a customer who is to be kept out."""
+    keys = {line.blob: name for name, found in customers.items() for line in found.lines}
+    for number, line in enumerate(file.lines(), 1):
+        if line.is_on and line.blob is not None and line.customer not in customers and line.blob in keys:
+            raise BadInput(
+                f"line {number} of {file.path} has the key of customer {one_line(keys[line.blob])}; remove "
+                "it, or it would let in by that key"
+            )
+
+
 def _is_there(account: str) -> bool:
     try:
         pwd.getpwnam(account)
@@ -554,25 +604,37 @@ def _new_account(name: str, home: str, group: str | None, makes_home: bool) -> S
     )
 
 
-def _directory(path: str, mode: int, owner: str | None, actor: str | None) -> Step:
-    """Make a directory. owner: root gives it to this account. actor: the account that makes it instead."""
+def _is_half_made(folder: str, found: os.stat_result) -> bool:
+    """Whether this was ended after it had made a folder and before it gave it away."""
+    return found.st_uid == 0 and stat.S_IMODE(found.st_mode) == FOLDER_MODE and not os.listdir(folder)
+
+
+def _directory(
+    path: str, mode: int, owner: str | None, actor: str | None, is_half_made: bool = False
+) -> Step:
+    """Make a directory. owner: root gives it to this account. actor: the account that makes it instead, which
+    an owner is where it could lead root elsewhere. is_half_made: it is there, and root's.
+    """
 
     def make() -> None:
-        with making.acting_as(_account(actor) if actor is not None else None):
-            os.mkdir(path, mode)
+        own = _account(owner) if owner is not None else None
+        is_owners = own is not None and (owner == actor or making.is_led_by(own, path))
+        with making.acting_as(own if is_owners and not is_half_made else None):
+            if not is_half_made:
+                os.mkdir(path, mode)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 found = os.fstat(descriptor)
                 if found.st_uid != os.geteuid() or os.listdir(descriptor):
                     raise BadInput("something else has been put there; try again")
                 os.fchmod(descriptor, mode)
-                if owner is not None and os.geteuid() == 0:
-                    account = _account(owner)
-                    os.fchown(descriptor, account.uid, account.gid)
+                if own is not None and os.geteuid() == 0:
+                    os.fchown(descriptor, own.uid, own.gid)
             finally:
                 os.close(descriptor)
 
-    return Step(f"make the directory {path}", make, lambda: os.rmdir(path))
+    undo = _nothing if is_half_made else partial(os.rmdir, path)
+    return Step(f"{'give away' if is_half_made else 'make'} the directory {path}", make, undo)
 
 
 def _writing(file: KeysFile, text: str) -> Step:

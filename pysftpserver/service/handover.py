@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SIGNAL = signal.SIGUSR2  # asks a door for it
 PATIENCE = 120.0  # seconds that the new version has to be ready
+LOOK = 0.1  # seconds between two looks whether this process ends meanwhile
+ENDS = "this process ends"
 LONGEST = 32  # bytes that it says then
 VARIABLE = "PYSFTPSERVER_HANDED_OVER"
 #: Starts a command as a process that is nobody's child, so that only the service manager waits for it.
@@ -149,12 +151,16 @@ class Successor:
                 "this is the first process of a container, which ends with it; start another one"
             )
         self._late_at = time.monotonic() + PATIENCE
-        self._awaited, theirs = os.pipe()
+        self._is_abandoned = False
+        try:
+            command = [sys.executable, "-I", "-S", "-c", LAUNCH, *own_command()]
+            self._awaited, theirs = os.pipe()
+        except OSError as error:
+            raise Unavailable(f"the new version cannot be started: {reason_of(error)}") from None
         offered = sockets.offered()
         told = {"process": os.getpid(), "ready": theirs, "sockets": offered}
         environment = {**os.environ, **variables, VARIABLE: json.dumps(told)}
         passed = (theirs, *(one for found in offered.values() for one in found))
-        command = [sys.executable, "-I", "-S", "-c", LAUNCH, *own_command()]
         try:
             subprocess.run(command, env=environment, pass_fds=passed, stdin=subprocess.DEVNULL, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -170,18 +176,28 @@ class Successor:
         return is_late or bool(select.select([self._awaited], [], [], 0)[0])
 
     def process(self) -> int:
-        """Its process number, once it serves. Raises Unavailable if it has ended, or is late."""
+        """Its process number, once it serves. Raises Unavailable if it has ended, is late or abandoned."""
         poll = select.poll()
         poll.register(self._awaited, select.POLLIN)
         try:
-            if not poll.poll(max(0.0, self._late_at - time.monotonic()) * 1000):
-                raise Unavailable(f"the new version was not ready within {PATIENCE:g} seconds")
+            while not poll.poll(LOOK * 1000):
+                if self._is_abandoned:
+                    raise Unavailable(ENDS)
+                if time.monotonic() > self._late_at:
+                    raise Unavailable(f"the new version was not ready within {PATIENCE:g} seconds")
             said = os.read(self._awaited, LONGEST)
         finally:
             os.close(self._awaited)
         if not said:
             raise Unavailable("the new version has ended; its own lines say why")
+        if self._is_abandoned:
+            os.kill(int(said), signal.SIGTERM)
+            raise Unavailable(ENDS)
         return int(said)
+
+    def abandon(self) -> None:
+        """This process ends, so the new one has nothing to take over: process() says so, and it ends, too."""
+        self._is_abandoned = True
 
 
 def own_command() -> list[str]:

@@ -1,4 +1,4 @@
-"""SIGHUP while a door starts: it would end the process, so it is held until the door can reload.
+"""SIGHUP and other signals while a door starts: they would end the process, so they are held until it serves.
 
 Commands import this before anything that takes long. What may not enter: asyncio, what a reload does.
 """
@@ -17,23 +17,26 @@ _held: list[int] = []
 
 
 @contextmanager
-def hangups_held() -> Iterator[None]:
+def hangups_held(*more: int) -> Iterator[None]:
     """Hold every SIGHUP until heed_held_hangup(), unless the process ignores the signal, as under nohup.
 
-    A decorator of the functions that start doors. For the main thread.
+    A decorator of the functions that start doors. For the main thread. more: other signals to hold.
     """
-    before = signal.getsignal(signal.SIGHUP)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda number, _: _held.append(number))
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, *more)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: _held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _held.clear()
 
 
 def heed_held_hangup() -> None:
-    """Send this process the SIGHUP that was held, if there was one: now it is blocked or has its handler."""
-    if _held:
-        _held.clear()
-        os.kill(os.getpid(), signal.SIGHUP)
+    """Send this process the signals that were held: now they are blocked or have their handlers."""
+    held = set(_held)
+    _held.clear()
+    for number in held:
+        os.kill(os.getpid(), number)

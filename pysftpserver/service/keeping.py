@@ -35,8 +35,13 @@ class Kept:
     """Finds and loads the modules of the package in a directory, from their files as they are now."""
 
     def __init__(self, top: str) -> None:
-        own = [(name, path) for name, path in _modules(top, PACKAGE) if name not in sys.modules]
-        self._files = {name: (path, *_read(path)) for name, path in own}
+        self._files: dict[str, tuple[str, bytes, bytes]] = {}
+        for name, path in _modules(top, PACKAGE) if os.path.isdir(top) else ():  # not in a ZIP file
+            if name not in sys.modules:
+                try:
+                    self._files[name] = (path, *_read(path))
+                except OSError:
+                    pass  # no module, such as an editor's link; its import, if any, says why it fails
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

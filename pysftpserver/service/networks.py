@@ -34,9 +34,12 @@ def address_of(text: str) -> Address | None:
 
 
 def network(text: str) -> Network:
-    """The network in a text, such as 192.0.2.0/24, or the one of a single address. Raises ValueError."""
+    """The network in a text, such as 192.0.2.0/24, or the one of a single address. Raises ValueError.
+
+    A zone (%eth0) is refused: any text would do as one, and networks are written into authorized_keys.
+    """
     try:
-        found = ipaddress.ip_network(text, strict=False)
+        found = ipaddress.ip_network(text if "%" not in text else "", strict=False)
     except ValueError:
         raise ValueError("networks such as 192.0.2.0/24 or 2001:db8::/32") from None
     if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(MAPPED):

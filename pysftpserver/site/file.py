@@ -97,6 +97,8 @@ def parse(text: str, path: str) -> Site:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise mistakes_of([f"{path}: {one_line(str(error))}"]) from None
+    except ValueError:
+        raise mistakes_of([f"{path}: a number in it is too long"]) from None
     reading = _Reading(text, path)
     site = reading.site(tables)
     if reading.mistakes:

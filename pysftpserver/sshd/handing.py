@@ -27,13 +27,16 @@ def successor(service: Service) -> Successor:
 
 
 class Handing:
-    """The part of one process. stop: set when its last connection has ended."""
+    """The part of one process. stop: set when its last connection has ended. serves: when it is ready."""
 
-    def __init__(self, service: Service, server: Server, stop: asyncio.Event) -> None:
+    def __init__(self, service: Service, server: Server, stop: asyncio.Event, serves: asyncio.Event) -> None:
         self._service = service
         self._server = server
         self._stop = stop
+        self._serves = serves
         self._task: asyncio.Task[None] | None = None
+        self._new: Successor | None = None
+        self._is_ending = False
 
     def asked(self) -> None:
         """SIGUSR2: hand over, unless that is under way. The parent of several starts the new version."""
@@ -42,15 +45,31 @@ class Handing:
             self._task = asyncio.create_task(self._hand_over() if is_alone else self._leave())
 
     async def _hand_over(self) -> None:
+        await self._serves.wait()  # what it hands over is complete only then
         loop = asyncio.get_running_loop()
         try:
-            new = await loop.run_in_executor(None, successor, self._service)
-            process = await loop.run_in_executor(None, new.process)
+            self._new = await loop.run_in_executor(None, self._started)
+            process = await loop.run_in_executor(None, self._new.process)
         except Unavailable as error:
             self._service.log.error(f"not handed over: {error.message}")
             return
+        finally:
+            self._new = None
         self._service.handed_over(process)
         await self._leave()
+
+    def _started(self) -> Successor:
+        """A successor; in a thread, whose end may come after this process was told to end."""
+        new = successor(self._service)
+        if self._is_ending:
+            new.abandon()
+        return new
+
+    def end(self) -> None:
+        """This process ends: one that is to take over ends, too, unless it has."""
+        self._is_ending = True
+        if self._new is not None:
+            self._new.abandon()
 
     async def _leave(self) -> None:
         log, connections = self._service.log, self._server.connections

@@ -333,7 +333,8 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
 
         return take
 
-    handing = Handing(service, server, stop)
+    serves = asyncio.Event()
+    handing = Handing(service, server, stop, serves)
     asyncio.get_running_loop().add_signal_handler(handover.SIGNAL, handing.asked)
     told = asyncio.create_task(serving.until_told(read, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
@@ -354,8 +355,10 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     service.log.info("ready")
     if service.settings.workers == 1:
         service.sockets.ready()
+    serves.set()
     living = asyncio.create_task(live(service, number))
     await told
+    handing.end()
     if service.settings.workers == 1:
         service.life.stopping()
         service.stop_predecessor()
@@ -394,13 +397,19 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     again = Again(service)
     new_version: Successor | None = None
     is_ending = False
+    is_asked = False  # to hand over, once all serve
     status = 0
 
     def end(number: int) -> None:
-        nonlocal is_ending
-        is_ending = True
+        if new_version is not None:
+            new_version.abandon()
         service.life.stopping()
         service.stop_predecessor()
+        end_processes(number)
+
+    def end_processes(number: int) -> None:
+        nonlocal is_ending
+        is_ending = True
         for one in itertools.chain(*sockets):
             one.close()
         for process in processes:
@@ -423,8 +432,21 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     while processes:
         service.life.pass_on()
         if not is_ending and service.life.is_complete():
-            service.sockets.ready()
-        pause = PAUSE_IN_CHANGE if new_version or service.sockets.is_awaited else service.life.pause
+            try:
+                service.sockets.ready()
+            except Unavailable as error:
+                service.log.error(error.message)
+                service.sockets.predecessor = None  # if it is there, it goes on
+                status = INTERNAL_ERROR
+                end_processes(signal.SIGTERM)
+        if is_asked and not is_ending and service.life.is_complete():
+            is_asked = False
+            try:
+                new_version = successor(service)
+            except Unavailable as error:
+                service.log.error(f"not handed over: {error.message}")
+        is_changing = new_version or is_asked or service.sockets.is_awaited
+        pause = PAUSE_IN_CHANGE if is_changing else service.life.pause
         told = signal.sigwaitinfo(WATCHED) if pause is None else signal.sigtimedwait(WATCHED, pause)
         if new_version is not None and new_version.has_told():
             leave(new_version)
@@ -433,11 +455,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             continue
         number = told.si_signo
         if number == handover.SIGNAL:
-            if not is_ending and new_version is None:
-                try:
-                    new_version = successor(service)
-                except Unavailable as error:
-                    service.log.error(f"not handed over: {error.message}")
+            is_asked = is_asked or (not is_ending and new_version is None)
             continue
         if number in SIGNALS:
             if number == signal.SIGHUP:

@@ -121,6 +121,15 @@ class Bash(InADirectory):
                 with self.subTest(line):
                     self.assertEqual(set(words), wanted[line])
 
+    def test_a_file_s_name_is_quoted_where_readline_inserts_it_as_it_is(self):
+        (self.here / "e$(touch ran).toml").touch()
+        (offered,) = self.offered("pysftpctl add --storage e").values()
+        typed = subprocess.run(
+            ["bash", "-c", f"printf %s {' '.join(offered)}"], cwd=self.here, capture_output=True, text=True
+        )
+        self.assertEqual(typed.stdout, "e$(touch ran).toml")
+        self.assertNotIn("ran", os.listdir(self.here))
+
     def test_offers_nothing_where_anything_may_stand_and_no_options_behind_two_dashes(self):
         lines = ("pysftpctl bans --for ", "pysftpctl add ", "pysftpremo exec host -- --", "pysftpctl --nope=")
         self.assertEqual(self.offered(*lines), dict.fromkeys(lines, []))

@@ -163,10 +163,10 @@ ELSEWHERE = {
         ),
         "install -d -o pysftpd -m 0700 /var/lib/pysftpd": RUN_AS,
         "install -d -m 0711 /srv/sftp": RUN_AS,
-        "pysftpctl --config /etc/pysftpd.conf add alice --key alice.pub --run-as alice": (
+        "pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub --run-as alice": (
             "tests.sshd.test_pysftpctl.UsersInAFile.test_an_account_is_set_and_taken_away_and_gets_the_folder"
         ),
-        "pysftpd --config /etc/pysftpd.conf": RUN_AS,
+        "pysftpd --config /etc/pysftpserver/pysftpd.toml": RUN_AS,
         "/opt/pysftpserver/bin/pysftp-keys --users /etc/pysftpserver/users.toml --sftp-path /srv/sftp %u": (
             "tests.sshd.test_authorized_keys_command.ByFile.test_a_user_gets_into_the_jail"
         ),
@@ -178,7 +178,7 @@ ELSEWHERE = {
     "docs/upgrading.md": {
         "python3 -m venv /opt/pysftpserver-2.1.0": INSTALLED,
         "/opt/pysftpserver-2.1.0/bin/pip install '.[sshd]'": PIP,
-        "/opt/pysftpserver-2.1.0/bin/pysftpd --config /etc/pysftpd.conf --check-config": (
+        "/opt/pysftpserver-2.1.0/bin/pysftpd --config /etc/pysftpserver/pysftpd.toml --check-config": (
             "tests.docs.test_servers.OnAHost.test_the_steps_of_the_page_lead_to_a_server"
         ),
         "systemctl kill --kill-whom=main --signal=SIGUSR2 pysftpd": HANDED_OVER,
@@ -210,7 +210,9 @@ ELSEWHERE = {
     },
     "examples/pysftp-warm.service": {"/opt/pysftpserver/bin/pysftp-warm": UNITS},
     "examples/pysftp-warm.user.service": {"/opt/pysftpserver/bin/pysftp-warm": UNITS},
-    "examples/pysftpd.service": {"/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf": UNITS},
+    "examples/pysftpd.service": {
+        "/opt/pysftpserver/bin/pysftpd --config /etc/pysftpserver/pysftpd.toml": UNITS
+    },
     "examples/lookups/README.md": {
         'echo \'{"name": "alice", "method": "password", "address": "", "password": "..."}\' |': (
             "tests.sshd.test_lookup_recipes.TestLDAP"

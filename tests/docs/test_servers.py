@@ -43,13 +43,13 @@ class Pysftpd(Stage):
 
     @runs(
         SSHD,
-        "pysftpctl --config /etc/pysftpd.conf import customers.csv --dry-run",
-        "pysftpctl --config /etc/pysftpd.conf import customers.csv",
+        "pysftpctl --config /etc/pysftpserver/pysftpd.toml import customers.csv --dry-run",
+        "pysftpctl --config /etc/pysftpserver/pysftpd.toml import customers.csv",
     )
     def test_many_users_at_once(self, dry: str, do: str) -> None:
         (self.place / "etc/pysftpserver").mkdir(parents=True)
         settings = block_of(SSHD, 'users = "/etc/pysftpserver/users.toml"    # root changes it')
-        (self.place / "etc/pysftpd.conf").write_text(self.moved(settings))
+        (self.place / "etc/pysftpserver/pysftpd.toml").write_text(self.moved(settings))
         (self.home / "customers.csv").write_text(self.moved(block_of(SSHD, "name,key,networks\n")))
         (self.home / "keys").mkdir()
         make_key(self.home / "keys" / "bob")
@@ -262,10 +262,10 @@ class OnAHost(unittest.TestCase):
         "useradd --system --home-dir /srv/sftp pysftpd",
         "install -d -o pysftpd /srv/sftp",
         "install -d /etc/pysftpserver",
-        "/opt/pysftpserver/bin/pysftpctl --config /etc/pysftpd.conf add alice --key alice.pub",
+        "/opt/pysftpserver/bin/pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub",
         "chgrp pysftpd /etc/pysftpserver/users.toml && chmod 640 /etc/pysftpserver/users.toml",
         "install -d -o pysftpd -m 700 /var/lib/pysftpd && cd /var/lib/pysftpd",
-        "runuser -u pysftpd -- /opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf --check-config",
+        "runuser -u pysftpd -- /opt/pysftpserver/bin/pysftpd --config /etc/pysftpserver/pysftpd.toml --check-config",
         "systemctl enable --now pysftpd",
     )
 
@@ -275,10 +275,10 @@ class OnAHost(unittest.TestCase):
         settings = block_of(SSHD, 'users = "/etc/pysftpserver/users.toml"    # root changes it')
         prepared, started = "\n".join(steps[:3]), "\n".join(steps[3:])
         done = hosts.run(
-            f"{prepared}\ncat > /etc/pysftpd.conf <<'END'\n{settings}END\n"
+            f"{prepared}\ncat > /etc/pysftpserver/pysftpd.toml <<'END'\n{settings}END\n"
             "ssh-keygen -q -t ed25519 -N '' -f alice\n"
             "systemctl() { install -d -o pysftpd /run/pysftpd; runuser -u pysftpd -- "
-            "/opt/pysftpserver/bin/pysftpd --config /etc/pysftpd.conf "
+            "/opt/pysftpserver/bin/pysftpd --config /etc/pysftpserver/pysftpd.toml "
             f"--listen-address 127.0.0.1 --port {port} 2> /tmp/log & }}\n"
             f"{started}\nuntil grep -q 'listening on' /tmp/log; do sleep 0.1; done; cd /tmp\n"
             f"echo 'put alice.pub\npwd' | sftp -b - -P {port} -i alice -o StrictHostKeyChecking=no "

@@ -65,6 +65,21 @@ class Keys(unittest.TestCase):
         cut = plain.split()[1][:-8]
         self.assertNotIn("\n", self.said(f"publickey ssh-ed25519-cert-v01@openssh.com {cut}") or "")
 
+    def test_a_file_that_another_account_has_made_says_nothing(self) -> None:
+        plain = Path(f"{self.place}/ca.pub").read_text()
+        own = os.getuid()
+        self.assertIsNotNone(self.said(f"publickey {plain}"))
+        path = Path(f"/tmp/sshauth.{secrets.token_hex(8)}")
+        path.write_text(f"publickey {plain}")
+        self.addCleanup(path.unlink)
+        if own == 0:
+            os.chown(path, 65534, 65534)
+        with (
+            mock.patch("os.getuid", return_value=own + 1),
+            mock.patch.dict(os.environ, SSH_USER_AUTH=str(path)),
+        ):
+            self.assertIsNone(authinfo.key())
+
 
 if __name__ == "__main__":
     unittest.main()

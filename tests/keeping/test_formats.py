@@ -176,3 +176,20 @@ class UsersInRedis(RedisCase):
             with self.assertRaisesRegex(DirectoryError, "user alice: format 2 of a newer version"):
                 editor.change("alice", folder="b")
         self.assertEqual(self.r.hgetall("solt.sftp.user.1"), before)
+
+
+class Refused(InAPlace):
+    def test_what_is_no_version_is_said_in_one_line(self) -> None:
+        digits = "9" * 5000  # more than int() and str() take
+        for wrong in (-1, True, 1.0, 1e400, [], "", "-1", "\u00b2", b"\xb2", digits, digits.encode()):
+            with self.subTest(str(wrong)[:9]):
+                self.assertIn("its version is not a number", str(formats.USERS_FILE.problem(wrong)))
+        self.assertIn("of a newer version", str(formats.USERS_FILE.problem(10**10000)))
+
+    def test_a_users_file_with_such_a_version_is_refused(self) -> None:
+        path = self.place / "users.toml"
+        path.touch(0o600)
+        for wrong in ("true", '"\u00b2"', f"0x{'f' * 5000}", "9" * 5000, "[1]", "inf"):
+            with self.subTest(wrong[:9]):
+                path.write_text(f"version = {wrong}\n[users]\n")
+                self.assertRaises((DirectoryError, BadInput), users_file.load, str(path))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
+import subprocess
+import tempfile
 import tomllib
 import unittest
+from pathlib import Path
 
 from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
@@ -16,6 +20,7 @@ from tests.packaging.chroots import Chroot, debian, needs_chroot
 from tests.packaging.serving import Keyed
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE
 
 PACKAGING = ROOT / "packaging" / "debian"
 # The package's dependencies, and what the tests need besides: a server that starts pysftpjail.
@@ -55,6 +60,27 @@ class Files(unittest.TestCase):
         for row in PROGRAMS:
             if row.extra and row.name not in OLD_NAMES and row.extra != "mongo":
                 self.assertIn(row.name, page)
+
+    def test_a_purge_leaves_links_and_directories_in_use_and_does_not_fail(self) -> None:
+        script = (PACKAGING / "pysftpserver.postrm").read_text().replace("#DEBHELPER#", "")
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name)
+            (root / "data").mkdir()
+            (root / "data" / "file").touch()
+            for path in ("srv", "etc", "var/lib/pysftpd", "var/log"):
+                (root / path).mkdir(parents=True)
+            for link in ("srv/pysftpd", "etc/pysftpserver", "var/lib/pysftpd/link", "var/log/pysftpd"):
+                (root / link).symlink_to(root / "data")
+            moved, count = re.subn(r"(?<=[ =])/(?=(?:srv|etc|var|usr)/)", f"{root}/", script)
+            absolute = re.findall(r"(?<![\w.])/(?!bin/sh|dev/null)\w+", script)
+            self.assertEqual(count, len(absolute), "otherwise those of this host are removed")
+            done = subprocess.run(
+                ["sh", "-c", moved, "sh", "purge"], capture_output=True, text=True, timeout=PATIENCE
+            )
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertTrue((root / "srv" / "pysftpd").is_symlink())
+            self.assertFalse((root / "var" / "lib" / "pysftpd").exists())
+            self.assertEqual(os.listdir(root / "data"), ["file"])
 
     def test_the_accounts_that_the_units_name_are_made(self) -> None:
         script = (PACKAGING / "pysftpserver.postinst").read_text()

@@ -67,6 +67,10 @@ class Commands(InAPlace):
         key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n")
         options = self.place / "options.csv"
         options.write_text(f"name,key,options\nal,{line(1)},--no-such\n")
+        check = self.place / "check.csv"
+        check.write_text(f"name,key,options\nal,{line(1)},--check\n")
+        ended = self.place / "ended.csv"
+        ended.write_text(f"name,key,options\nal,{line(1)},--\n")
         storage = self.place / "storage.csv"
         storage.write_text(f"name,key,storage\nal,{line(1)},s3://b\n")
         for words, message in (
@@ -74,6 +78,8 @@ class Commands(InAPlace):
             (("add", "al"), "add: give the customer's public key, or its file, with --key"),
             (("add", "al", "--key", key), "private: line 1: this is a private key; use the public one"),
             (("import", options), "customer al: options: unrecognized arguments: --no-such"),
+            (("import", check), "customer al: options: --check serves nothing; remove it"),
+            (("import", ended), "customer al: options: unrecognized arguments"),
             (("import", storage), "customer al: pysftp-users has no use for storage; use pysftpd"),
             (("remove", "zoe"), f"no customer named zoe in {self.keys}"),
             (("remove",), "name at least one customer"),

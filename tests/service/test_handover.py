@@ -7,13 +7,15 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from unittest import TestCase, mock
 
 from pysftpserver.failures import Unavailable
 from pysftpserver.service import handover, keeping
 from pysftpserver.service.handover import Predecessor, Sockets, Successor
 from pysftpserver.service.serving import listening_sockets
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
 
@@ -99,6 +101,34 @@ class HandingOver(TestCase):
             with self.assertRaisesRegex(Unavailable, "was not ready within 0 seconds"):
                 new.process()
 
+    def test_one_that_is_abandoned_ends_even_if_it_has_become_ready_meanwhile(self) -> None:
+        code = (
+            "import json, os, signal; told = json.loads(os.environ['PYSFTPSERVER_HANDED_OVER']); "
+            "os.write(told['ready'], b'%d\\n' % os.getpid()); os.close(told['ready']); signal.pause()"
+        )
+        new = self.started(code)
+        until(new.has_told)
+        new.abandon()
+        with (
+            mock.patch.object(os, "kill", wraps=os.kill) as killed,
+            self.assertRaisesRegex(Unavailable, "this process ends"),
+        ):
+            new.process()
+        self.assertTrue(Predecessor(killed.call_args[0][0]).has_ended(PATIENCE))
+        new = self.started("import signal; signal.alarm(60); signal.pause()")
+        new.abandon()
+        self.assertRaisesRegex(Unavailable, "this process ends", new.process)
+
+    def test_what_cannot_be_started_is_an_error(self) -> None:
+        for name in ("os.pipe", "pysftpserver.service.handover.own_command"):
+            fault = mock.patch(name, side_effect=OSError(24, "Too many open files"))
+            with (
+                self.subTest(name),
+                fault,
+                self.assertRaisesRegex(Unavailable, "cannot be started: too many"),
+            ):
+                Successor(Sockets(), {})
+
     def test_the_first_process_of_a_container_hands_nothing_over(self) -> None:
         with mock.patch("os.getpid", return_value=1), self.assertRaisesRegex(Unavailable, "container"):
             Successor(Sockets(), {})
@@ -114,6 +144,19 @@ class HandingOver(TestCase):
 
 
 class KeptCode(TestCase):
+    def test_what_cannot_be_read_is_passed_over(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            top = Path(name)
+            (top / "room").mkdir()
+            for file in ("__init__.py", "good.py", "room/__init__.py"):
+                (top / file).write_text("")
+            (top / ".#good.py").symlink_to("nobody@host.1:2")
+            (top / "odd.py").mkdir()
+            kept = keeping.Kept(name)
+            for module, is_kept in (("good", True), ("room", True), ("odd", False), (".#good", False)):
+                self.assertEqual(kept.find_spec(f"pysftpserver.{module}") is not None, is_kept, module)
+            keeping.Kept(str(top / "good.py"))  # where a ZIP file would be
+
     def test_each_module_is_found_once_it_was_read_and_is_the_same(self) -> None:
         code = (
             "from pysftpserver.service.keeping import keep_code; keep_code(); keep_code(); import sys\n"

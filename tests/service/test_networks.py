@@ -20,6 +20,11 @@ class Membership(unittest.TestCase):
         self.assertIn("192.0.2.9", Networks(["::ffff:192.0.2.0/120"]))
         self.assertNotIn("192.0.3.9", Networks(["::ffff:192.0.2.0/120"]))
 
+    def test_an_address_with_a_zone_is_no_network(self) -> None:
+        for text in ("fe80::1%eth0", 'fe80::1%a" x', "!::1%\nx", "fe80::%a/64"):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, "networks such as"):
+                Networks([text])
+
     def test_denied_networks_go_before_allowed_ones(self) -> None:
         some = Networks(["10.0.0.0/8", "!10.1.0.0/16"])
         self.assertIn("10.2.0.1", some)

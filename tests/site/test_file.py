@@ -126,6 +126,9 @@ class What(unittest.TestCase):
             with self.subTest(text):
                 self.assertIn(words, "\n".join(self.mistakes(text)))
 
+    def test_a_number_that_int_does_not_take_is_a_mistake(self) -> None:
+        self.assertRegex(self.mistakes(f"state = {'9' * 5000}")[0], "a number in it is too long")
+
     def test_what_is_in_a_value_is_no_key(self) -> None:
         text = 'a = """\nb = 1\n[c]\n"""\nd = [\n  "e = 1",\n]\nf = \'\'\'\ng = "\'\'\'\n'
         text += '[[h]]\ni = 1 # """\nj = 2\n[[h]]\n'

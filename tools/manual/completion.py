@@ -252,7 +252,10 @@ FUNCTION() {
             mapfile -t found < <(compgen -P "${current%%:*}:" -d -- "${current#*:}")
             ;;
         *)
-            mapfile -t found < <(compgen -W 'PREFIXES' -- "$current"; compgen -f -X '!*.toml' -- "$current")
+            # Names of files are inserted as they are here, so what the shell would run or split is quoted.
+            mapfile -t found < <(compgen -f -X '!*.toml' -- "$current")
+            for i in "${!found[@]}"; do printf -v "found[i]" %q "${found[i]}"; done
+            mapfile -t -O "${#found[@]}" found < <(compgen -W 'PREFIXES' -- "$current")
             ;;
         esac
         ;;
