@@ -265,7 +265,8 @@ class OnAHost(unittest.TestCase):
         "/opt/pysftpserver/bin/pysftpctl --config /etc/pysftpserver/pysftpd.toml add alice --key alice.pub",
         "chgrp pysftpd /etc/pysftpserver/users.toml && chmod 640 /etc/pysftpserver/users.toml",
         "install -d -o pysftpd -m 700 /var/lib/pysftpd && cd /var/lib/pysftpd",
-        "runuser -u pysftpd -- /opt/pysftpserver/bin/pysftpd --config /etc/pysftpserver/pysftpd.toml --check-config",
+        "runuser -u pysftpd -- /opt/pysftpserver/bin/pysftpd "
+        "--config /etc/pysftpserver/pysftpd.toml --check-config",
         "systemctl enable --now pysftpd",
     )
 
