@@ -32,8 +32,16 @@ OF_THE_BASE = {
     "_transport": "_send",
     "_next_service": "_process_service_request",
 }
-OWN = {"_acknowledge", "_check_kept", "_exchanges", "_hold", "_is_held", "_longest", "_recv_handler", "_share"}
-OWN |= {"_wait_for_turn", "_waits_for_turn", "_work", "_work_in_round", "_work_in_turn", "_work_later"}
+OWN = {"_check_kept", "_exchanges", "_hold", "_is_held", "_longest", "_recv_handler", "_share"}
+OWN |= {
+    "_acknowledge",
+    "_wait_for_turn",
+    "_waits_for_turn",
+    "_work",
+    "_work_in_round",
+    "_work_in_turn",
+    "_work_later",
+}
 
 
 class PrivateParts(unittest.TestCase):
