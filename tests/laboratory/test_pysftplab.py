@@ -222,7 +222,7 @@ class Serving(Commands):
                 ("def f(:", r"SyntaxError: invalid syntax \(own0\.py, line 1\)"),
                 ("\nimport sys; sys.exit(3)", r"SystemExit: 3 \(own1\.py, line 2\)"),
                 ("1 / 0", r"ZeroDivisionError: division by zero \(own2\.py, line 1\)"),
-                ("import not_there", "No module named 'not_there'"),
+                ("import not_there", "No module named 'not_there'; install it into the environment .*"),
             )
         ):
             with self.subTest(text):
