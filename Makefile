@@ -68,12 +68,12 @@ fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 bench: debian-test debian-bench venv-test ## measure beside OpenSSH's sftp-server and GridFS's driver (a quarter of an hour, idle)
 	@$(BIN)/python -m bench.run $(ARGS)
 
-costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (ten minutes; ARGS="--only pysftpd")
+costs: debian-test venv-test ## measure what logins, sessions, requests and bytes cost, and a small load (five minutes; ARGS="--only pysftpd")
 	@$(BIN)/python -m bench.costs $(ARGS)
 	@$(if $(ARGS),:,$(BIN)/python -m bench.simulation.load)
 	@$(BIN)/python tools/docs_tables.py
 
-simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (five minutes)
+simulate: venv-test ## simulate many users with those costs, and write the tables of docs/scale.md (three minutes)
 	@$(BIN)/python -m bench.simulation $(ARGS)
 	@$(BIN)/python tools/docs_tables.py
 

@@ -20,8 +20,8 @@ USED = {
     ),
     server.HTTPConnection: "communicate close RequestHandlerClass remote_addr socket wfile",
     server.HTTPServer: (
-        "ConnectionClass process_conn put_conn error_log bind prepare serve socket stop keep_alive_conn_limit "
-        "max_request_header_size"
+        "ConnectionClass process_conn put_conn error_log bind prepare serve socket stop "
+        "keep_alive_conn_limit max_request_header_size"
     ),
 }
 OURS = {
