@@ -55,7 +55,7 @@ class SFTPLog:
                 text = "".join(
                     letter if " " <= letter <= "~" and letter != "\\" else ascii(letter)[1:-1]
                     for letter in text
-                )
+                )[:MOST_LINE]
             self.sink(level, text)
 
     def error(self, text: str) -> None:

@@ -183,7 +183,7 @@ class Session(asyncio.BufferedProtocol):
         self._watch_idle()
         self.client = Client(self, text, self.address, self._codec.is_encrypted)
         how = "encrypted" if self._codec.is_encrypted else "NOT ENCRYPTED"
-        self.log.info(f"{self.peer}: accepted as {text!r}, {how}")
+        self.log.info(f"{self.peer}: accepted as {text!a}, {how}")
         self._audit = self._server.audit_of(self, text)
         self.note("login", is_encrypted=self._codec.is_encrypted)
         self._join(self._server.services.default)
@@ -306,7 +306,7 @@ class Session(asyncio.BufferedProtocol):
             self._send(wire.refused(Word.NAME, fault))
             return
         before, client.name = client.name, name
-        self.log.info(f"{self.peer}: {before!r} is now {name!r}")
+        self.log.info(f"{self.peer}: {before!a} is now {name!a}")
         self._send(wire.tell(Word.NAME, name))
         assert self._service is not None
         self._call(self._service.on_rename, client, before)

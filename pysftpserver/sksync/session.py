@@ -147,7 +147,7 @@ class Session:
         path = dialect.decode(await connection.line())
         if "\0" in path:
             raise Malformed("a path with a NUL character in it")
-        self._what = f"{self._type.name.lower()} of {path!r}: "
+        self._what = f"{self._type.name.lower()} of {path!a}: "
         return await self.in_thread(self.shares, path, self.user)
 
     async def _sync_with(self, share: Share, memory: Portion) -> None:
@@ -196,7 +196,7 @@ class Session:
         try:
             user, public = wire.parse_srp_start(line)
             # An unknown name may be a password that was typed in the wrong place: it is not logged.
-            known = f"user {user!r}" if user in logins.users else "an unknown user"
+            known = f"user {user!a}" if user in logins.users else "an unknown user"
             login = srp.ServerLogin(logins.users, logins.decoy)
             salt, own_public = await self.in_thread(login.challenge, user, public)
             proof = b""
@@ -212,7 +212,7 @@ class Session:
         logins.check(host)  # again, so that many connections at once cannot get around it
         self.user = user
         self.connection.send(wire.srp_proof(answer))
-        self._who = f"{self._who} {user!r}"
+        self._who = f"{self._who} {user!a}"
         if self._audit is not None:
             self._audit.set_user(user)
         self._note("login")
@@ -268,7 +268,7 @@ class Session:
         self._failed += 1
         told = self._told[why] = self._told.get(why, 0) + 1
         if told <= MOST_TOLD:
-            self._tell(f"{name!r}: {why}")
+            self._tell(f"{name!a}: {why}")
 
     # --- the files ----------------------------------------------------------------------------------------
 
@@ -326,12 +326,12 @@ class Session:
         return f"sent {sender.count} files, {sender.size} bytes"
 
     def _on_moved(self, word: str, request: str, name: str, size: int) -> None:
-        self.log.write(VERBOSE, f"{self._who}: {word} {name!r}, {size} bytes")
+        self.log.write(VERBOSE, f"{self._who}: {word} {name!a}, {size} bytes")
         self._note(request, path=self._top + name.encode(), size=size)
 
     def _on_overtaken(self, name: str, why: str) -> None:
         # Not a failure: often, another client has sent it. A sync that began now would not ask for this one.
-        self.log.info(f"{self._who}: {name!r}: {why}; it was kept")
+        self.log.info(f"{self._who}: {name!a}: {why}; it was kept")
 
     def _note(self, request: str, result: str = "OK", path: bytes | None = None, size: int = 0) -> None:
         """Record something in the audit log, if there is one."""
@@ -340,7 +340,7 @@ class Session:
 
     def _on_unreadable(self, name: str, why: str, is_missing: bool) -> None:
         if is_missing:
-            self.log.info(f"{self._who}: {name!r} was removed before it could be sent")
+            self.log.info(f"{self._who}: {name!a} was removed before it could be sent")
         else:
             self._fail(name, why)
 

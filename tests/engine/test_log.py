@@ -52,6 +52,8 @@ class WordsOfOthers(unittest.TestCase):
         whole = SFTPLog(lambda level, text: lines.append(text))
         whole.error("a\nforged line \x1b[31m \udc80 \u00e4")
         self.assertEqual(lines, ["a\\nforged line \\x1b[31m \\udc80 \\xe4"])
+        whole.error("\x03" * 2000)
+        self.assertEqual(len(lines[1]), log.MOST_LINE)
 
 
 class Lines(unittest.TestCase):
