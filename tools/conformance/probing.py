@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import re
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ SECONDS = 300.0  # a rule: stores that are played by other programs are slow
 MANY = 600  # entries of the largest directory: more than a reply holds
 #: What is another one in each run, whole or cut off: the directories of a run, of a probe and of a rule.
 RANDOM = re.compile(rf"({PREFIX})[a-z0-9_]{{1,8}}|(pysftp-probe-)([0-9a-f]{{1,16}}(?:/[0-9a-f]{{1,8}})?)")
+#: Where accounts of the host live, which some servers take for the directory of their users.
+HOME = re.compile(rf"{re.escape(pwd.getpwuid(os.getuid()).pw_dir)}(?![\w.-])")
 
 
 class Here(Target):
@@ -121,8 +124,10 @@ def _settled(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def constant(text: str) -> str:
-    """A text without what is another one in each run; it keeps its length, as packets have to."""
-    return RANDOM.sub(_constant, text)
+    """A text without what each run or host has another of; it keeps its length, as packets have to."""
+    return HOME.sub(
+        lambda found: "/home".ljust(len(found[0]), "x")[: len(found[0])], RANDOM.sub(_constant, text)
+    )
 
 
 def _constant(found: re.Match[str]) -> str:
