@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from pysftpserver import __version__
-from tests.packaging.chroots import Chroot
+from tests.packaging.chroots import HOME, Chroot
 from tests.support.paths import ROOT
 
 WHEEL = f"pysftpserver-{__version__}-py3-none-any.whl"
@@ -70,7 +70,7 @@ def newer(system: Chroot, version: str, added: dict[str, str]) -> str:
             with (tree / path.lstrip("/")).open("a") as file:
                 file.write(text)
         (tree / "DEBIAN" / "md5sums").unlink()
-        to = f"/root/{version}.deb"
+        to = f"{HOME}/{version}.deb"
         call("dpkg-deb", "--build", "--root-owner-group", "-Znone", tree, system.path(to))
     return to
 

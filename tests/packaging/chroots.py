@@ -37,9 +37,10 @@ mount -o remount,ro,bind "$top"
 exec "$@"
 """
 # Files that tell pip and apt of this host where packages are, if they are there.
-OF_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
+OF_PIP = tuple(map(os.path.expanduser, ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")))
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-LENT = "/root/authorities.pem"  # not its own file, which its package writes
+HOME = "/root"  # of root in there
+LENT = f"{HOME}/authorities.pem"  # not its own file, which its package writes
 WITH_US = ("setpriv", "--pdeathsig", "KILL")  # what runs ends with the tests, also if they are killed
 needs_chroot = unittest.skipUnless(
     IS_HARD and os.geteuid() == 0, "installs into a Debian of its own: hard, and root's"
@@ -122,7 +123,7 @@ class Chroot:
 
     def files(self, *apart: str) -> set[str]:
         """Everything that is there, but what package managers keep of their own work."""
-        left_out = {"/proc", "/sys", "/dev", "/run", "/tmp", "/root/.cache", *apart}
+        left_out = {"/proc", "/sys", "/dev", "/run", "/tmp", os.path.expanduser("~/.cache"), *apart}
         left_out |= {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log", "/etc/ld.so.cache"}
         found = set()
         for directory, names, files in os.walk(self.root):

@@ -16,7 +16,7 @@ from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.sshd.config import ServerSettings
 from tests.packaging.built import call, newer, package
-from tests.packaging.chroots import Chroot, debian, needs_chroot
+from tests.packaging.chroots import HOME, Chroot, debian, needs_chroot
 from tests.packaging.serving import Keyed
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
@@ -106,10 +106,10 @@ class Package(Keyed):
         cls.system = cls.enterClassContext(debian(*SYSTEM))
         cls.system.lend_pip()
         cls.system.run("useradd", "--create-home", "alice")
-        cls.system.copy(cls.built, "/root/first.deb")
+        cls.system.copy(cls.built, f"{HOME}/first.deb")
         cls.before = cls.system.files()
         cls.accounts_before = cls.system.path("/etc/passwd").read_text()
-        cls.said = cls.system.apt("install", "/root/first.deb")
+        cls.said = cls.system.apt("install", f"{HOME}/first.deb")
 
     def test_it_needs_python_and_nothing_that_a_minimal_system_with_python_lacks(self) -> None:
         needs = call("dpkg-deb", "--field", self.built, "Depends")
@@ -201,7 +201,7 @@ class Package(Keyed):
             for line in re.findall(r"(?m)^  (pysftp\w+-extras sshd|pysftpctl .*|runuser .*)$", page)
         ]
         self.assertEqual(len(steps), 3, steps)
-        self.system.copy(self.key.with_suffix(".pub"), "/root/alice.pub")
+        self.system.copy(self.key.with_suffix(".pub"), f"{HOME}/alice.pub")
         for step in steps:
             self.system.run("sh", "-c", f"cd /root && {step}", **self.system.pip_variables())
         unit = configparser.ConfigParser(strict=False, interpolation=None)
@@ -244,11 +244,11 @@ class Package(Keyed):
         self.assertEqual((users.read_text(), users.stat().st_mode), (users_before, status.st_mode))
         self.assertEqual(oct(status.st_mode & 0o777), "0o640")
         # Who changed nothing gets the new settings, without a question.
-        self.system.run("dpkg", "--install", "--force-downgrade", "--force-confnew", "/root/first.deb")
+        self.system.run("dpkg", "--install", "--force-downgrade", "--force-confnew", f"{HOME}/first.deb")
         self.assertEqual(config.read_text(), original)
         self.system.run("dpkg", "--install", later)
         self.assertEqual(config.read_text(), f"{original}# A new comment.\n")
-        self.system.run("dpkg", "--install", "--force-downgrade", "/root/first.deb")
+        self.system.run("dpkg", "--install", "--force-downgrade", f"{HOME}/first.deb")
 
     def test_purged_it_leaves_files_of_users_and_its_accounts_and_nothing_else(self) -> None:
         folder = self.system.path("/srv/pysftpd/bob")
@@ -271,7 +271,7 @@ class Package(Keyed):
         )
         self.assertEqual({line.split(":")[0] for line in added}, ACCOUNTS)
         shutil.rmtree(self.system.path("/srv/pysftpd"))
-        self.system.apt("install", "/root/first.deb")
+        self.system.apt("install", f"{HOME}/first.deb")
         self.system.apt("purge", "pysftpserver")
         self.assertEqual(self.system.files("/srv/sftp", "/home", "/root") - self.before - left, set())
-        self.system.apt("install", "/root/first.deb")
+        self.system.apt("install", f"{HOME}/first.deb")

@@ -7,7 +7,7 @@ import subprocess
 
 from tests.packaging.booted import Booted, booted
 from tests.packaging.built import newer, package
-from tests.packaging.chroots import Chroot, debian, needs_chroot
+from tests.packaging.chroots import HOME, Chroot, debian, needs_chroot
 from tests.packaging.serving import Keyed
 from tests.support.ports import LOOPBACK
 from tests.support.processes import program
@@ -27,11 +27,11 @@ class Units(Keyed):
         super().setUpClass()
         cls.system = cls.enterClassContext(debian(*SYSTEM))
         cls.system.lend_pip()
-        cls.system.copy(package(), "/root/first.deb")
-        cls.system.apt("install", "/root/first.deb")
+        cls.system.copy(package(), f"{HOME}/first.deb")
+        cls.system.apt("install", f"{HOME}/first.deb")
         cls.system.run("pysftpserver-extras", "sshd", **cls.system.pip_variables())
-        cls.system.copy(cls.key.with_suffix(".pub"), "/root/alice.pub")
-        cls.system.run("pysftpctl", "--config", CONFIG, "add", "alice", "--key", "/root/alice.pub")
+        cls.system.copy(cls.key.with_suffix(".pub"), f"{HOME}/alice.pub")
+        cls.system.run("pysftpctl", "--config", CONFIG, "add", "alice", "--key", f"{HOME}/alice.pub")
         cls.system.path("/usr/sbin/policy-rc.d").unlink()  # its services are meant to run
         cls.running = cls.enterClassContext(booted(cls.system, cls.place / "boot.log"))
 
@@ -104,7 +104,7 @@ class Units(Keyed):
         self.assertIn("inactive", self.running.run("systemctl", "is-active", "pysftpd", status=3))
 
     def test_removed_it_stops_what_ran(self) -> None:
-        self.addCleanup(self.running.run, "dpkg", "--install", "/root/first.deb")
+        self.addCleanup(self.running.run, "dpkg", "--install", f"{HOME}/first.deb")
         self.running.run("systemctl", "enable", "--now", "pysftpd")
         main = self.main_process()
         self.running.run("test", "-e", f"/proc/{main}")
