@@ -272,7 +272,7 @@ class TestResuming(PagesCase):
         self.assertEqual(ends, [size, size])
 
     def test_a_tab_waits_while_another_one_begins_the_same_file(self) -> None:
-        begin, enter, order = Upload.begin, Upload.enter, []
+        begin, cut_off, order = Upload.begin, Upload.cut_off, []
         began, asked = threading.Event(), threading.Event()
 
         def begins(upload: Upload) -> None:
@@ -281,16 +281,15 @@ class TestResuming(PagesCase):
             begin(upload)
             order.append("begun")
 
-        def enters(upload: Upload) -> int:
+        def cuts_off(upload: Upload) -> None:
             asked.set()
-            turn = enter(upload)
-            order.append("entered")
-            return turn
+            cut_off(upload)
+            order.append("cut off")
 
         with (
             self.served.logged_in() as browser,
             mock.patch.object(Upload, "begin", begins),
-            mock.patch.object(Upload, "enter", enters),
+            mock.patch.object(Upload, "cut_off", cuts_off),
         ):
             other = Sender(browser)
             first = threading.Thread(target=self.sender.begin, args=("both", 5))
@@ -298,7 +297,7 @@ class TestResuming(PagesCase):
             self.assertTrue(began.wait(PATIENCE))
             sent = other.send(other.begin("both", 5).said["id"], 0, b"zzzzz")
             first.join()
-        self.assertEqual((sent.status, order), (200, ["begun", "entered"]))
+        self.assertEqual((sent.status, order), (200, ["begun", "cut off"]))
 
 
 class TestUnderASite(PagesCase):
