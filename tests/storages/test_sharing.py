@@ -33,7 +33,7 @@ def servers() -> list[str]:
 class OnAnObjectStore(StoreCase):
     def test_users_share_connections_and_see_their_own_place_alone(self) -> None:
         storages = Storages()
-        name = self.name("home/{user}", "&timeout=5")
+        name = self.name("home/{user}", "&timeout=50")
         alice, bob, again = (storages(name, "storage", {"user": user}) for user in ("al", "al ice", "al"))
         self.addCleanup(alice.close_client)
         self.assertIs(alice._store, bob._store)
@@ -41,7 +41,7 @@ class OnAnObjectStore(StoreCase):
         put(bob, b"/of-al-ice")
         self.assertEqual((names(again), names(bob)), ({b"of-al"}, {b"of-al-ice"}))
         self.assertEqual(sorted(self.all_keys()), ["home/al ice/of-al-ice", "home/al/of-al"])
-        other = storages(self.name("home/al", "&timeout=6"), "storage")
+        other = storages(self.name("home/al", "&timeout=60"), "storage")
         self.addCleanup(other.close_client)
         self.assertIsNot(other._store, alice._store)
 
