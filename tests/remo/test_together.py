@@ -85,6 +85,17 @@ class Ends(Case):
         with mock.patch.object(storage, "opendir", entries), self.assertRaises(ReplyBroken):
             next(self.begun(here, peer, "lst", bytes(here.place)))
 
+    def test_a_command_whose_session_ends_says_so_and_its_reply_breaks_off(self) -> None:
+        here, peer, session = self.logged_in()
+        answer = self.begun(here, peer, "cmd", b"sh -c 'echo here; exec sleep 600'")
+        said = [next(answer)]
+        here.application.sessions.end(session, "the test wants it")
+        with self.assertRaises(ReplyBroken):
+            said += answer
+        self.assertEqual(
+            b"".join(map(peer.cipher.decrypt, said)), b"here\n\n[stopped, because the session ended]\n"
+        )
+
     def test_a_command_that_is_waited_for_may_be_silent_for_longer_than_sessions_last(self) -> None:
         here, peer, session = self.logged_in()
         sessions = here.application.sessions
