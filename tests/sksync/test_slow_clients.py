@@ -109,8 +109,7 @@ class Silence(PeerCase):
 
         def is_free() -> bool:
             with serving.connect() as other:
-                with contextlib.suppress(OSError):  # it is sent away
-                    other.sendall(HELLO)
+                other.sendall(HELLO)
                 return read_line(other) == wire.ESTABLISHED
 
         until(is_free, "the place is not free again")
