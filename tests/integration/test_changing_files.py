@@ -512,6 +512,7 @@ class Costs(Changing):
                     self.open(wire)
                     for _ in range(2000):
                         wire.ask("read", FILE, u64(0), u32(100))
+                door.wait_until_it_waits()
                 before = door.ticks()
                 began = time.monotonic()
                 until(lambda began=began: time.monotonic() - began > 1, "a second has passed")

@@ -59,7 +59,7 @@ class TestEnds(ServedCase):
         data = Material()
         content = data.bytes(8 * MIB)
         (self.local / "f").write_bytes(content)
-        with self.sftp_session("-l", "30000", "-s", "/any/command") as session:
+        with self.sftp_session("-l", "4000", "-s", "/any/command") as session:  # 16 seconds for all of it
             session.send("put f")
             until(has_a_part(self.jail / "f"), "a part has arrived")
             os.kill(self.only_server(), signal.SIGTERM)
@@ -191,7 +191,7 @@ def size_of(path: Path) -> int:
 
 
 def has_a_part(path: Path) -> Callable[[], bool]:
-    return lambda: size_of(path) > MIB
+    return lambda: size_of(path) > 100 * KIB
 
 
 def settled(pid: int) -> None:
