@@ -80,9 +80,9 @@ class TestEnds(ServedCase):
             with self.subTest(line), self.sftp_session("-l", "100000") as session:
                 session.send(line)
                 until(has_a_part(arriving), "a part has arrived")
-                self.assertTrue(is_alive(self.only_server()))
+                server = self.only_server()
                 session.kill()
-                self.wait_until_no_server_is_left()
+                until(lambda server=server: not is_alive(server), "it has ended, as no child of sshd any more")
 
     def test_a_client_that_leaves_leaves_no_server_behind(self) -> None:
         with self.sftp_session() as session:
