@@ -7,8 +7,8 @@ Facts: sshd_config(5), sshd(8) on authorized_keys.
 from __future__ import annotations
 
 import enum
-import getpass
 import os
+import pwd
 import shlex
 import signal
 import subprocess
@@ -46,7 +46,7 @@ class Sshd:
     def __init__(self, directory: Path, way: Way, argv: Sequence[str]) -> None:
         self.directory = directory
         self.way = way
-        self.user = getpass.getuser()
+        self.user = pwd.getpwuid(os.getuid()).pw_name  # whatever $LOGNAME says
         self.client_key = directory / "client_key"
         self.host_key = directory / "host_key"
         self.ssh_config = directory / "ssh_config"

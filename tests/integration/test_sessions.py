@@ -82,7 +82,9 @@ class TestEnds(ServedCase):
                 until(has_a_part(arriving), "a part has arrived")
                 server = self.only_server()
                 session.kill()
-                until(lambda server=server: not is_alive(server), "it has ended, as no child of sshd any more")
+                until(
+                    lambda server=server: not is_alive(server), "it has ended, as no child of sshd any more"
+                )
 
     def test_a_client_that_leaves_leaves_no_server_behind(self) -> None:
         with self.sftp_session() as session:
@@ -155,7 +157,7 @@ class TestMemory(ServedCase):
             client.wait()
             stdin.close()
             stdout.close()
-        self.wait_until_no_server_is_left()
+        until(lambda: not is_alive(server), "it has ended")
 
 
 class TestConcurrency(ServedCase):
