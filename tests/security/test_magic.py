@@ -129,7 +129,7 @@ class TestMagicLinks(Premises):
             before = sum(swapper.counts().values())
             batches = Attempts(PLACES, "/proc/self/cwd/outside", self.rng).batches()
             swaps = flips = 0
-            deadline = time.monotonic() + PATIENCE  # the swapper of a busy machine may have to wait
+            deadline = time.monotonic() + 5 * PATIENCE  # a shared processor shows few changes
             while session.served(*KINDS) < OPERATIONS or swaps <= SWAPS or not flips:
                 note = f"{way}: {swaps} swaps, {flips} seen; seed {self.seed}"
                 self.assertLess(time.monotonic(), deadline, note)
