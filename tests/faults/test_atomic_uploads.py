@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE, until
 NEW = WRITE | CREAT | TRUNC
 KILLS = 24
 MIB = 1 << 20
-PACE = "20000"  # Kbit/s: slow enough to be caught on the way
+PACE, SLOWLY = "20000", "5000"  # Kbit/s: slow enough to be caught on the way, and that for some seconds
 # What looks at a file over and over, and makes another one when it has looked ten times. It stops at the
 # first content that is not the same byte all through.
 WATCH = """
@@ -285,9 +285,9 @@ class WithOpenSSH(InAPlace):
         self.assertEqual(process.returncode, 0, out)
         return out.decode()
 
-    def caught_on_its_way(self, *commands: str) -> tuple[subprocess.Popen[bytes], int]:
+    def caught_on_its_way(self, command: str, pace: str = SLOWLY) -> tuple[subprocess.Popen[bytes], int]:
         """A client that has written a part of a file, and the process id of its server."""
-        process = self.start(*commands, pace=PACE)
+        process = self.start(command, pace=pace)
 
         def some() -> bool:
             with contextlib.suppress(FileNotFoundError):
@@ -324,7 +324,7 @@ class WithOpenSSH(InAPlace):
 
     def test_get_during_a_put_gets_the_old_file(self) -> None:
         self.file.write_bytes(b"old")
-        process, _ = self.caught_on_its_way("put local f")
+        process, _ = self.caught_on_its_way("put local f", PACE)
         process.send_signal(signal.SIGSTOP)  # until the other one has got it, however long its server starts
         self.sftp("get f got")
         process.send_signal(signal.SIGCONT)

@@ -141,7 +141,7 @@ class GoneOpenSSH(TransferCase):
             options = VARIANTS[run % len(VARIANTS)]
             with self.subTest(run=run, seed=self.seed, options=options):
                 file = self.served / "upload"
-                log = self.kill_when(file, self.order.randrange(3 * MIB), "put upload", *options)
+                log = self.kill_when(file, self.order.randrange(MIB), "put upload", *options)
                 data = file.read_bytes()
                 self.assertLess(len(data), len(content))
                 self.assertTrue(content.startswith(data), f"no beginning of what was sent; seed {self.seed}")
@@ -165,7 +165,7 @@ class GoneOpenSSH(TransferCase):
             options = VARIANTS[run % len(VARIANTS)]
             with self.subTest(run=run, seed=self.seed, options=options):
                 file = self.local / "got"
-                log = self.kill_when(file, self.order.randrange(3 * MIB), "get upload got", *options)
+                log = self.kill_when(file, self.order.randrange(MIB), "get upload got", *options)
                 data = file.read_bytes()
                 self.assertLess(len(data), len(content))
                 self.assertIn(f'forced close "{self.remote(options)}" bytes read ', log)

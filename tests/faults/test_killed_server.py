@@ -121,7 +121,7 @@ class KilledServer(TransferCase):
         for run in range(OPENSSH_RUNS):
             options = VARIANTS[run % len(VARIANTS)]
             with self.subTest(run=run, seed=self.seed, options=options):
-                point = self.order.randrange(4 * MIB)
+                point = self.order.randrange(MIB)
                 status = self.put_and_kill(point, *options)
                 self.assertNotEqual(status, 0)
                 self.assertEqual(self.tree(), {"upload"})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.faults.sessions import FaultCase, environment
 
-# Of sftp -l: some 10 MB a second, so that a transfer of this many bytes is met long before its end.
-KILOBITS = "80000"
+# Of sftp -l: some 5 MB a second, so that a transfer of 24 MiB is met seconds before its end.
+KILOBITS = "40000"
 
 
 class TransferCase(FaultCase):

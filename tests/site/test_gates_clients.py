@@ -133,7 +133,8 @@ class WithSftp(OverPipes):
                 except OSError:
                     continue
                 if site.encode() in words and b"sftp" not in os.path.basename(words[0]):
-                    os.kill(int(entry.name), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(entry.name), signal.SIGKILL)
 
     def assert_let_in(self) -> None:
         for name in self.visible():
