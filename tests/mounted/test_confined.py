@@ -23,7 +23,7 @@ from tests.support.doors import Door, DoorCase, Wire
 from tests.support.forked import environment
 from tests.support.packets import request, string
 from tests.support.paths import ROOT
-from tests.support.ports import LOOPBACK, kept_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import is_alive
 from tests.support.waiting import NEVER, PATIENCE, until
 
@@ -105,7 +105,7 @@ class Confined(ConfinedCase):
         return string(reply.content)
 
     def test_an_object_store_that_is_away_at_first(self) -> None:
-        port = self.enterContext(kept_port())
+        port = free_port()
         authority = Pair(self.place, "authority", is_authority=True)
         pair = Pair(self.place, "store", ("localhost",), authority)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

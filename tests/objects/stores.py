@@ -29,7 +29,7 @@ from pysftpserver.storages.objects.s3 import S3
 from pysftpserver.storages.objects.web import Body, Web
 from tests.objects.fake import FakeS3
 from tests.support.between import RESET, Between
-from tests.support.ports import LOOPBACK, kept_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import rclone
 from tests.support.waiting import NEVER, until
 
@@ -75,11 +75,7 @@ def endpoint(which: str) -> str:
 @contextlib.contextmanager
 def running(which: str, directory: Path) -> Iterator[str]:
     """Start a server, "rclone" on this directory or "moto"; yield its URL."""
-    with kept_port() as port:
-        yield from _running_at(port, which, directory)
-
-
-def _running_at(port: int, which: str, directory: Path) -> Iterator[str]:
+    port = free_port()
     command = {
         "rclone": [
             rclone(), "serve", "s3", str(directory),

@@ -27,7 +27,7 @@ from pysftpserver.storages.objects.names import Name
 from tests.objects.fake import FakeS3
 from tests.objects.stores import KEY, SECRET, StoreCase, fake, once
 from tests.sksync.certificates import Pair
-from tests.support.ports import LOOPBACK, kept_port
+from tests.support.ports import LOOPBACK, free_port
 
 BLOCK = reading.BLOCK
 
@@ -111,7 +111,7 @@ class Silence(FailureCase):
         self.assertEqual(self.storage.stat(b"/f").size, 7)
 
     def test_a_store_that_is_away_and_a_name_that_is_unknown(self):
-        port = self.enterContext(kept_port())
+        port = free_port()
         away = self.open_storage(settings="&timeout=0.5", url=f"http://{LOOPBACK}:{port}")
         self.assertEqual(self.words(away.stat, b"/f"), "The store cannot be reached: connection refused")
         self.assertRaises(SFTPUnavailable, away.stat, b"/f")  # which mounts of several storages go by
@@ -290,7 +290,7 @@ class Credentials(FailureCase):
                 self.assertEqual(self.words(storage.stat, b"/f"), words)
 
     def test_a_failure_to_renew_keys_is_a_failure_in_words(self):
-        url = f"http://{LOOPBACK}:{self.enterContext(kept_port())}/keys"
+        url = f"http://{LOOPBACK}:{free_port()}/keys"
         away = {"AWS_ACCESS_KEY_ID": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
         with mock.patch.dict(os.environ, away):
             storage = self.open_storage()

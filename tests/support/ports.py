@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nothing listens on now. Another process may take it: be ready to try again."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that only who asks for its number gets while this process runs.
 
-
-@contextlib.contextmanager
-def kept_port() -> Iterator[int]:
-    """A port that nothing listens on, and that no other process is given meanwhile.
-
-    A server that sets SO_REUSEADDR, as most do, can listen there.
+    It stays bound, so that the kernel gives it to nobody else; a server gets it all the same, as servers set
+    SO_REUSEADDR and nothing listens there.
     """
-    with socket.socket() as keeping:
-        keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeping.bind((LOOPBACK, 0))
-        yield int(keeping.getsockname()[1])
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind((LOOPBACK, 0))
+    port = int(kept.getsockname()[1])
+    kept.detach()  # closed by the end of the process
+    return port

@@ -32,9 +32,12 @@ def until(
         AssertionError: the condition stayed false.
     """
     deadline = time.monotonic() + seconds
+    is_over = False
     while not (result := condition()):
-        if time.monotonic() > deadline:
+        if is_over:
             raise _timed_out(what, seconds)
+        # Looked at once more after the deadline: the machine may have slept meanwhile.
+        is_over = time.monotonic() > deadline
         time.sleep(PAUSE)
     return result
 
@@ -46,9 +49,11 @@ async def eventually(
 ) -> T:
     """until() for a coroutine: others run between two looks."""
     deadline = time.monotonic() + seconds
+    is_over = False
     while not (result := condition()):
-        if time.monotonic() > deadline:
+        if is_over:
             raise _timed_out(what, seconds)
+        is_over = time.monotonic() > deadline
         await asyncio.sleep(PAUSE)
     return result
 
