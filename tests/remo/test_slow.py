@@ -13,6 +13,7 @@ from unittest import mock
 
 from pysftpserver.http import server as http
 from pysftpserver.http import streams
+from pysftpserver.http.connections import LINGER
 from pysftpserver.service import throttle
 from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request
 from tests.support.waiting import NEVER, PATIENCE, until
@@ -133,7 +134,7 @@ class Crowds(CrowdCase):
         found = [getattr(raw.answer(), "status", None) for raw in raws]
         self.assertGreaterEqual(found.count(403), PER_ADDRESS)
         self.assertLessEqual(set(found), {403, 503})
-        waits = (OPEN // PER_ADDRESS - 1) * http.LINGER  # if each had a thread
+        waits = (OPEN // PER_ADDRESS - 1) * LINGER  # if each had a thread
         self.assertLess(time.monotonic() - began, 0.9 * waits)
         self.assert_serves_others()
         for raw in raws:
