@@ -8,7 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from unittest import mock
 
+from pysftpserver.service.patience import Patience
 from pysftpserver.sksync import client, wire
 from pysftpserver.sksync.client import Dialect, SyncType, sync
 from tests.sksync.peers import NEWER, OLD, PeerCase, read_line, read_listing, rest
@@ -220,16 +222,20 @@ class Breaks(HostileServers):
     def test_a_server_that_does_not_read_ends_the_sync(self) -> None:
         self.put("large", bytes(64 << 20))
 
-        done = threading.Event()
+        is_deaf, done = threading.Event(), threading.Event()
 
         def deaf(raw: socket.socket) -> None:
-            answering(b"large\n", wait=False)(raw)
+            answering(wait=False)(raw)
+            is_deaf.set()
+            raw.sendall(b"large\n")
             done.wait(PATIENCE)
 
+        def left(_: Patience) -> float:
+            return 0.5 if is_deaf.is_set() else PATIENCE
+
         faked = self.fake(deaf)
-        with self.nothing_changes():
-            request = self.request(faked.port, TO, dialect=Dialect.PYSKSYNC_1, timeout=0.5)
-            self.fails("stopped reading", request)
+        with self.nothing_changes(), mock.patch.object(Patience, "left", left):
+            self.fails("stopped reading", self.request(faked.port, TO, dialect=Dialect.PYSKSYNC_1))
         done.set()
 
     def test_a_content_without_end_is_received_in_pieces_and_removed(self) -> None:
