@@ -192,7 +192,7 @@ class OnATerminal(ShellCase):
 
     def test_iexec_behaves_like_a_terminal(self) -> None:
         terminal = self.terminal()
-        terminal.answer(PROMPT, "iexec sh -c 'tty; echo size=$(stty size); read x; echo got=$x; sleep 300'")
+        terminal.answer(PROMPT, "iexec sh -c 'tty; echo size=$(stty size); read x; echo got=$x; read y'")
         terminal.read("/dev/pts/")
         terminal.read("size=")
         terminal.type("", b"typed\r")
