@@ -109,6 +109,8 @@ def ask(
         raise AdminError(f"{setting} {path}: no answer in {patience:g} seconds") from None
     except OSError as error:
         raise AdminError(f"{setting} {path}: {own_reason(error)}") from None
+    except EOFError:
+        raise AdminError(f"{setting} {path}: the server has closed the connection; try again") from None
     except ValueError:
         raise AdminError(f"{setting} {path}: the answer is not from a server of ours") from None
     if "error" in answer:
@@ -117,7 +119,7 @@ def ask(
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:
-    """Receive a line. Raises OSError, and ValueError where it has no end."""
+    """Receive a line. Raises OSError, EOFError where nothing comes, and ValueError where it has no end."""
     parts: list[bytes] = []
     length = 0
     while not parts or not parts[-1].endswith(b"\n"):
@@ -127,6 +129,8 @@ def _line(connection: socket.socket, deadline: float) -> bytes:
         connection.settimeout(left)
         part = connection.recv(1 << 16)
         length += len(part)
+        if not part and not parts:
+            raise EOFError
         if not part or length > LONGEST_ANSWER:
             raise ValueError("no line")
         parts.append(part)

@@ -78,8 +78,14 @@ class IsolationCase(Place):
 
     async def processes(self, count: int) -> list[int]:
         """The processes of sessions, once there are so many."""
-        await eventually(lambda: len(self.running.sessions()) == count, f"{count} sessions")
-        return self.running.sessions()
+        found: list[int] = []
+
+        def are_there() -> bool:
+            found[:] = self.running.sessions()
+            return len(found) == count
+
+        await eventually(are_there, f"{count} sessions")
+        return found
 
     def run_async(self, test: Any) -> None:
         async def limited() -> None:

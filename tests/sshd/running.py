@@ -143,6 +143,9 @@ class Pysftpd:
         self.process = Program(self.argv, self.stderr, cwd=self.directory, **popen)
         self.process.said(r"\bready\b", self.workers)
         self.port = int(self.process.said(r"listening on \S+ port (\d+)")[1])
+        if "thread" not in self.argv:  # or processes() could take it for a worker
+            forks = f"{FORK_SERVER}\n"
+            until(lambda: forks in map(name_of, children(self.pid)), "the fork server has its name")
 
     def processes(self) -> list[int]:
         """The workers of a server that has some."""

@@ -79,7 +79,9 @@ class TestReloading(Place):
                 self.assertEqual(self.sftp(self.alice, "mkdir two").returncode, 1)
                 write_private(config, "[options]\nread_only = perhaps\n")
                 self.reload(server, "read_only: has to be")
+                server.logs(": gone", 2)  # there may be one connection only
                 self.assertEqual(self.sftp(self.alice, "mkdir two").returncode, 1)
+                server.logs(": gone", 3)
                 there = self.start_sftp(self.alice, "ls")
                 server.logs("logged in", 4)
                 self.assertEqual(self.sftp(self.alice, "ls").returncode, 255)
@@ -168,7 +170,7 @@ class TestEnding(Place):
             server.signal(signal.SIGHUP)
         server.signal(signal.SIGINT)
         self.assertEqual(server.wait(PATIENCE), 0)
-        self.assertNotIn("starting another", server.log())
+        self.assertNotIn("started another", server.log())
 
 
 class TestWorkers(Place):

@@ -94,7 +94,7 @@ class SilentRedis(unittest.TestCase):
         with redis.client() as client:
             put_user(client, 1, "alice", base64_alone(), folder="f")
         told = Lines()
-        directory = RedisUsers(redis.address(), told.log, silence=0.2, patience=0.2)
+        directory = RedisUsers(redis.address(), told.log, silence=0.2)
         async with inprocess.running(files, directory=directory) as server:
             assert redis._process is not None
             os.kill(redis._process.pid, signal.SIGSTOP)
