@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,7 @@ class Passwords(CommandCase):
             self.addCleanup(process.kill)
             silent.socket.settimeout(PATIENCE)
             silent.socket.accept()[0].close()
+            process.send_signal(signal.SIGSTOP)  # or it would give up while it is looked at
             title = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
             listed = subprocess.run(["ps", "-ww", "-o", "args=", str(process.pid)], capture_output=True)
         expected = f"mongodb://alice:{'*' * 8}@{where}/db?tlsCertificateKeyFilePassword={'*' * 9}&appName=x"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from tests.remo.running import USER, TwoSides, called
+from tests.remo.running import COMMAND, USER, TwoSides, called, environment
 from tests.sksync.terminals import Terminal
+from tests.support.forked import Process
 from tests.support.ports import LOOPBACK
 from tests.support.processes import is_alive
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 PROGRAM = """
 import os, sys
@@ -113,9 +116,23 @@ class InAPipe(ShellCase):
         self.assertEqual(
             self.fails("exit status 4", "iexec sh -c 'echo hi; exit 4'", "iend", "exec echo on"), b"hi\non\n"
         )
-        self.assertEqual(
-            self.fails("exit status 4", "iexec sh -c 'exit 4'", "idata x", "exec echo on"), b"on\n"
-        )
+
+    def test_one_that_ends_later_is_told_of_by_the_second_line_for_it(self) -> None:
+        number, goes_on = self.there / "number", self.there / "goes on"
+        words = ["connect", "-u", USER, LOOPBACK, str(self.server.port)]
+        files = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        line = f'echo $$ > {number}; until [ -e "{goes_on}" ]; do sleep 0.02; done; exit 4'
+        with Process([sys.executable, COMMAND, *words], cwd=self.here, env=environment(), **files) as client:
+            self.addCleanup(client.kill)
+            client.stdin.write(f"iexec sh -c '{line}'\nhelp quit\n".encode())
+            client.stdin.flush()
+            self.assertIn(b"quit", client.stdout.readline())  # so iexec has been answered
+            goes_on.touch()
+            until(lambda: number.exists() and number.read_text().endswith("\n"), "it runs")
+            until(lambda: not is_alive(int(number.read_text())), "it has ended")
+            said, errors = client.communicate(b"idata x\nidata y\nexec echo on\n", PATIENCE)
+        self.assertRegex(errors, rb"\A[^\n]*exit status 4[^\n]*\n\Z")
+        self.assertEqual((client.returncode, said), (1, b"on\n"))
 
     def test_names_of_another_encoding(self) -> None:
         raw = os.fsencode(self.there) + b"/caf\xe9"
@@ -175,7 +192,7 @@ class OnATerminal(ShellCase):
 
     def test_iexec_behaves_like_a_terminal(self) -> None:
         terminal = self.terminal()
-        terminal.answer(PROMPT, "iexec sh -c 'tty; echo size=$(stty size); read x; echo got=$x; sleep 300'")
+        terminal.answer(PROMPT, "iexec sh -c 'tty; echo size=$(stty size); read x; echo got=$x; read y'")
         terminal.read("/dev/pts/")
         terminal.read("size=")
         terminal.type("", b"typed\r")
