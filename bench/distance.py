@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bench.distance_sides import Sides
 
 GROUP = "distance"  # in the names of all rows here, and of no others
+IS_LONG = True  # a pair of all takes a quarter of an hour
 MIB = 1 << 20
 OTHERS = ("sshd", "rclone")
 FASTER = 2.5  # than sshd, a large put over the longer distance

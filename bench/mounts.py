@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class Sides:
         prefix = "/jail" if is_mounted else ""
         line = f"get {prefix}/big /dev/null\n" if what == "get" else f"put {self._local} {prefix}/sent\n"
         return drivers.sftp(self._mounted if is_mounted else self._bare, line * self._times)
+
+
+def started(top: Path, sizes: Sizes) -> nullcontext[Sides]:
+    """The sides need nothing that runs before and after."""
+    return nullcontext(Sides(top, sizes))
 
 
 @dataclass(frozen=True)

@@ -90,3 +90,20 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
         0.9,
         PROCESSES,
     )
+
+
+def weighed(sizes: Sizes) -> str:
+    """Return what the servers' memory is looked at in."""
+    return f"{GROUP}: {sizes.idle:,} idle sessions"
+
+
+def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
+    """Yield the name, the bytes and the target of each look."""
+    most: dict[str, int | None] = {"in threads": MOST_IDLE}
+    for server in IDLE:
+        found = sides.idle(server)
+        worked = f"; {sizes.working} of them at work at once took {found.seconds:.2f} s"
+        began = f" ({found.begun / MIB:.0f} MiB when they had begun)"
+        name = f"PSS of all processes, {weighed(sizes)}, {server}{began}{worked}"
+        yield name, found.resting, most.get(server)
+        most.setdefault("pysftpd", found.resting)  # as much as the first one takes, which is sshd

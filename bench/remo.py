@@ -67,3 +67,13 @@ def with_target(contest: Contest, result: Result) -> Result:
     if not contest.count:
         return result
     return dataclasses.replace(result, target=result.reference * COMMANDS_PER_SECOND / contest.count)
+
+
+def weighed(sizes: Sizes) -> str:
+    """Return what the server's memory is looked at in."""
+    return f"{GROUP}: a get and a put of {sizes.transfer // MIB} MiB"
+
+
+def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
+    """Yield the name, the bytes and the target of each look."""
+    yield f"Growth of the server in {weighed(sizes)}", sides.growth(), MOST_GROWTH

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import functools
+import importlib
 import importlib.metadata
 import itertools
 import json
@@ -59,6 +60,20 @@ UNSTEADY = 0.25  # spread, as a share of the median, above which a row is unusab
 START = "session start (beside a bare python3 -c pass)"
 STARTS = 20  # pairs
 SERVERS = ("sftp-server", "pysftpjail")
+DOORS = (
+    sksync,
+    pysftpd,
+    distance,
+    remo,
+    laboratory,
+    warm,
+    objects,
+    proxy,
+    webdav,
+    mounts,
+    site,
+    stored,  # the last one: it is measured on a disk
+)
 
 
 @dataclass
@@ -300,201 +315,36 @@ def measured(contest: Any, sides: object, pairs: int) -> Result:
     )
 
 
-def measure_sksync(
-    top: Path, pairs: int, only: str, sizes: sksync.Sizes | None = None
+def measure_door(
+    door: Any, top: Path, pairs: int, only: str, sizes: Any = None
 ) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on SK Sync, and compare the two directions."""
-    sizes = sizes or sksync.Sizes()
-    chosen = [contest for contest in sksync.contests(sizes) if only in contest.name]
-    results: list[Result] = []
-    if not chosen:
-        return results, []
-    from bench.sksync_sides import started
+    """Measure the rows of a group, and the memory that belongs to them.
 
-    with started(top, sizes) as sides:
+    door: its module, with GROUP, Sizes and contests(), and perhaps with_target() for targets that depend on
+    the reference's time, compared() for rows made of others, weighed() and weigh() for what is measured once,
+    and IS_LONG where its rows are measured only if they are asked for by the group's name. It has started(),
+    or its module of sides, which needs what the door needs and is imported only then.
+    """
+    sizes = sizes or door.Sizes()
+    chosen = [contest for contest in door.contests(sizes) if only in contest.name]
+    weighed = door.weighed(sizes) if hasattr(door, "weighed") else ""
+    weighs = bool(weighed) and only in weighed
+    if not (chosen or weighs) or (getattr(door, "IS_LONG", False) and door.GROUP not in only):
+        return [], []
+    results: list[Result] = []
+    memory: list[Memory] = []
+    home = door if hasattr(door, "started") else importlib.import_module(f"{door.__name__}_sides")
+    with home.started(top, sizes) as sides:
+        if weighs:
+            say(weighed)
+            memory += [Memory(*known) for known in door.weigh(sides, sizes)]
         for contest in chosen:
             result = measured(contest, sides, pairs)
-            results.append(sksync.with_target(contest, result))
-    return results + sksync.pairs_of_directions(results), []
-
-
-def measure_pysftpd(
-    top: Path, pairs: int, only: str, sizes: pysftpd.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on the standalone server, and the memory of servers with idle sessions."""
-    sizes = sizes or pysftpd.Sizes()
-    chosen = [contest for contest in pysftpd.contests(sizes) if only in contest.name]
-    idle = f"{pysftpd.GROUP}: {sizes.idle:,} idle sessions"
-    memory: list[Memory] = []
-    if not chosen and only not in idle:
-        return [], memory
-    from bench.pysftpd_sides import started
-
-    with started(top, sizes) as sides:
-        results = [measured(contest, sides, pairs) for contest in chosen]
-        for server in pysftpd.IDLE if only in idle else ():
-            say(f"{idle}, {server}")
-            found = sides.idle(server)
-            most = {"pysftpd": memory[0].size if memory else None, "in threads": pysftpd.MOST_IDLE}
-            worked = f"; {sizes.working} of them at work at once took {found.seconds:.2f} s"
-            began = f" ({found.begun / pysftpd.MIB:.0f} MiB when they had begun)"
-            name = f"PSS of all processes, {idle}, {server}{began}{worked}"
-            memory.append(Memory(name, found.resting, most.get(server)))
-    return results, memory
-
-
-def measure_distance(
-    top: Path, pairs: int, only: str, sizes: distance.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows over a distance, if they are asked for: a pair of all takes a quarter of an hour."""
-    sizes = sizes or distance.Sizes()
-    chosen = [contest for contest in distance.contests(sizes) if only in contest.name]
-    if not chosen or distance.GROUP not in only:
-        return [], []
-    from bench.distance_sides import started
-
-    with started(top, sizes) as sides:
-        return [measured(contest, sides, pairs) for contest in chosen], []
-
-
-def measure_remo(
-    top: Path, pairs: int, only: str, sizes: remo.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on remote administration, and the growth of the server during a transfer."""
-    sizes = sizes or remo.Sizes()
-    chosen = [contest for contest in remo.contests(sizes) if only in contest.name]
-    growth = f"{remo.GROUP}: a get and a put of {sizes.transfer // remo.MIB} MiB"
-    memory: list[Memory] = []
-    if not chosen and only not in growth:
-        return [], memory
-    from bench.remo_sides import started
-
-    with started(top, sizes) as sides:
-        if only in growth:
-            say(growth)
-            memory.append(Memory(f"Growth of the server in {growth}", sides.growth(), remo.MOST_GROWTH))
-        results = [remo.with_target(contest, measured(contest, sides, pairs)) for contest in chosen]
-    return results, memory
-
-
-def measure_webdav(
-    top: Path, pairs: int, only: str, sizes: webdav.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on WebDAV, and the growth of the server during a transfer."""
-    sizes = sizes or webdav.Sizes()
-    chosen = [contest for contest in webdav.contests(sizes) if only in contest.name]
-    growth = f"{webdav.GROUP}: a get and a put of {sizes.transfer // webdav.MIB} MiB"
-    memory: list[Memory] = []
-    if not chosen and only not in growth:
-        return [], memory
-    from bench.webdav_sides import started
-
-    with started(top, sizes) as sides:
-        if only in growth:
-            say(growth)
-            memory.append(Memory(f"Growth of the server in {growth}", sides.growth(), webdav.MOST_GROWTH))
-        return [measured(contest, sides, pairs) for contest in chosen], memory
-
-
-def measure_laboratory(
-    top: Path, pairs: int, only: str, sizes: laboratory.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on the message server."""
-    sizes = sizes or laboratory.Sizes()
-    chosen = [contest for contest in laboratory.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    from bench.laboratory_sides import started
-
-    with started(top, sizes) as sides:
-        return [measured(contest, sides, pairs) for contest in chosen], []
-
-
-def measure_warm(
-    top: Path, pairs: int, only: str, sizes: warm.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on short sessions."""
-    sizes = sizes or warm.Sizes()
-    chosen = [contest for contest in warm.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    from bench.warm_sides import started
-
-    with started(top, sizes) as sides:
-        return [warm.with_target(contest, measured(contest, sides, pairs)) for contest in chosen], []
-
-
-def measure_objects(
-    top: Path, pairs: int, only: str, sizes: objects.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on object stores, and the server's memory."""
-    sizes = sizes or objects.Sizes()
-    chosen = [contest for contest in objects.contests(sizes) if only in contest.name]
-    results: list[Result] = []
-    memory: list[Memory] = []
-    if not chosen:
-        return results, memory
-    from bench.objects_sides import started
-
-    with started(top, sizes) as sides:
-        for contest in chosen:
-            results.append(measured(contest, sides, pairs))
-            if contest.resident is not None:
+            results.append(door.with_target(contest, result) if hasattr(door, "with_target") else result)
+            if getattr(contest, "resident", None) is not None:
                 name = f"Peak of the server's resident memory in {contest.name}"
-                memory.append(Memory(name, contest.resident(sides), objects.MOST_RESIDENT))
-    return results, memory
-
-
-def measure_proxy(
-    top: Path, pairs: int, only: str, sizes: proxy.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on another SFTP server behind the proxy."""
-    sizes = sizes or proxy.Sizes()
-    chosen = [contest for contest in proxy.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    from bench.proxy_sides import started
-
-    with started(top, sizes) as sides:
-        return [measured(contest, sides, pairs) for contest in chosen], []
-
-
-def measure_mounts(
-    top: Path, pairs: int, only: str, sizes: mounts.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure what a mount point costs."""
-    sizes = sizes or mounts.Sizes()
-    chosen = [contest for contest in mounts.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    sides = mounts.Sides(top, sizes)
-    return [measured(contest, sides, pairs) for contest in chosen], []
-
-
-def measure_site(
-    top: Path, pairs: int, only: str, sizes: site.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure what the audit log costs."""
-    sizes = sizes or site.Sizes()
-    chosen = [contest for contest in site.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    sides = site.Sides(top, sizes)
-    return [measured(contest, sides, pairs) for contest in chosen], []
-
-
-def measure_stored(
-    top: Path, pairs: int, only: str, sizes: stored.Sizes | None = None
-) -> tuple[list[Result], list[Memory]]:
-    """Measure what syncing costs. top: on a disk."""
-    sizes = sizes or stored.Sizes()
-    chosen = [contest for contest in stored.contests(sizes) if only in contest.name]
-    if not chosen:
-        return [], []
-    from bench.stored_sides import started
-
-    with started(top, sizes) as sides:
-        return [stored.with_target(contest, measured(contest, sides, pairs)) for contest in chosen], []
+                memory.append(Memory(name, contest.resident(sides), door.MOST_RESIDENT))
+    return results + (door.compared(results) if hasattr(door, "compared") else []), memory
 
 
 def missing(error: Exception) -> str:
@@ -537,17 +387,11 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    doors = (
-        measure_sksync,
-        measure_pysftpd,
-        measure_distance,
-        measure_remo,
-        measure_laboratory,
-        measure_warm,
-    )
-    doors += (measure_objects, measure_proxy, measure_webdav)
-    for measure in (measure_servers, measure_gridfs, *doors, measure_mounts, measure_site, measure_stored):
-        where = options.disk if measure is measure_stored else place
+    doors = [functools.partial(measure_door, door) for door in DOORS]
+    measures: list[Callable[[Path, int, str], tuple[list[Result], list[Memory]]]]
+    measures = [measure_servers, measure_gridfs, *doors]
+    for measure in measures:
+        where = options.disk if measure is doors[-1] else place
         with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)

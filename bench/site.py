@@ -7,6 +7,7 @@ A contender of its own is a name in WAYS and options of pysftpjail, and with --s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,11 @@ class Sides:
             return drivers.sftp(server, f"put -r {self._tree} /tree{self._puts}\n")
         line = "get /big /dev/null\n" if what == "get" else f"put {self._local} /sent\n"
         return drivers.sftp(server, line * self._sizes.times)
+
+
+def started(top: Path, sizes: Sizes) -> nullcontext[Sides]:
+    """The sides need nothing that runs before and after."""
+    return nullcontext(Sides(top, sizes))
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def apart(down: Result, up: Result) -> Result:
     )
 
 
-def pairs_of_directions(results: list[Result]) -> list[Result]:
+def compared(results: list[Result]) -> list[Result]:
     """Return a row for each piece of work that was measured in both directions."""
     by_name = {result.name: result for result in results}
     found = []

@@ -58,3 +58,13 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
             lambda sides, work=work: work(sides, "pysftpweb"),  # type: ignore[misc]
             target,
         )
+
+
+def weighed(sizes: Sizes) -> str:
+    """Return what the server's memory is looked at in."""
+    return f"{GROUP}: a get and a put of {sizes.transfer // MIB} MiB"
+
+
+def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
+    """Yield the name, the bytes and the target of each look."""
+    yield f"Growth of the server in {weighed(sizes)}", sides.growth(), MOST_GROWTH

@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,19 +41,8 @@ from bench.run import (
     Memory,
     Result,
     durations,
-    measure_distance,
+    measure_door,
     measure_gridfs,
-    measure_laboratory,
-    measure_mounts,
-    measure_objects,
-    measure_proxy,
-    measure_pysftpd,
-    measure_remo,
-    measure_site,
-    measure_sksync,
-    measure_stored,
-    measure_warm,
-    measure_webdav,
     memory_line,
     tables,
 )
@@ -133,8 +123,9 @@ class Tables(unittest.TestCase):
 
 
 class MeasuredCase(unittest.TestCase):
-    def measured(self, measure: Any, module: Any, little: Any) -> tuple[list[Result], list[Memory]]:
+    def measured(self, module: Any, little: Any, measure: Any = None) -> tuple[list[Result], list[Memory]]:
         """Every row of a group, measured once, and the memory that belongs to them."""
+        measure = measure or partial(measure_door, module)
         with tempfile.TemporaryDirectory() as directory:
             results, memory = measure(Path(directory), 1, module.GROUP, little)
         names = [contest.name for contest in module.contests(little)]
@@ -150,7 +141,7 @@ class OnSKSync(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_directions_are_compared(self):
         little = sksync.Sizes(files=9, each=1000, big=4 * MIB)
-        results, memory = self.measured(measure_sksync, sksync, little)
+        results, memory = self.measured(sksync, little)
         self.assertEqual(memory, [])
         compared = [row for row in results if row.contenders == sksync.DIRECTIONS[:2]]
         self.assertEqual((len(results) - len(list(sksync.contests(little))), len(compared)), (5, 5))
@@ -166,7 +157,7 @@ class OnRemo(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
         little = remo.Sizes(transfer=8 * MIB, commands=3)
-        results, memory = self.measured(measure_remo, remo, little)
+        results, memory = self.measured(remo, little)
         self.assertEqual(len(results), len(list(remo.contests(little))))
         self.assertEqual([known.most for known in memory], [remo.MOST_GROWTH])
 
@@ -182,7 +173,7 @@ class OnWebDAV(MeasuredCase):
     @unittest.skipUnless(IS_HARD and webdav_sides.MODULE.exists(), "it needs nginx: only in make test-hard")
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
         little = webdav.Sizes(transfer=8 * MIB, entries=20, listings=1)
-        results, memory = self.measured(measure_webdav, webdav, little)
+        results, memory = self.measured(webdav, little)
         self.assertEqual(len(results), len(list(webdav.contests(little))))
         self.assertEqual([known.most for known in memory], [webdav.MOST_GROWTH])
 
@@ -191,7 +182,7 @@ class OnWhatIsStored(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "each server is started twice: only in make test-hard")
     def test_every_row_can_be_measured(self):
         little = stored.Sizes(synced=20, files=3, each=1000)
-        results, memory = self.measured(measure_stored, stored, little)
+        results, memory = self.measured(stored, little)
         self.assertEqual((len(results), memory), (len(list(stored.contests(little))), []))
 
     def test_syncing_may_add_a_second_to_a_sync(self):
@@ -210,8 +201,10 @@ class OnWhatIsStored(MeasuredCase):
 class OnPysftpd(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_the_memory_of_idle_sessions(self):
-        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=2, idle=4, working=2, rest=1)
-        results, memory = self.measured(measure_pysftpd, pysftpd, little)
+        little = pysftpd.Sizes(  # a smaller part costs less than the kernel counts
+            transfer=4 * MIB, part=64 * MIB, clients=2, logins=2, idle=4, working=2, rest=1
+        )
+        results, memory = self.measured(pysftpd, little)
         self.assertEqual(len(results), len(list(pysftpd.contests(little))))
         self.assertEqual(len(memory), len(pysftpd.IDLE))
         for idle in memory:
@@ -223,7 +216,7 @@ class OverADistance(MeasuredCase):
     @unittest.skipUnless(IS_HARD and shutil.which("rclone"), "it starts three servers: make test-hard")
     def test_every_row_can_be_measured(self):
         little = distance.Sizes(trips=(4,), transfers=(4 * MIB,), files=3)
-        results, memory = self.measured(measure_distance, distance, little)
+        results, memory = self.measured(distance, little)
         self.assertEqual((len(results), memory), (len(list(distance.contests(little))), []))
 
     @asynchronous
@@ -254,7 +247,7 @@ class OnWarm(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_has_the_ratio_of_its_greatest_time(self):
         little = warm.Sizes(starts=1, sessions=1, at_once=1)
-        results, memory = self.measured(measure_warm, warm, little)
+        results, memory = self.measured(warm, little)
         self.assertEqual((len(results), memory), (len(list(warm.contests(little))), []))
         for contest, row in zip(warm.contests(little), results, strict=True):
             if contest.most is not None:
@@ -265,7 +258,7 @@ class OnObjects(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_the_memory_with_it(self):
         little = objects.Sizes(transfer=MIB, keys=10, files=10, each=1024)
-        results, memory = self.measured(measure_objects, objects, little)
+        results, memory = self.measured(objects, little)
         self.assertEqual((len(results), len(memory)), (len(list(objects.contests(little))), 2))
 
 
@@ -273,7 +266,7 @@ class OnObjects(MeasuredCase):
 class OnTheProxy(MeasuredCase):
     def test_every_row_can_be_measured(self):
         little = proxy.Sizes(transfer=4 * MIB, files=2, names=2)
-        results, memory = self.measured(measure_proxy, proxy, little)
+        results, memory = self.measured(proxy, little)
         self.assertEqual((len(results), memory), (len(list(proxy.contests(little))), []))
 
 
@@ -281,7 +274,7 @@ class OnMounts(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts sixteen servers: only in make test-hard")
     def test_every_row_can_be_measured(self):
         little = mounts.Sizes(file=MIB, times=1)
-        results, memory = self.measured(measure_mounts, mounts, little)
+        results, memory = self.measured(mounts, little)
         self.assertEqual((len(results), memory), (len(list(mounts.contests(little))), []))
 
 
@@ -289,14 +282,14 @@ class OnSites(MeasuredCase):
     @unittest.skipUnless(IS_HARD, "it starts many servers: only in make test-hard")
     def test_every_row_can_be_measured(self):
         little = site.Sizes(file=MIB, times=1, stats=100)
-        results, memory = self.measured(measure_site, site, little)
+        results, memory = self.measured(site, little)
         self.assertEqual((len(results), memory), (len(list(site.contests(little))), []))
 
 
 class OnLaboratory(MeasuredCase):
     def test_every_row_can_be_measured_and_what_is_lost_is_found(self):
         little = laboratory.Sizes(clients=5, messages=20, length=100, connections=4)
-        results, memory = self.measured(measure_laboratory, laboratory, little)
+        results, memory = self.measured(laboratory, little)
         self.assertEqual((len(results), memory), (len(list(laboratory.contests(little))), []))
 
     def test_an_answer_that_is_lost_or_not_in_its_order_is_found(self):
@@ -321,7 +314,7 @@ class OnGridFS(MeasuredCase):
             gridfs_sides.EmbeddedMongo(Path(directory, "data")) as server,  # one for all rows
             mock.patch.object(gridfs_sides, "EmbeddedMongo", return_value=nullcontext(server)),
         ):
-            results, memory = self.measured(measure_gridfs, gridfs, LITTLE)
+            results, memory = self.measured(gridfs, LITTLE, measure_gridfs)
         self.assertEqual((len(results), len(memory)), (len(list(gridfs.contests(LITTLE))), 3))
         for known in memory:
             with self.subTest(known.name):

@@ -8,6 +8,7 @@ set -u
 cd "$(dirname "$0")/.."
 runs=${1:-1}
 processors=$(nproc)
+jobs=$((processors + 2)) # as "make test" has it
 loops=
 said=
 status=0
@@ -47,10 +48,10 @@ try() {
 for run in $(seq "$runs"); do
     try "alone, run $run" --jobs "$processors"
     busy
-    try "with two busy loops on each processor, run $run" --jobs "$processors"
+    try "with two busy loops on each processor, run $run" --jobs "$jobs"
     idle
     try "four processes at once, run $run" --jobs 4
-    try "in random order, run $run" --jobs "$processors" --shuffle
+    try "in random order, run $run" --jobs "$jobs" --shuffle
 done
 printf '%s' "$said"
 exit $status

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.people.customers import Customer
-    from pysftpserver.people.jailing import Jails, Step
+    from pysftpserver.people.jailing import Jails
+    from pysftpserver.people.steps import Step
 
 PROG = "pysftp-users"
 JAIL = "pysftpjail"
@@ -216,7 +217,7 @@ def _make(options: dict[str, Any], wanted: list[Customer]) -> int:
 
 
 def _carry_out(options: dict[str, Any], steps: Sequence[Step], nothing: str) -> int:
-    from pysftpserver.people.jailing import carry_out
+    from pysftpserver.people.steps import carry_out
 
     if not options["dry_run"]:
         carry_out(steps)

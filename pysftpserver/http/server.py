@@ -1,39 +1,26 @@
 """The web server: cheroot, hardened against slow and malformed peers.
 
 Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
-calls ready), its way of accepting connections, its header parser, and what streams.py has. What may not
-enter: what the application does. Facts: RFC 9112.
+calls ready), and what requests.py, connections.py, listening.py and streams.py have. What may not enter: what
+the application does.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import logging
-import re
 import resource
-import select
 import socket
 import threading
 import time
 
-from cheroot import server as cheroot
 from cheroot import wsgi
 
-from pysftpserver.http import CLAIM, IS_GONE, SEND, SEND_FILE
-from pysftpserver.http.arriving import Arriving, HeaderReader, State, body_length
-from pysftpserver.http.streams import (
-    MOST_HEADER,
-    RECEIVE,
-    ChunkedBody,
-    KnownBody,
-    Reader,
-    Stream,
-    TooSlow,
-    Writer,
-)
-from pysftpserver.service.accepting import Reserve, Seldom, no_descriptor_line
+from pysftpserver.http.arriving import State
+from pysftpserver.http.connections import LINGER, Connection
+from pysftpserver.http.listening import NOT_ACCEPTED, Listening
+from pysftpserver.http.streams import MOST_HEADER
 from pysftpserver.service.admission import admit
 from pysftpserver.service.serving import raise_descriptor_limit
 from pysftpserver.service.throttle import network_of
@@ -63,20 +50,11 @@ if TYPE_CHECKING:
             self, environ: dict[str, Any], start_response: Callable[..., Any]
         ) -> Iterable[bytes]: ...
 
+    from pysftpserver.http.arriving import Arriving
     from pysftpserver.http.settings import HTTPSettings
 
 KEEP = 60  # seconds that an idle connection is kept
-UNSENT = 131072  # bytes that the kernel may keep before they are on their way
-LINGER = 1.0  # seconds for the peer to read the last reply
-DRAINED_AT_ONCE = 8  # times RECEIVE, before other connections get their turn
-NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-)
 TOO_LONG = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-#: As arriving.py reads it, too: what is a login there must be one here.
-FIRST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEPT = 4  # one thread of so many is reserved for addresses that have a session
 KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
 EACH = 4  # one user gets one thread of so many
@@ -86,287 +64,6 @@ OPEN_PER_REQUEST = 4  # open connections of an address for each request that it 
 FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
 OWN = 64  # descriptors of the process and of interactive commands
-NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
-NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # errors of accept(2)
-
-
-class _FirstLine:
-    """What a request is read from; it knows the last line, of which cheroot strips blanks and controls."""
-
-    def __init__(self, rfile: Any) -> None:
-        self._rfile = rfile
-        self.line = b""
-
-    def readline(self) -> bytes:
-        self.line = self._rfile.readline()
-        return self.line
-
-
-class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
-    """A request whose length is unambiguous."""
-
-    header_reader = HeaderReader()
-
-    def read_request_line(self) -> bool:
-        rfile = self.rfile
-        self.rfile = first = _FirstLine(rfile)
-        try:
-            if not super().read_request_line():  # type: ignore[no-untyped-call, unused-ignore]
-                return False
-        except ValueError:  # from taking the URI apart
-            first.line = b""
-        finally:
-            self.rfile = rfile
-        if FIRST_LINE.fullmatch(first.line) is None:
-            self.simple_response("400 Bad Request", "Malformed Request-Line")
-            return False
-        return True
-
-    def read_request_headers(self) -> bool:
-        if not super().read_request_headers():  # type: ignore[no-untyped-call, unused-ignore]
-            return False
-        try:
-            # HTTP/1.0 has no codings: others on the way may take the length for another one (RFC 9112, 6.1).
-            is_clear = body_length(self.inheaders) is not None or self.chunked_read
-        except ValueError:
-            is_clear = False
-        if not is_clear:
-            self.simple_response("400 Bad Request", "The length of the body is not clear.")
-            return False
-        return True
-
-    def respond(self) -> None:
-        if self.chunked_read:
-            self.rfile = ChunkedBody(self.conn.rfile)
-        else:
-            length = int(self.inheaders.get(b"Content-Length", 0))
-            self.rfile = KnownBody(self.conn.stream, length)
-        gateway = self.server.gateway(self)
-        gateway.env[IS_GONE] = self.conn.is_gone
-        gateway.env[CLAIM] = self.conn.claim
-        gateway.env["wsgi.url_scheme"] = "https" if self.conn.stream.is_secure else "http"
-        gateway.env[SEND] = gateway.write
-        if not self.conn.stream.is_secure:
-            gateway.env[SEND_FILE] = self.send_file
-        gateway.respond()
-        if self.ready:
-            self.ensure_headers_sent()
-        if self.chunked_write:
-            self.conn.wfile.write(b"0\r\n\r\n")
-
-    def send_headers(self) -> None:
-        self.rfile.finish()
-        if not self.rfile.is_finished:
-            self.close_connection = True
-            self.conn.is_unread = True
-        super().send_headers()
-
-    def write(self, chunk: bytes) -> None:
-        if self.method != b"HEAD":  # whose answers have no bodies, whatever their headers say
-            super().write(chunk)
-
-    def send_file(self, descriptor: int, offset: int, size: int) -> int:
-        """Send part of a file; return how many bytes, fewer only at its end."""
-        self.ensure_headers_sent()
-        return size if self.method == b"HEAD" else int(self.conn.stream.send_file(descriptor, offset, size))
-
-    def simple_response(self, status: str, msg: str = "") -> None:
-        """Answer a request that is refused; the connection ends."""
-        self.close_connection = True
-        self.conn.is_unread = True
-        said = (
-            f"{self.server.protocol} {status}\r\nContent-Length: {len(msg)}\r\n"
-            f"Content-Type: text/plain\r\nConnection: close\r\n\r\n{msg}"
-        )
-        with contextlib.suppress(OSError):  # the peer has gone
-            self.conn.wfile.write(said.encode("latin-1"))
-
-
-class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
-    """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
-    arriving: the request that comes. is_waiting: it has no thread, and no request that could have one.
-    user: whose request it has, by its cookie. is_known: whether a session was begun from its address before
-    the request. is_proxy: all clients of a proxy come from its address. is_busy: it counts as a request of
-    its address. has_turn: it has a thread, or is next. ends_at: the time (of time.monotonic()) until which it
-    only waits for the peer to read the last reply.
-    """
-
-    RequestHandlerClass = Request
-    server: Server
-
-    def __init__(self, server: Server, sock: socket.socket, makefile: Any = None) -> None:
-        sock.settimeout(server.idle_timeout)
-        # Tokens have a time: one for a slow line is better made later than kept by the kernel.
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-        if server.tls is None:
-            self.stream = Stream(sock, server.slowest)
-        else:
-            from pysftpserver.http.tls import SecureStream
-
-            self.stream = SecureStream(sock, server.slowest, server.tls)
-        super().__init__(server, sock, self._file)
-        self.is_new = True
-        self.is_unread = False
-        self.is_counted = False
-        self.is_busy = False
-        self.is_known = self.has_turn = self.is_proxy = False
-        self.user: str | None = None
-        self.arriving: Arriving | None = None
-        self.is_waiting = False
-        self.began = time.monotonic()
-        self.network = ""
-        self.ends_at: float | None = None
-
-    def _file(self, sock: socket.socket, mode: str, size: int) -> Reader | Writer:
-        return Reader(self.stream) if "r" in mode else Writer(self.stream)
-
-    def is_gone(self) -> bool:
-        """Whether the peer has hung up."""
-        poll = select.poll()
-        poll.register(self.socket, select.POLLRDHUP)
-        return bool(poll.poll(0))
-
-    def claim(self, user: str) -> bool:
-        """Count the request as one of a user's; whether that user may have another one now."""
-        return self.server.claim(self, user)
-
-    def communicate(self) -> bool:
-        self.stream.begin()
-        try:
-            goes_on = bool(super().communicate())  # type: ignore[no-untyped-call, unused-ignore]
-        finally:
-            self.server.leave(self)
-        return goes_on or self.is_unread and self.begin_end()
-
-    def begin_end(self) -> bool:
-        """Send nothing more; return whether to wait for the peer to read what was sent.
-
-        Closed with unread input, the connection would be reset, and the last reply lost.
-        """
-        self.ends_at = time.monotonic() + LINGER
-        self.stream.drop()
-        try:
-            self.stream.end()
-        except OSError:
-            return False
-        return True
-
-    def drain(self) -> bool:
-        """Discard what has come; return whether there may be more."""
-        assert self.ends_at is not None
-        try:
-            for _ in range(DRAINED_AT_ONCE):
-                if not self.socket.recv(RECEIVE):
-                    return False
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return time.monotonic() < self.ends_at
-
-    @property
-    def is_stranger(self) -> bool:
-        """Whether it may make room for a newcomer."""
-        return self.is_waiting and not self.server.knows(self.network)
-
-    def receive(self) -> State | None:
-        """Take what has come of a request, without waiting; None when the connection is over."""
-        if not self.stream.is_ready:
-            try:
-                if not self.stream.handshake():
-                    return State.MORE
-            except OSError:
-                return None
-            finally:
-                self.socket = self.stream.socket  # another one, for the same descriptor
-        if self.arriving is None:
-            self.arriving = Arriving()
-            self.stream.begin()
-        before = len(self.arriving.data)
-        try:
-            piece = self.stream.receive_now()
-        except BlockingIOError:
-            return State.MORE
-        except (OSError, TooSlow):  # close() tells a slow peer
-            return None
-        if not piece:  # a thread finds out what is missing
-            return State.READY if before else None
-        state = self.arriving.feed(piece)
-        self.server.count_arriving(len(self.arriving.data) - before)
-        if state is State.EXPECTED:
-            with contextlib.suppress(OSError):
-                self.stream.send_now(CONTINUE)
-        return state
-
-    def arrived(self) -> None:
-        """Let a thread read the request."""
-        assert self.arriving is not None
-        self.stream.put_back(bytes(self.arriving.data))
-        self._forget_arriving()
-
-    def _forget_arriving(self) -> None:
-        if self.arriving is not None:
-            self.server.count_arriving(-len(self.arriving.data))
-            self.arriving = None
-
-    def can_answer(self) -> bool:
-        """Whether the peer reads its answers, so that another one can be sent without waiting."""
-        poll = select.poll()
-        poll.register(self.socket, select.POLLOUT)
-        return bool(poll.poll(0))
-
-    def turn_away(self, words: bytes = NO_ROOM) -> bool:
-        """Send words without waiting; the rest is as for begin_end()."""
-        self._forget_arriving()
-        try:
-            self.stream.send_now(words)
-        except OSError:
-            return False
-        return self.begin_end()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # it has gone
-            if self.arriving is not None and self.arriving.data:
-                self.stream.send_now(TIMED_OUT)
-        if self.stream.is_secure and self.ends_at is None:
-            with contextlib.suppress(OSError):
-                self.stream.end()  # so that the peer knows that nothing was cut off
-        self._forget_arriving()
-        with contextlib.suppress(OSError):
-            super().close()
-        self.server.leave(self)
-        self.server.closed(self)
-
-
-class Listening(socket.socket):
-    """The listening socket. A connection for which there is no descriptor is closed at once.
-
-    cheroot would leave it in the queue, and serve no other connection until it is accepted.
-    """
-
-    def __init__(self, descriptor: int, log: logging.Logger) -> None:
-        super().__init__(fileno=descriptor)
-        self._reserve = Reserve()
-        self._seldom = Seldom(log)
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().accept()
-        except OSError as error:
-            if error.errno not in NO_RESOURCES:
-                raise
-            self._seldom.error(no_descriptor_line("listener", error), time.monotonic())
-            one = self._reserve.accept(super().accept)
-            if one is not None:
-                one.close()
-            if not self._reserve.refill():
-                time.sleep(NOT_ACCEPTED)
-        raise TimeoutError  # cheroot then goes on
-
-    def close(self) -> None:
-        self._reserve.close()
-        super().close()
 
 
 class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]

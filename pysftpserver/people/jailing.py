@@ -10,33 +10,39 @@ options, how sshd is configured. Facts: sshd(8) on authorized_keys and its permi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import re
 import shlex
 import stat
-import time
 from functools import partial
 
-from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
-from pysftpserver.host import accounts, homes, making, privileges, wholefiles
+from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.host import accounts, homes, making, privileges
 from pysftpserver.people import forced
 from pysftpserver.people.customers import first_of
 from pysftpserver.people.keys import fingerprint, key_line, parse_line
+from pysftpserver.people.keys_files import KeysFile, doubles, rewriting, writing
+from pysftpserver.people.steps import (
+    FOLDER_MODE,
+    Step,
+    has_account,
+    home_of,
+    is_half_made,
+    new_account,
+    new_directory,
+    nothing,
+    own_account,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pysftpserver.host.privileges import Account
     from pysftpserver.people.customers import Customer
 
 OWN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")  # what useradd takes everywhere
-FOLDER_MODE, ABOVE_MODE = 0o700, 0o755
-KEYS_MODE, ROOTS_KEYS_MODE = 0o600, 0o644  # sshd reads root's as the account that logs in
-LARGEST = 64 << 20  # bytes of authorized_keys
-LOCK_PATIENCE, LOCK_PAUSE = 10.0, 0.05  # seconds
+ABOVE_MODE = 0o755
 
 
 class Where:
@@ -71,7 +77,7 @@ class Where:
     @property
     def shown(self) -> str:
         """Where the keys are, for messages."""
-        is_one = self.account is not None and _is_there(self.account)
+        is_one = self.account is not None and has_account(self.account)
         return self.keys_file_of(self.account) if is_one and self.account else self.pattern
 
     def account_of(self, customer: str) -> str:
@@ -81,150 +87,6 @@ class Where:
         """Raises BadInput if the account's home is needed, and there is none."""
         path = self.pattern.replace("%u", account)
         return path.replace("%h", home_of(account)) if "%h" in path else path
-
-
-class Step:
-    """Something to do. words: what, for people. undo: what puts it back; None: nothing can."""
-
-    def __init__(self, words: str, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
-        self.words = words
-        self.do = do
-        self.undo = undo
-
-
-def home_of(account: str) -> str:
-    """Raises BadInput."""
-    try:
-        return pwd.getpwnam(account).pw_dir
-    except KeyError:
-        raise BadInput(
-            f"there is no account {one_line(account)} on this host; make it with --create-account, or name "
-            "another with --account"
-        ) from None
-
-
-def carry_out(steps: Sequence[Step]) -> None:
-    """Do it all; if something fails or is interrupted, undo what was done. Raises BadInput."""
-    done: list[Step] = []
-    for step in steps:
-        try:
-            step.do()
-        except BaseException as error:
-            left = []
-            for one in reversed(done):
-                if one.undo is None:
-                    left.append(one.words)
-                    continue
-                try:
-                    one.undo()
-                except (OSError, BadInput):
-                    left.append(one.words)
-            if not isinstance(error, (OSError, BadInput)):
-                raise
-            told = (
-                f"; this is done and cannot be undone: {', '.join(left)}" if left else "; nothing was changed"
-            )
-            reason = error.message if isinstance(error, BadInput) else reason_of(error)
-            raise Unavailable(f"{step.words}: {reason}{told}") from None
-        done.append(step)
-
-
-# --- what is there ----------------------------------------------------------------------------------------
-
-
-class KeysFile:
-    """A file of authorized_keys. account: whose it is to be; None: root's, or that of this process."""
-
-    def __init__(self, path: str, account: Account | None) -> None:
-        self.path = path
-        self.account = account
-        self.text = self._read()
-
-    def lines(self) -> list[forced.Line]:
-        return forced.lines_of(self.text)
-
-    def _read(self) -> str:
-        """The text; of a file that is not there, none. Raises BadInput."""
-        with making.acting_as(self.account):
-            try:
-                descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except FileNotFoundError:
-                return ""
-            except OSError as error:
-                if os.path.islink(self.path):
-                    raise BadInput(
-                        f"{self.path}: it is a link; name the file that it leads to with --authorized-keys"
-                    ) from None
-                how = "run this as root"
-                if self.account is not None and os.getuid() == 0:
-                    how = f"root reads it as {self.account.name}: let that account, or name another file"
-                raise BadInput(f"{self.path}: {reason_of(error)}; {how}") from None
-            try:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode):
-                    raise BadInput(f"{self.path}: not a regular file; name another with --authorized-keys")
-                if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    raise BadInput(
-                        f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
-                    )
-                if found.st_size > LARGEST:
-                    raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB; remove lines from it")
-                with open(descriptor, "rb", closefd=False) as file:
-                    return file.read().decode("utf-8", "surrogateescape")
-            finally:
-                os.close(descriptor)
-
-    def write(self, text: str) -> None:
-        """Replace the text, if the file is still what was read. Raises OSError, BadInput."""
-        with making.acting_as(self.account), self._locked():
-            if self._read_again() != self.text:
-                raise BadInput(f"{self.path}: it was changed just now; try again")
-            try:
-                mode = stat.S_IMODE(os.stat(self.path).st_mode)
-                owner = os.stat(self.path) if self.account is None else None
-            except FileNotFoundError:
-                mode, owner = KEYS_MODE if self.account or os.geteuid() else ROOTS_KEYS_MODE, None
-            text = text or "\n"  # an empty file would not be synced
-            content = text.encode("utf-8", "surrogateescape")
-            with wholefiles.open_temporary(self.path, content, mode, owner) as new:
-                new.commit()
-        self.text = text
-
-    def remove(self) -> None:
-        """Raises OSError."""
-        with making.acting_as(self.account):
-            os.unlink(self.path)
-        self.text = ""
-
-    def _read_again(self) -> str:
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            return file.read().decode("utf-8", "surrogateescape")
-        return ""
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The only one that changes it, until the end of the block: by a lock on its directory.
-
-        Whoever can read the directory can lock it, too, so it is not waited for without end. Raises BadInput.
-        """
-        directory = os.path.dirname(self.path)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        late_at = time.monotonic() + LOCK_PATIENCE
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > late_at:
-                        raise BadInput(
-                            f"another process has locked {directory}; find it with lslocks, end it, and try "
-                            "again"
-                        ) from None
-                    time.sleep(LOCK_PAUSE)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 class Found:
@@ -275,7 +137,7 @@ class Jails:
         """The accounts that may have customers."""
         where = self.where
         if where.account is not None:
-            missing = where.makes_account and not _is_there(where.account)
+            missing = where.makes_account and not has_account(where.account)
             return [] if missing else [where.account]
         before, _, after = where.pattern.partition("%u")
         directory, start = os.path.split(before)
@@ -293,9 +155,9 @@ class Jails:
         """Raises BadInput."""
         path = self.where.keys_file_of(account)
         if path not in self._files:
-            home = pwd.getpwnam(account).pw_dir if _is_there(account) else None
+            home = pwd.getpwnam(account).pw_dir if has_account(account) else None
             is_in_home = home is not None and home != "/" and homes.is_below(path, home)
-            own = _account(account) if home is not None else None
+            own = own_account(account) if home is not None else None
             is_own = own is not None and (is_in_home or making.is_led_by(own, path))
             self._files[path] = KeysFile(path, own if is_own else None)
         return self._files[path]
@@ -314,7 +176,7 @@ class Jails:
         wanted: dict[str, dict[str, list[str]]] = {}  # lines of customers, by the path of the file
         self._plan_accounts([one.name for one in customers], steps, problems)
         if not os.path.isdir(self.where.path):
-            steps.append(_directory(self.where.path, ABOVE_MODE, None, None))
+            steps.append(new_directory(self.where.path, ABOVE_MODE, None, None))
         places: dict[str, str] = {}  # whose folder it is
         for customer in customers:
             name, account = customer.name, self.where.account_of(customer.name)
@@ -322,7 +184,7 @@ class Jails:
                 was = known.get(name)
                 lines = self._lines_for(customer, was)
                 if was is None or [line.text for line in was.lines] != lines:
-                    notes.append(Step(_difference(was, name, lines), _nothing, _nothing))
+                    notes.append(Step(_difference(was, name, lines), nothing, nothing))
                 folder = os.path.join(self.where.path, customer.folder)
                 if places.setdefault(folder, name) == name:
                     self._plan_folder(folder, account, steps)
@@ -337,7 +199,7 @@ class Jails:
             path: forced.with_lines(self._text_of(owners[path]), lines) for path, lines in wanted.items()
         }
         for path, text in texts.items():
-            problems += _doubles(path, text)
+            problems += doubles(path, text)
         if problems:
             raise BadInput(first_of(list(dict.fromkeys(problems))))
         steps += notes
@@ -365,7 +227,7 @@ class Jails:
         steps = self._changing(names, lambda line: None)
         if self.where.account is None:
             for name in names:
-                if _is_there(name) and making.was_made_here(name):
+                if has_account(name) and making.was_made_here(name):
                     steps.append(Step(f"remove the account {name}", partial(making.remove_account, name)))
         return steps
 
@@ -388,16 +250,16 @@ class Jails:
             _check_others(file, {name: known[name] for name in customers})
             if not text.strip() and self.where.account is None:
                 old = file.text
-                steps.append(Step(f"remove {file.path}", file.remove, _rewrite(file, old)))
+                steps.append(Step(f"remove {file.path}", file.remove, rewriting(file, old)))
             else:
-                steps.append(_writing(file, text))
+                steps.append(writing(file, text))
         return steps
 
     def _plan_accounts(self, names: Iterable[str], steps: list[Step], problems: list[str]) -> None:
         where = self.where
         if where.account is not None:
-            if not _is_there(where.account) and where.makes_account:
-                steps.append(_new_account(where.account, f"/var/lib/{where.account}", None, True))
+            if not has_account(where.account) and where.makes_account:
+                steps.append(new_account(where.account, f"/var/lib/{where.account}", None, True))
             return
         group = privileges.group_number(where.group)
         if group is None:
@@ -414,8 +276,8 @@ class Jails:
                     f"customer {one_line(name)}: an account cannot have this name; "
                     "use up to 31 of a-z, 0-9, _ and -"
                 )
-            elif not _is_there(name):
-                steps.append(_new_account(name, os.path.join("/nonexistent", name), where.group, False))
+            elif not has_account(name):
+                steps.append(new_account(name, os.path.join("/nonexistent", name), where.group, False))
             elif pwd.getpwnam(name).pw_uid == 0 or group not in privileges.account(name).groups:
                 problems.append(
                     f"customer {name}: there is an account of that name, which is not in the group "
@@ -424,18 +286,18 @@ class Jails:
 
     def _plan_folder(self, folder: str, account: str, steps: list[Step]) -> None:
         """Raises BadInput."""
-        owner = _account(account) if _is_there(account) else None
+        owner = own_account(account) if has_account(account) else None
         try:
             found = os.lstat(folder)
         except FileNotFoundError:
-            steps.append(_directory(folder, FOLDER_MODE, account, None))
+            steps.append(new_directory(folder, FOLDER_MODE, account, None))
             return
         except OSError as error:
             raise BadInput(f"folder {folder}: {reason_of(error)}") from None
         if not stat.S_ISDIR(found.st_mode):
             raise BadInput(f"folder {folder}: not a directory; move it away")
-        if os.geteuid() == 0 and _is_half_made(folder, found):
-            steps.append(_directory(folder, FOLDER_MODE, account, None, is_half_made=True))
+        if os.geteuid() == 0 and is_half_made(folder, found):
+            steps.append(new_directory(folder, FOLDER_MODE, account, None, is_half_made=True))
             return
         if owner is None or found.st_uid != owner.uid:
             name = accounts.username(found.st_uid)
@@ -456,7 +318,7 @@ class Jails:
             )
         if not customer.keys:
             raise BadInput("no key; add one to the column key")
-        if _is_there(account):
+        if has_account(account):
             home = os.path.realpath(home_of(account))
             for place in (home, *(os.path.join(home, name) for name in homes.START_UP)):
                 if homes.is_below(place, os.path.realpath(folder)):
@@ -479,26 +341,26 @@ class Jails:
 
     def _path_if_planned(self, account: str) -> str:
         """The path of the file of an account that may be made only now."""
-        if _is_there(account):
+        if has_account(account):
             return self.where.keys_file_of(account)
         home = f"/var/lib/{account}" if self.where.account else os.path.join("/nonexistent", account)
         return self.where.pattern.replace("%u", account).replace("%h", home)
 
     def _text_of(self, account: str) -> str:
-        if _is_there(account) or "%h" not in self.where.pattern:
+        if has_account(account) or "%h" not in self.where.pattern:
             return self._file(account).text
         return ""
 
     def _plan_text(self, account: str, path: str, text: str, steps: list[Step]) -> None:
         directory = os.path.dirname(path)
-        home = home_of(account) if _is_there(account) else ""
+        home = home_of(account) if has_account(account) else ""
         is_roots = "%h" not in self.where.pattern and not (home and homes.is_below(path, home))
         if not os.path.isdir(directory) and not any(step.words.endswith(f" {directory}") for step in steps):
             mode = ABOVE_MODE if is_roots else 0o700
             owner = None if is_roots else account
-            steps.append(_directory(directory, mode, owner, owner))
-        if _is_there(account) or is_roots:
-            steps.append(_writing(self._file(account), text))
+            steps.append(new_directory(directory, mode, owner, owner))
+        if has_account(account) or is_roots:
+            steps.append(writing(self._file(account), text))
             return
 
         def write() -> None:
@@ -548,27 +410,6 @@ def _shown(line: forced.Line) -> str:
     return shlex.join(line.words) + (f" from {networks}" if networks else "")
 
 
-def _nothing() -> None:
-    """A part of a step that comes later."""
-
-
-def _doubles(path: str, text: str) -> list[str]:
-    """Keys that two lines have: sshd takes the first, and one customer would be in another's jail."""
-    seen: dict[bytes, str] = {}
-    problems = []
-    for number, line in enumerate(forced.lines_of(text), 1):
-        if line.blob is None:
-            continue
-        whose = f"line {number} of {path}" if line.customer is None else f"customer {one_line(line.customer)}"
-        if line.blob in seen:
-            problems.append(
-                f"key {fingerprint(line.blob)}: {seen[line.blob]} and {whose} have it; sshd knows a customer "
-                "by the key, so each needs another one"
-            )
-        seen.setdefault(line.blob, whose)
-    return problems
-
-
 def _check_others(file: KeysFile, customers: Mapping[str, Found]) -> None:
     """Raises BadInput if another line would let in by the key of a customer who is to be kept out."""
     keys = {line.blob: name for name, found in customers.items() for line in found.lines}
@@ -578,70 +419,3 @@ def _check_others(file: KeysFile, customers: Mapping[str, Found]) -> None:
                 f"line {number} of {file.path} has the key of customer {one_line(keys[line.blob])}; remove "
                 "it, or it would let in by that key"
             )
-
-
-def _is_there(account: str) -> bool:
-    try:
-        pwd.getpwnam(account)
-    except (KeyError, ValueError):
-        return False
-    return True
-
-
-def _account(name: str) -> Account:
-    """Raises BadInput."""
-    try:
-        return privileges.account(name)
-    except ValueError as error:
-        raise BadInput(f"{error}; name another account") from None
-
-
-def _new_account(name: str, home: str, group: str | None, makes_home: bool) -> Step:
-    return Step(
-        f"make the account {name}",
-        lambda: making.make_account(name, home, group, makes_home),
-        lambda: making.remove_account(name),
-    )
-
-
-def _is_half_made(folder: str, found: os.stat_result) -> bool:
-    """Whether this was ended after it had made a folder and before it gave it away."""
-    return found.st_uid == 0 and stat.S_IMODE(found.st_mode) == FOLDER_MODE and not os.listdir(folder)
-
-
-def _directory(
-    path: str, mode: int, owner: str | None, actor: str | None, is_half_made: bool = False
-) -> Step:
-    """Make a directory. owner: root gives it to this account. actor: the account that makes it instead, which
-    an owner is where it could lead root elsewhere. is_half_made: it is there, and root's.
-    """
-
-    def make() -> None:
-        own = _account(owner) if owner is not None else None
-        is_owners = own is not None and (owner == actor or making.is_led_by(own, path))
-        with making.acting_as(own if is_owners and not is_half_made else None):
-            if not is_half_made:
-                os.mkdir(path, mode)
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                found = os.fstat(descriptor)
-                if found.st_uid != os.geteuid() or os.listdir(descriptor):
-                    raise BadInput("something else has been put there; try again")
-                os.fchmod(descriptor, mode)
-                if own is not None and os.geteuid() == 0:
-                    os.fchown(descriptor, own.uid, own.gid)
-            finally:
-                os.close(descriptor)
-
-    undo = _nothing if is_half_made else partial(os.rmdir, path)
-    return Step(f"{'give away' if is_half_made else 'make'} the directory {path}", make, undo)
-
-
-def _writing(file: KeysFile, text: str) -> Step:
-    is_new, old = not file.text and not os.path.lexists(file.path), file.text
-    undo = file.remove if is_new else _rewrite(file, old)
-    return Step(f"{'write' if is_new else 'change'} {file.path}", lambda: file.write(text), undo)
-
-
-def _rewrite(file: KeysFile, text: str) -> Callable[[], None]:
-    return lambda: file.write(text)

@@ -246,12 +246,15 @@ class _Reply:
         return self
 
     def __next__(self) -> bytes:
+        is_over = self._session.is_over
         try:
-            if self._session.is_over:
+            if is_over and not self._answer.is_eager:  # a command was stopped, and still says so
                 raise ReplyBroken("the session has ended")
             token = next(self._tokens)
         except StopIteration:
-            self._done(True)
+            self._done(not is_over)
+            if is_over:
+                raise ReplyBroken("the session has ended") from None
             raise
         except FileProblem as error:
             self._done(False)

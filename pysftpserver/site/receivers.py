@@ -17,13 +17,14 @@ from pysftpserver.failures import BadInput, one_line, reason_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from http.client import HTTPConnection
+    from socket import socket as Socket
     from threading import Event
     from typing import Any
 
     from pysftpserver.site.file import Entry
 
 PATIENCE = 30.0  # seconds for a receiver to take one event
+REST = 1.0  # seconds for what comes after the status
 FIELDS = ("event", "path", "target", "size", "bytes", "sha256", "user", "group", "address", "session", "time")
 LONGEST_ANSWER = 4096  # bytes
 
@@ -164,22 +165,32 @@ class Web(Receiver):
             except BadInput as error:
                 raise Refused(error.message) from None
             headers["X-Pysftp-Signature"] = f"sha256={signature(key, content)}"
-        is_late = threading.Event()  # an answer may come byte by byte, which no timeout of a socket ends
-        watch = threading.Timer(self.patience, _cut_off, (connection, is_late))
-        watch.daemon = True
-        watch.start()
+        is_late = threading.Event()
+        watches = []
+
+        def watch(seconds: float) -> None:
+            """An answer may come byte by byte, which no timeout of a socket ends."""
+            watches.append(threading.Timer(seconds, _cut_off, (sock, is_late)))
+            watches[-1].daemon = True
+            watches[-1].start()
+
         reason = None
         try:
+            connection.connect()
+            sock = connection.sock  # which the answer may take over
+            watch(self.patience)
             connection.request("POST", self._target, content, headers)
             answer = connection.getresponse()
             has_answered = not is_late.is_set()  # the status says it all
+            watch(REST)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 answer.read(LONGEST_ANSWER)
         except (OSError, http.client.HTTPException) as error:
             has_answered = False
             reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
         finally:
-            watch.cancel()
+            for each in watches:
+                each.cancel()
             connection.close()
         if not has_answered:
             late = f"it did not answer within {self.patience:g} seconds"
@@ -188,12 +199,12 @@ class Web(Receiver):
             raise Refused(f"it answered {answer.status}")
 
 
-def _cut_off(connection: HTTPConnection, is_late: Event) -> None:
+def _cut_off(sock: Socket, is_late: Event) -> None:
     import socket
 
     is_late.set()
-    with contextlib.suppress(OSError, AttributeError):  # it is not connected yet, or no more
-        connection.sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):  # it is not connected any more
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class LocalSocket(Receiver):

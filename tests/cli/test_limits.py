@@ -155,7 +155,6 @@ class Flags(SessionCase):
 class Idle(SessionCase):
     forks = True
     LINE = "session ends: nothing moved for 1 seconds\n"
-    PACE = 0.3  # seconds
 
     def assert_ended(self, session: Door, since: float) -> None:
         """It ends by itself about a second after, cleanly, and says why. The machine may be busy."""
@@ -184,20 +183,17 @@ class Idle(SessionCase):
         for number, (session, wire, _) in enumerate(patient):
             self.assertIsNone(session.process.poll())
             session.wait_until_it_waits()
-            # It may wait for longer than this test lasts: for how long is what it told the kernel.
-            call = Path(f"/proc/{session.pid}/syscall").read_text().split()
-            if os.uname().machine == "x86_64":
-                self.assertEqual(call[0], "7", "it is in poll(2)")
-                forever = number < len(COMMANDS)
-                self.assertEqual(int(call[3], 16) & 0xFFFFFFFF, 0xFFFFFFFF if forever else 1_000_000_000)
+            # It may wait for longer than this test lasts.
+            self.assert_polls(session, 0xFFFFFFFF if number < len(COMMANDS) else 1_000_000_000)
             self.assertEqual(wire.ask("stat", string(b".")).kind, "attrs")
 
     def test_a_client_that_says_nothing_at_all_or_half_a_packet_is_ended_too(self):
         started = []
         for prog in COMMANDS:
             for said in (b"", sftp.HELLO[:-1], sftp.HELLO + request("stat", 1, string(b"."))[:-1]):
+                since = time.monotonic()
                 session, wire, ours = self.command(prog, "--idle-timeout", "1", greet=False)
-                started.append((session, time.monotonic(), ours))
+                started.append((session, since, ours))
                 wire.send(said)
         for session, since, _ in started:
             self.assert_ended(session, since)
@@ -210,16 +206,20 @@ class Idle(SessionCase):
             session, wire, ours = self.command(prog, "--idle-timeout", "1")
             wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
             sent = 0
-            since = time.monotonic()
+            since = full = (
+                time.monotonic()
+            )  # full: when its buffer was, the last time; it has read since then
 
             def takes_no_more() -> bool:
                 """Whether it ended; what it takes until then is sent."""
-                nonlocal sent, since
+                nonlocal sent, since, full
+                now = time.monotonic()
                 try:
                     while True:
                         sent += ours.send(block[sent % len(block) :], socket.MSG_DONTWAIT)  # noqa: B023
-                        since = time.monotonic()
+                        since = full
                 except BlockingIOError:
+                    full = now
                     return False
                 except ConnectionError:
                     return True
@@ -228,26 +228,36 @@ class Idle(SessionCase):
             self.assert_ended(session, since)
             self.assertGreater(sent, 1 << 19, "its buffer was full")
 
-    def test_a_byte_now_and_then_keeps_a_session_alive_and_its_end_is_counted_from_the_last(self):
-        sessions = [self.command(prog, "--idle-timeout", "1") for prog in COMMANDS]
+    def test_each_byte_lets_the_server_wait_for_the_whole_time_again(self):
+        sessions = [self.command(prog, "--idle-timeout", "1000") for prog in COMMANDS]
         asked = request("stat", 7, string(b"."))
-        until = time.monotonic() + 2.0
-        sent = 0
-        while time.monotonic() < until:
-            for _, wire, _ in sessions:
+        for sent in range(6):  # not one packet is complete: bytes count
+            for session, wire, _ in sessions:
+                session.wait_until_it_waits()
+                before = self.times_woken(session)
                 wire.send(asked[sent : sent + 1])
-            sent += 1
-            time.sleep(self.PACE)
-        since = time.monotonic() - self.PACE
-        self.assertLess(sent, len(asked), "not one packet was complete: bytes count")
-        for session, wire, _ in sessions:
-            self.assertIsNone(session.process.poll())
-            wire.send(asked[sent:])
-            since = time.monotonic()
+                until(lambda: self.times_woken(session) > before, "it takes the byte")  # noqa: B023
+                session.wait_until_it_waits()
+                self.assert_polls(session, 1_000_000)
+        for _, wire, _ in sessions:
+            wire.send(asked[6:])
             number, reply = wire.reply()
             self.assertEqual((number, reply.kind), (7, "attrs"))
-        for session, *_ in sessions:
-            self.assert_ended(session, since)
+
+    def times_woken(self, session: Door) -> int:
+        """How often it has gone to sleep."""
+        found = re.search(
+            r"(?m)^voluntary_ctxt_switches:\t(\d+)$", Path(f"/proc/{session.pid}/status").read_text()
+        )
+        assert found is not None
+        return int(found[1])
+
+    def assert_polls(self, session: Door, milliseconds: int) -> None:
+        """It waits in poll(2) for so long: that is what it has told the kernel."""
+        call = Path(f"/proc/{session.pid}/syscall").read_text().split()
+        if os.uname().machine == "x86_64":
+            self.assertEqual(call[0], "7", "it is in poll(2)")
+            self.assertEqual(int(call[3], 16) & 0xFFFFFFFF, milliseconds)
 
 
 class BadValues(CommandCase):

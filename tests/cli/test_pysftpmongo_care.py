@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import select
 import subprocess
 import sys
 from typing import Any
@@ -122,7 +123,9 @@ class GarbageCollection(DatabaseCase):
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.variables},
                 timeout=PATIENCE,
             )
-            shown = os.read(ours, 65536)
+            shown = b""
+            while not shown.endswith(b"\x1b[K") and select.select([ours], [], [], PATIENCE)[0]:
+                shown += os.read(ours, 65536)  # the kernel may hand it over in pieces
         finally:
             os.close(ours)
             os.close(theirs)

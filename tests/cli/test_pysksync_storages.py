@@ -115,7 +115,7 @@ class OfUsers(SkSyncCase):
                     self.assertEqual((done.returncode, set(tree(mine))), (0, {f"of {name}"}), done.stderr)
                 config = self.client(server.port, client_path="here", username="../bob", password="pw")
                 self.assertEqual(self.run_it(config, "client", "me").returncode, 1)
-                self.assertIn("{user}: ", server.log())
+                server.wait("{user}: ")
                 self.assertEqual(server.end(), 0)
 
     def test_files_of_the_server_that_a_user_reaches_are_logged(self) -> None:

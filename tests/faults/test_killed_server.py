@@ -31,14 +31,17 @@ class KilledServer(TransferCase):
             self.order.seed(self.seed + run)
             options = self.order.choice(VARIANTS)
             with self.subTest(run=run, seed=self.seed, options=options):
-                upload, length = self.killed(*options)
+                upload, length = self.killed(run % 2 == 0, *options)
                 killed_inside += 0 < len(upload.acknowledged) < len(upload.pieces(length))
                 self.resume(upload, length, *options)
                 (self.served / "upload").unlink()
         self.assertGreater(killed_inside, RUNS // 4, "too few of the kills came in the middle")
 
-    def killed(self, *options: str) -> tuple[Upload, int]:
-        """Upload with many requests under way, and kill the server somewhere in it."""
+    def killed(self, inside: bool, *options: str) -> tuple[Upload, int]:
+        """Upload with many requests under way, and kill the server somewhere in it.
+
+        inside: when it has answered some, and has not been sent all.
+        """
         length = self.order.choice(LENGTHS)
         upload = Upload(content_of(self.order, min(2 * MIB, 2000 * length) - self.order.randrange(length)))
         pieces = upload.pieces(length)
@@ -51,14 +54,15 @@ class KilledServer(TransferCase):
             requests.append(upload.write(session, handle, piece))
             if self.order.random() < 2 / len(pieces):
                 requests.append(request("fsync", session.next_number(), handle))
-        stream = b"".join(requests)
 
-        if self.order.random() < 0.5:
+        if inside:
+            some = requests[:-2]  # of the last two, one is a WRITE
+            most = self.order.randrange(1, len(some) + 1)
+            session.push(b"".join(some), lambda _, received: received >= most)
+        else:
+            stream = b"".join(requests)
             most = self.order.randrange(len(stream) + 1)
             session.push(stream[:most], lambda sent, _: sent == most)
-        else:
-            most = self.order.randrange(len(requests) + 1)
-            session.push(stream, lambda _, received: received >= most)
         session.door.kill()
         session.drain()
         self.judge(upload, session)

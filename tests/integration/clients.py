@@ -86,6 +86,8 @@ def paramiko_client(sshd: Sshd) -> Iterator[paramiko.SFTPClient]:
             allow_agent=False,
             look_for_keys=False,
             timeout=PATIENCE,
+            banner_timeout=PATIENCE,
+            auth_timeout=PATIENCE,
         )
         client = connection.open_sftp()
         client.get_channel().settimeout(PATIENCE)  # type: ignore[union-attr]

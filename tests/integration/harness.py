@@ -113,8 +113,9 @@ class SftpSession:
 
     def errors(self) -> str:
         """Return what sftp, and the server behind it, wrote to standard error so far."""
-        self._errors.seek(0)
-        return os.fsdecode(self._errors.read())
+        # Not read(), which would move the place where they write.
+        descriptor = self._errors.fileno()
+        return os.fsdecode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
 
     def kill(self) -> None:
         """Kill sftp and its ssh, without a word to the server."""
@@ -268,10 +269,13 @@ class ServedCase(unittest.TestCase):
             self.assertNotIn(self.jail.name, text, "the client saw the host's path of the jail")
 
     def only_server(self) -> int:
-        """Return the process id of the one server that is running."""
-        pids = until(self.sshd.servers, "there is a server process")
-        self.assertEqual(len(pids), 1, pids)
-        return pids[0]
+        """Return the process id of the one server that is running, once those of former sessions are gone."""
+
+        def only() -> int:
+            pids = self.sshd.servers()
+            return pids[0] if len(pids) == 1 else 0
+
+        return until(only, lambda: f"there is one server, not {self.sshd.servers()}")
 
     def wait_until_no_server_is_left(self) -> None:
         until(lambda: not self.sshd.servers(), "no server process is left")

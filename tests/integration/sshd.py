@@ -7,18 +7,18 @@ Facts: sshd_config(5), sshd(8) on authorized_keys.
 from __future__ import annotations
 
 import enum
-import getpass
 import os
+import pwd
 import shlex
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.support.ports import free_port
-from tests.support.processes import Program, descendants, program
+from tests.support.processes import Program, descendants, is_alive, program
 from tests.support.waiting import until
 
 HOST = "127.0.0.1"
@@ -46,7 +46,7 @@ class Sshd:
     def __init__(self, directory: Path, way: Way, argv: Sequence[str]) -> None:
         self.directory = directory
         self.way = way
-        self.user = getpass.getuser()
+        self.user = pwd.getpwuid(os.getuid()).pw_name  # whatever $LOGNAME says
         self.client_key = directory / "client_key"
         self.host_key = directory / "host_key"
         self.ssh_config = directory / "ssh_config"
@@ -91,7 +91,9 @@ class Sshd:
         for _ in range(5):
             self.port = free_port()
             self._write_sshd_config()
-            self._process = Program([program("sshd"), "-D", "-e", "-f", config], self._log)
+            # It gives its time zone to the servers, whose listings have dates.
+            zone = {**os.environ, "TZ": "UTC"}
+            self._process = Program([program("sshd"), "-D", "-e", "-f", config], self._log, env=zone)
             # Another process may take the port between our look and sshd's bind: then sshd ends.
             if until(self._listens_or_ended, "sshd listens or ends") == "listens":
                 break
@@ -106,11 +108,22 @@ class Sshd:
         sessions = [pid for pid, _, _ in descendants(self._process.pid)]
         self._process.stop()
         self._process = None
+        # Not killed: each has a file in /tmp, with what it tells of the login, that it removes at its end.
         for pid in sessions:
-            try:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        try:
+            until(lambda: not any(map(is_alive, sessions)), "the sessions have ended")
+        finally:
+            for pid in filter(is_alive, sessions):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+
+    def cut(self) -> None:
+        """End all connections, as if their clients' network had gone; new ones are accepted."""
+        for pid, name, _ in descendants(self.pid):
+            if name.startswith("sshd"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
     def servers(self) -> list[int]:
         """Return the process ids of the servers that sshd has running."""
@@ -122,13 +135,11 @@ class Sshd:
 
     def _listens_or_ended(self) -> str:
         assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
-        try:
-            with socket.create_connection((HOST, self.port), timeout=5) as connection:
-                return "listens" if connection.recv(4) == b"SSH-" else ""
-        except OSError:
-            return ""
+        has_ended = self._process.poll() is not None
+        # By its own word: at its port, the sshd of another test may listen.
+        if f"Server listening on {HOST} port {self.port}." in self._process.output():
+            return "listens"
+        return "ended" if has_ended else ""
 
     def _write_authorized_keys(self, argv: Sequence[str] | None) -> None:
         public = self.client_key.with_suffix(".pub").read_text().strip()

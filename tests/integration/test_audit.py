@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import re
 from pathlib import Path
@@ -46,7 +45,7 @@ class AnAuditedSession(ServedCase):
         accepted = re.findall(r"Accepted publickey for \S+ from (\S+) port (\d+)", self.sshd.log())
         peer, port = accepted[-1]
         self.assertEqual(
-            {(r["peer"], r["port"], r["user"]) for r in records}, {(peer, int(port), getpass.getuser())}
+            {(r["peer"], r["port"], r["user"]) for r in records}, {(peer, int(port), self.sshd.user)}
         )
         self.assertEqual({r["key"] for r in records}, {self.sshd.fingerprint()})
         self.assertEqual(len({r["session"] for r in records}), 1)

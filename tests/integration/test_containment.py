@@ -23,6 +23,7 @@ from tests.integration.clients import lftp, paramiko_client
 from tests.integration.harness import FAILS, ServedCase
 from tests.support.hard import IS_HARD
 from tests.support.processes import Argument, command, require
+from tests.support.waiting import until
 
 SECRET = "secret that no client may see"
 # Relative paths out of a jail this deep need as many dots, and more do not hurt an attacker.
@@ -489,9 +490,14 @@ class TestRaces(ContainmentCase):
         """Read, write, list and make in a directory while it changes; return what was read."""
         reads: set[bytes] = set()
         with self.meanwhile(change), paramiko_client(self.sshd) as client:
-            for number in range(self.ROUNDS):
+
+            def read() -> set[bytes]:
                 with contextlib.suppress(OSError), client.open(f"{directory}/secret") as file:
                     reads.add(file.read())
+                return reads
+
+            for number in range(self.ROUNDS):
+                read()
                 with contextlib.suppress(OSError), client.open(f"{directory}/{number}", "w") as file:
                     file.write("new")
                 with contextlib.suppress(OSError):
@@ -500,4 +506,4 @@ class TestRaces(ContainmentCase):
                     client.mkdir(f"{directory}/made {number}")
                 with contextlib.suppress(OSError):
                     client.rename(f"{directory}/{number}", f"{directory}/{number} moved")
-        return reads
+            return until(read, "a moment in which the directory was one is met")

@@ -59,7 +59,7 @@ class TestEnds(ServedCase):
         data = Material()
         content = data.bytes(8 * MIB)
         (self.local / "f").write_bytes(content)
-        with self.sftp_session("-l", "30000", "-s", "/any/command") as session:
+        with self.sftp_session("-l", "4000", "-s", "/any/command") as session:  # 16 seconds for all of it
             session.send("put f")
             until(has_a_part(self.jail / "f"), "a part has arrived")
             os.kill(self.only_server(), signal.SIGTERM)
@@ -80,9 +80,11 @@ class TestEnds(ServedCase):
             with self.subTest(line), self.sftp_session("-l", "100000") as session:
                 session.send(line)
                 until(has_a_part(arriving), "a part has arrived")
-                self.assertTrue(is_alive(self.only_server()))
+                server = self.only_server()
                 session.kill()
-                self.wait_until_no_server_is_left()
+                until(
+                    lambda server=server: not is_alive(server), "it has ended, as no child of sshd any more"
+                )
 
     def test_a_client_that_leaves_leaves_no_server_behind(self) -> None:
         with self.sftp_session() as session:
@@ -155,7 +157,7 @@ class TestMemory(ServedCase):
             client.wait()
             stdin.close()
             stdout.close()
-        self.wait_until_no_server_is_left()
+        until(lambda: not is_alive(server), "it has ended")
 
 
 class TestConcurrency(ServedCase):
@@ -191,7 +193,7 @@ def size_of(path: Path) -> int:
 
 
 def has_a_part(path: Path) -> Callable[[], bool]:
-    return lambda: size_of(path) > MIB
+    return lambda: size_of(path) > 100 * KIB
 
 
 def settled(pid: int) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import unittest
+from typing import Any
 
 import paramiko
 
@@ -53,7 +54,8 @@ class AnUpgrade(InAPlace):
         client = paramiko.SSHClient()
         self.addCleanup(client.close)
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-        how = {"look_for_keys": False, "allow_agent": False, "timeout": PATIENCE, "auth_timeout": PATIENCE}
+        how: dict[str, Any] = dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), PATIENCE)
+        how |= {"look_for_keys": False, "allow_agent": False}
         client.connect(HOST, port, "alice", key_filename=str(self.place / "alice"), **how)
         return client.open_sftp()
 

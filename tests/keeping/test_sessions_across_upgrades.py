@@ -161,16 +161,15 @@ class ASessionUnderOpenSSH(DoorCase):
         self.assert_unmoved("a program")
 
     def test_a_session_of_a_resident_goes_on_and_the_next_one_is_of_the_new_version(self) -> None:
-        listening, options = (
-            self.place / "run" / "socket",
-            ("--logfile", self.place / "log", self.place / "jail"),
-        )
+        listening, log = self.place / "run" / "socket", self.place / "resident"
+        options = ("--logfile", self.place / "log", self.place / "jail")
         resident = self.start_door(
-            self.installed.command("pysftp-warm", "--socket", listening), self.place / "log", None, None
+            self.installed.command("pysftp-warm", "--socket", listening, "--logfile", log), log, None, None
         )
-        until(listening.exists)
+        until(lambda: "listening on" in resident.log())
         session = self.session("pysftpjail", *options, PYSFTP_WARM=str(listening))
-        served = re.findall(r"pysftpjail\[(\d+)\] session opened", session.door.log())
+        opened = r"pysftpjail\[(\d+)\] session opened"
+        served = until(lambda: re.findall(opened, session.door.log()), session.door.log)
         self.assertEqual(len(served), 1)
         self.assertNotEqual(served[0], str(session.door.pid), "it was not handed over")
         self.installed.replace()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import functools
 import itertools
 import socket
 import threading
 import unittest
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -190,6 +192,25 @@ def cipher(key: str) -> Fernet:
     """What the protocol makes of a symmetric key."""
     derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"laboratory").derive(key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[client.AsyncConnection]]:
+    """The connections that clients begin in the block, also those that do not come about."""
+    found: list[client.AsyncConnection] = []
+
+    class Noted(client.AsyncConnection):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            found.append(self)
+
+    with mock.patch.object(client, "AsyncConnection", Noted):
+        yield found
+
+
+def is_awaited(what: str, connections: list[client.AsyncConnection]) -> bool:
+    """Whether that is what the only connection waits for."""
+    return any(one._line.is_made and one._awaited() == what for one in connections)
 
 
 class ServiceCase(ServerCase):

@@ -15,7 +15,7 @@ from pysftpserver.laboratory import keys
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
 from tests.laboratory.serving import HOST, PASSWORD, OldClient, ServerCase
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 
 class Own(BaseException):
@@ -99,10 +99,12 @@ class Faults(ServerCase):
 
     def test_a_slow_service_does_not_keep_others_waiting_for_all_of_a_pipeline(self) -> None:
         turns: list[int] = []
+        may_go_on = threading.Event()
 
         class Slow(Service):
             def on_message(self, client: Client, text: str) -> None:
                 turns.append(client.address[1])
+                may_go_on.wait(PATIENCE)
                 if text != "x":
                     time.sleep(0.002)
                 client.send("y")
@@ -110,8 +112,10 @@ class Faults(ServerCase):
         served = self.serve(Slow(), allow_plaintext=True)
         flood, other = self.old(served), self.old(served, "k")
         flood.send_bytes(b"\0" * 600)
-        flood.receive()
-        other.ask("x")
+        until(lambda: turns, "the first is handled")
+        other.send("x")
+        may_go_on.set()
+        other.receive()
         port = other.socket.getsockname()[1]
         self.assertLess(turns.index(port), 400)
 
@@ -134,6 +138,7 @@ class Ends(ServerCase):
 
     def test_no_connection_is_reset_while_a_client_may_still_read(self) -> None:
         served = self.serve(allow_plaintext=True)
+        self.enterContext(mock.patch("pysftpserver.laboratory.session.LINGER", PATIENCE))
         for _ in range(3):
             client = self.old(served)
             client.send_bytes(b"\xff\0")
@@ -211,10 +216,8 @@ class Ends(ServerCase):
                 pool = keys.Keys(threads, 0.05, 1000, SFTPLog())
                 await pool.start()
                 first = pool.get() if was_used else pool._key
-                for _ in range(200):
-                    await asyncio.sleep(0.01)
-                    if pool._key is not first or not was_used:
-                        break
+                if was_used:
+                    await eventually(lambda: pool._key is not first, "it stays in use")
                 await asyncio.sleep(0.1)
                 pool.close()
                 return pool._key is not first

@@ -138,6 +138,7 @@ class OverHTTP(ServiceCase):
         busy, ann = self.connect(served), self.connect(served)
         ann.choose("echo")
         busy.send(f"GET {top}/")
+        until(lambda: threads, "nothing is fetched")
         for _ in range(50):
             self.assertEqual(self.ask(ann, "x"), 'I received "x" from you.')
         with self.assertRaises(client.TimedOut):

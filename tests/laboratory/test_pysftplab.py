@@ -191,7 +191,7 @@ class Serving(Commands):
                 connection.send(text)
             connection.server_name()
             source = connection.address
-        records = [json.loads(line) for line in self.wait_for(self.place / "audit", '"end"').splitlines()]
+        records = [json.loads(line) for line in self.wait_for(self.place / "audit", '"end".*\n').splitlines()]
         self.assertEqual(
             [(one["request"], one["path"], one["result"], one["bytes"]) for one in records],
             [
@@ -412,9 +412,9 @@ class Connecting(Commands):
         terminal.answer("ann> ", "hello")
         terminal.read('I received "hello" from you.')
         self.assertIn("\x1b[32m", terminal.text)  # green
-        terminal.type("ann> ", b"\x1b[A there\n")  # the line before, and more
+        terminal.keys("ann> ", b"\x1b[A there\n")  # the line before, and more
         terminal.read('I received "hello there" from you.')
-        terminal.answer("ann> ", "drive \x16\x1b]0;title\x16\x07")
+        terminal.keys("ann> ", b"drive \x16\x1b]0;title\x16\x07\n")
         terminal.read("\\x1b]0;title\\x07")
         terminal.answer("ann> ", ":name bob")
         terminal.read("bob> ")
@@ -432,9 +432,9 @@ class Connecting(Commands):
                 os.environ.pop(PASSWORD_VARIABLE, None)
                 terminal = Terminal(CODE, *words, cwd=self.place)
             terminal.answer("Password of the server: ", "pw")
-            terminal.type("ann> ", keys)
+            terminal.keys("ann> ", keys)
             terminal.read(f'I received "first line{("", " again")[number]}" from you.')
-            terminal.type("ann> ", b"\x04")
+            terminal.keys("ann> ", b"\x04")
             self.assertEqual(terminal.end(), 0)
         self.assertEqual(kept.read_text(), "first line\nfirst line again\n")
         self.assertEqual(stat.S_IMODE(kept.stat().st_mode), 0o600)
@@ -445,6 +445,6 @@ class Connecting(Commands):
             terminal = Terminal(CODE, "connect", HOST, str(port), "--name", "ann", cwd=self.place)
         terminal.answer("ann> ", ":help")
         terminal.read(":quit: end")
-        terminal.type("ann> ", b"\x04")
+        terminal.keys("ann> ", b"\x04")
         self.assertEqual(terminal.end(), 0)
         self.assertNotIn("\x1b[32m", terminal.text)

@@ -222,8 +222,9 @@ class OverHTTP(ServiceCase):
                 self.assertNotIn("secret", said)
 
     def test_what_is_too_large_or_too_slow_is_given_up(self) -> None:
-        ann = self.connect(self.serve(self.service(timeout=0.2, max_bytes=2000)))
+        ann = self.connect(self.serve(self.service(timeout=PATIENCE, max_bytes=2000)))
         self.assertEqual(self.ask(ann, f"GET {self.top}/ok/large"), "error: a body of more than 2000 bytes")
+        ann = self.connect(self.serve(self.service(timeout=0.2)))
         began = time.monotonic()
         self.assertEqual(self.ask(ann, f"GET {self.top}/ok/slow"), "error: it took more than 0.2 seconds")
         self.assertLess(time.monotonic() - began, PATIENCE / 2)

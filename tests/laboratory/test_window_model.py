@@ -38,8 +38,8 @@ from pysftpserver.laboratory.window.model import (
     State,
 )
 from pysftpserver.laboratory.window.worker import Worker
-from tests.laboratory.serving import HOST, PASSWORD, ServerCase
-from tests.support.waiting import PATIENCE
+from tests.laboratory.serving import HOST, PASSWORD, ServerCase, is_awaited, noted
+from tests.support.waiting import PATIENCE, until
 
 VALUES = {"host": "127.0.0.1", "port": "12800", "name": "Ada", "password": "secret"}
 
@@ -360,17 +360,23 @@ class WorkerThread(ServerCase):
         (unreachable,) = self.until(worker, Failed)
         self.assertRegex(unreachable.text, r"^the server cannot be reached: .* connection refused$")
         self.assertFalse(unreachable.is_unwelcome)
-        worker.connect(3, self.target(port, host="nobody.invalid"))
-        (unknown,) = self.until(worker, Failed)
+        unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        with mock.patch("socket.getaddrinfo", side_effect=unknown):
+            worker.connect(3, self.target(port, host="nobody.invalid"))
+            (unknown,) = self.until(worker, Failed)
         self.assertRegex(unknown.text, "^the server cannot be reached: nobody.invalid port")
 
     def test_a_server_of_another_kind_and_one_that_says_nothing_are_told_apart(self) -> None:
         with socket.create_server((HOST, 0)) as listener:
             port = listener.getsockname()[1]
-            worker = Worker(lambda target: None, timeout=0.1)
-            self.addCleanup(worker.stop)
-            worker.connect(1, self.target(port))
-            (silent,) = self.until(worker, Failed)
+            worker = self.worker()
+            with noted() as connections:
+                worker.connect(1, self.target(port))
+                until(lambda: is_awaited("its key", connections), "it does not connect")
+            loop = worker._thread.loop
+            with mock.patch.object(loop, "time", lambda: time.monotonic() + 2 * PATIENCE):
+                loop.call_soon_threadsafe(lambda: None)  # it looks at the clock
+                (silent,) = self.until(worker, Failed)
             self.assertRegex(silent.text, "^timed out: .*waiting for its key")
             worker = self.worker()
             listener.accept()[0].close()

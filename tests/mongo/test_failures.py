@@ -384,6 +384,7 @@ class StoppedServers(unittest.TestCase):
                 where = f"mongodb://{LOOPBACK}:{server.port}/?serverSelectionTimeoutMS=300"
                 storage = SFTPServerMongoStorage.from_uri(where, "stopped")
                 self.addCleanup(storage.close_client)
+                storage.connect()  # which has more time than what comes later
                 storage.prepare()
                 put(storage, b"/f", OLD)
                 client = Client(storage)

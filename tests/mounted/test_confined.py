@@ -33,8 +33,10 @@ sys.path.insert(0, {os.fspath(ROOT)!r})
 from pysftpserver.cli import pysftpsite
 from pysftpserver.storages.mounted import mount
 mount.PAUSE = 0.0
-raise SystemExit(pysftpsite.main(sys.argv[1:]))
 """
+RUN = "raise SystemExit(pysftpsite.main(sys.argv[1:]))"
+#: Each request to a store is tried once: there is no time for a pause.
+ONCE = f"from pysftpserver.storages.objects import web\nweb.FIRST_PAUSE = {NEVER}\n"
 GONE = b"The storage of /far is not available; try again later"
 
 
@@ -46,13 +48,13 @@ class ConfinedCase(DoorCase, InAPlace):
             directory.mkdir()
             (directory / "f").write_text(directory.name)
 
-    def serve(self, name: str, **variables: str) -> tuple[Door, Wire]:
-        """A session whose /far is the storage with this name."""
+    def serve(self, name: str, more: str = "", **variables: str) -> tuple[Door, Wire]:
+        """A session whose /far is the storage with this name. more: lines of its program."""
         site = self.place / "site.toml"
         site.write_text(f'storage = "jail:{self.top}"\n[[mount]]\npath = "/far"\nstorage = "{name}"\n')
         their_in, our_out = os.pipe()
         our_in, their_out = os.pipe()
-        argv = [sys.executable, "-c", SERVE, "-l", str(self.place / "log"), str(site)]
+        argv = [sys.executable, "-c", SERVE + more + RUN, "-l", str(self.place / "log"), str(site)]
         door = self.start_door(argv, self.place / "log", their_in, their_out, env=environment(**variables))
         for descriptor in (their_in, their_out):
             os.close(descriptor)
@@ -108,9 +110,9 @@ class Confined(ConfinedCase):
         pair = Pair(self.place, "store", ("localhost",), authority)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certfile, pair.keyfile)
-        settings = f"timeout=4&spool={self.place}&ca_file={authority.certfile}"
+        settings = f"timeout={PATIENCE}&spool={self.place}&ca_file={authority.certfile}"
         name = f"s3://b/p?endpoint=https://localhost:{port}&{settings}"
-        _, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
+        _, wire = self.serve(name, ONCE, **NO_OTHERS, **CREDENTIALS)
         self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
         store = FakeS3(context, port)
         self.addCleanup(store.close)

@@ -24,13 +24,14 @@ from unittest import mock
 
 from pysftpserver.objectstorage import SFTPServerObjectStorage
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.storages.objects import web
 from pysftpserver.storages.objects.s3 import S3
 from pysftpserver.storages.objects.web import Body, Web
 from tests.objects.fake import FakeS3
 from tests.support.between import RESET, Between
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import rclone
-from tests.support.waiting import until
+from tests.support.waiting import NEVER, until
 
 VARIABLE = "PYSFTP_TEST_S3_URL"
 AT_ONCE = 8 << 20  # bytes that are fetched with one request
@@ -87,20 +88,20 @@ def running(which: str, directory: Path) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     url = f"http://{LOOPBACK}:{port}"
-    web = Web(url, 1)
+    asking = Web(url, 1)
 
     def answers() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"{which} has ended: {log.read_text()[-2000:]}")
         try:
-            web.request("GET", "/", {})
+            asking.request("GET", "/", {})
         except SFTPException:
             return False
         return True
 
     try:
         until(answers, f"{which} does not answer")
-        web.close()
+        asking.close()
         yield url
     finally:
         process.kill()
@@ -108,16 +109,21 @@ def running(which: str, directory: Path) -> Iterator[str]:
         log.unlink(missing_ok=True)
 
 
+def once() -> Any:
+    """Every request is tried once only: there is no time for a pause."""
+    return mock.patch.object(web, "FIRST_PAUSE", NEVER)
+
+
 @contextlib.contextmanager
 def cut_off(storage: SFTPServerObjectStorage) -> Iterator[None]:
     """Every connection of a storage to its store breaks at the first byte."""
-    web = storage._store._web
-    assert web._port is not None
-    between = Between(web._port)
+    reached = storage._store._web
+    assert reached._port is not None
+    between = Between(reached._port)
     between.order = lambda direction, so_far, piece: RESET
-    web.close()
+    reached.close()
     try:
-        with mock.patch.object(web, "_port", between.port), mock.patch.object(web, "patience", 0.2):
+        with mock.patch.object(reached, "_port", between.port), mock.patch.object(reached, "patience", 0.2):
             yield
     finally:
         between.close()

@@ -14,7 +14,7 @@ class ObjectsKeepTheContract(StorageContract, StoreCase):
     many = MANY
     unsupported = frozenset("symlink readlink link statvfs fstatvfs fsync owner permissions times".split())
     unencodable = frozenset({b"\xff\xfe\x80"})
-    settings = "&setstat=refuse&timeout=3"
+    settings = "&setstat=refuse&timeout=60"
 
     def make_storage(self) -> SFTPServerObjectStorage:
         return self.open_storage()

@@ -25,7 +25,7 @@ from pysftpserver.storages.by_name import open_storage
 from pysftpserver.storages.objects import credentials, reading
 from pysftpserver.storages.objects.names import Name
 from tests.objects.fake import FakeS3
-from tests.objects.stores import KEY, SECRET, StoreCase, fake
+from tests.objects.stores import KEY, SECRET, StoreCase, fake, once
 from tests.sksync.certificates import Pair
 from tests.support.ports import LOOPBACK, free_port
 
@@ -34,7 +34,7 @@ BLOCK = reading.BLOCK
 
 class FailureCase(StoreCase):
     server = "fake"
-    settings = "&timeout=0.5"
+    settings = "&timeout=60"
 
     def setUp(self):
         super().setUp()
@@ -71,7 +71,7 @@ class Answers(FailureCase):
             ((500, "InternalError"), r"^The store has a fault or is busy \((InternalError|500)\)"),
             ((418, "Teapot\r\n"), r"^The store refused the request"),
         ):
-            with self.subTest(fault), self.failing(fault):
+            with self.subTest(fault), self.failing(fault), once():
                 self.assertRegex(self.words(self.storage.stat, b"/f"), words)
                 self.assertRegex(self.words(self.storage.opendir, b"/"), words)
         self.assertEqual(self.storage.stat(b"/f").size, 7)
@@ -84,15 +84,14 @@ class Answers(FailureCase):
         count = itertools.count()
         busy = self.failing(lambda *request: (503, "SlowDown") if next(count) < 2 else None)
         with busy:
-            storage = self.open_storage(settings="&timeout=30")
-            self.assertEqual(storage.stat(b"/f").size, 7)
+            self.assertEqual(self.storage.stat(b"/f").size, 7)
 
     def test_a_close_that_fails_says_so_and_the_session_goes_on(self):
         client = SFTPTestClient(self.storage, log=SFTPLog(lambda level, text: None, ERROR))
         self.addCleanup(client.close)
         handle = get_sftphandle(client.call("open", b"/f", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
         self.assertEqual(get_sftpstatus(client.call("write", handle, 0, b"new")), 0)
-        with self.failing((503, "SlowDown")):
+        with self.failing((503, "SlowDown")), once():
             self.assertIn(b"The store is busy", client.call("close", handle))
         self.assertEqual(self.get_object("f"), b"content")
         self.assertEqual(get_sftpstatus(client.call("rm", b"/f")), 0)
@@ -102,7 +101,8 @@ class Silence(FailureCase):
     def test_a_store_that_does_not_answer_fails_within_the_timeout(self):
         ended = threading.Event()
         self.addCleanup(ended.set)
-        with self.failing(lambda *request: ended.wait):
+        impatient = mock.patch.object(self.storage._store._web, "patience", 0.5)
+        with impatient, self.failing(lambda *request: ended.wait):
             began = time.monotonic()
             words = self.words(self.storage.stat, b"/f")
             self.assertRegex(words, "^The store did not answer within [0-9.]+ seconds$")
@@ -111,10 +111,10 @@ class Silence(FailureCase):
         self.assertEqual(self.storage.stat(b"/f").size, 7)
 
     def test_a_store_that_is_away_and_a_name_that_is_unknown(self):
-        away = self.open_storage(url=f"http://{LOOPBACK}:{free_port()}")
+        away = self.open_storage(settings="&timeout=0.5", url=f"http://{LOOPBACK}:{free_port()}")
         self.assertEqual(self.words(away.stat, b"/f"), "The store cannot be reached: connection refused")
         self.assertRaises(SFTPUnavailable, away.stat, b"/f")  # which mounts of several storages go by
-        nowhere = self.open_storage(url="http://nowhere.invalid")
+        nowhere = self.open_storage(settings="&timeout=0.5", url="http://nowhere.invalid")
         self.assertIn("host name cannot be resolved", self.words(nowhere.stat, b"/f"))
 
     def test_a_connection_that_the_store_has_closed_is_replaced(self):
@@ -146,14 +146,12 @@ class OverTls(FailureCase):
         self.assertEqual(storage.stat(b"/new").size, 9 << 20)
 
     def test_a_certificate_that_is_not_trusted_is_reported_at_once(self):
-        storage = self.open_storage(settings="&timeout=60", url=self.safe.url)
+        storage = self.open_storage(url=self.safe.url)
         words = "The store cannot be reached: its certificate is not trusted"
         self.assertEqual(self.words(storage.stat, b"/f"), words)
 
 
 class Downloads(FailureCase):
-    settings = "&timeout=10"
-
     def setUp(self):
         super().setUp()
         self.content = os.urandom(12 * BLOCK + 777)
@@ -187,7 +185,7 @@ class Downloads(FailureCase):
 
     def test_a_download_that_is_always_cut_fails_and_never_ends_early(self):
         handle = self.storage.open(b"/large", os.O_RDONLY, 0)
-        with self.failing("cut"):
+        with self.failing("cut"), once():
             self.assertIn(
                 "connection to the store was lost", self.words(self.storage.read, handle, 11 * BLOCK, BLOCK)
             )
@@ -284,7 +282,7 @@ class Credentials(FailureCase):
         with mock.patch.dict(os.environ, shared):
             found = credentials.found(os.environ, None, "us-east-1", 60)
             self.assertEqual((found.key, found.secret), (KEY, SECRET))
-            self.assertEqual(self.open_storage(settings="&timeout=60").stat(b"/f").size, 7)
+            self.assertEqual(self.open_storage().stat(b"/f").size, 7)
             for profile in ("bad", "absent"):
                 storage = self.open_storage(settings=f"&profile={profile}")
                 words = "The program for the credentials of the store has failed"
@@ -295,5 +293,5 @@ class Credentials(FailureCase):
         away = {"AWS_ACCESS_KEY_ID": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
         with mock.patch.dict(os.environ, away):
             storage = self.open_storage()
-            with self.assertRaisesRegex(SFTPFailure, "cannot be reached"):
+            with once(), self.assertRaisesRegex(SFTPFailure, "cannot be reached"):
                 storage.stat(b"/f")

@@ -6,6 +6,7 @@ import itertools
 import os
 import socketserver
 import threading
+import time
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from pysftpserver.objectstorage import SFTPServerObjectStorage
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, status_of
 from pysftpserver.storages.objects import s3, web
 from pysftpserver.storages.objects.s3 import Meta
-from tests.objects.stores import CREDENTIALS, NO_OTHERS
+from tests.objects.stores import CREDENTIALS, NO_OTHERS, once
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import PATIENCE
 
@@ -303,18 +304,29 @@ class HostileStores(unittest.TestCase):
 
     def test_a_store_that_shows_that_it_is_still_working_is_waited_for(self) -> None:
         """As S3 does: it sends white space while it copies or joins a large object."""
-        self.open_storage(2)
-        waiting = threading.Event()
+        is_read = threading.Semaphore(0)
+        readinto, now = web._Reading.readinto, time.monotonic
+        later = 0.0
 
         def slowly() -> Iterator[bytes]:
             yield answer(b'<?xml version="1.0" encoding="UTF-8"?>\n', length=False)
-            for _ in range(28):
-                waiting.wait(0.05)  # 1.4 seconds in all, of which a silence may take one
+            for _ in range(6):
+                is_read.acquire(timeout=PATIENCE)
                 yield b" "
             yield b"<CopyObjectResult/>"
 
+        def read(reading: web._Reading, buffer: Any) -> int | None:
+            nonlocal later
+            count = readinto(reading, buffer)
+            if count == 1:
+                later += PATIENCE  # half of what a silence may take
+            is_read.release()
+            return count
+
         self.store.play = lambda *_: slowly()
-        self.storage._store.copy(Meta("top/f", 1, 0, '"e"'), "top/g")
+        clock = mock.patch.object(web.time, "monotonic", lambda: now() + later)
+        with clock, once(), mock.patch.object(web._Reading, "readinto", read):
+            self.storage._store.copy(Meta("top/f", 1, 0, '"e"'), "top/g")
 
     def test_a_copy_that_is_not_confirmed_removes_nothing(self) -> None:
         for content in (b"", b"<html/>", b"<Error><Code>InternalError</Code></Error>", b"<CopyObject"):

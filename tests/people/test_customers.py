@@ -13,6 +13,7 @@ from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.host import wholefiles
 from pysftpserver.people import customers, forced, jailing
 from pysftpserver.people.customers import Customer
+from pysftpserver.people.steps import Step, carry_out
 from tests.sshd.material import line
 from tests.support.cases import InAPlace
 
@@ -109,7 +110,7 @@ class Making(InAPlace):
 
     def make(self, *wanted: Customer) -> int:
         steps = self.jails().making(wanted)
-        jailing.carry_out(steps)
+        carry_out(steps)
         return len(steps)
 
     def test_customers_are_made_once_kept_switched_off_and_removed(self) -> None:
@@ -122,15 +123,15 @@ class Making(InAPlace):
         self.assertEqual(stat.S_IMODE(self.keys.stat().st_mode), 0o600)
         folder = (self.files / "c7").stat()
         self.assertEqual((stat.S_IMODE(folder.st_mode), folder.st_uid), (0o700, pwd.getpwnam(ACCOUNT).pw_uid))
-        jailing.carry_out(self.jails().switching(["c7"], False))
+        carry_out(self.jails().switching(["c7"], False))
         self.assertEqual([one.name for one in self.jails().found().values() if not one.is_on], ["c7"])
         self.make(Customer("c7", [line(7), line(50)], read_only="yes"))
         found = self.jails().found()["c7"]
         self.assertEqual((found.is_on, len(found.lines)), (False, 2), "a new key switches nobody on")
         self.assertIn("--read-only", found.lines[1].words)
-        jailing.carry_out(self.jails().switching(["c7"], True))
+        carry_out(self.jails().switching(["c7"], True))
         self.assertTrue(self.jails().found()["c7"].is_on)
-        jailing.carry_out(self.jails().removing([f"c{number}" for number in range(30)]))
+        carry_out(self.jails().removing([f"c{number}" for number in range(30)]))
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertTrue((self.files / "c7").is_dir(), "files stay")
         with self.assertRaisesRegex(BadInput, "no customer named c7"):
@@ -218,23 +219,23 @@ class Making(InAPlace):
         steps = self.jails().making([Customer("a", [line(1)]), Customer("b", [line(2)])])
         full = mock.patch.object(wholefiles.TemporaryFile, "commit", side_effect=OSError(28, "No space"))
         with full, self.assertRaisesRegex(Unavailable, "no space left on device; nothing was changed"):
-            jailing.carry_out(steps)
+            carry_out(steps)
         self.assertEqual(self.keys.read_text(), FOREIGN)
         self.assertFalse(self.files.exists())
         self.assertEqual(sorted(os.listdir(self.place)), ["authorized_keys"])
 
     def test_what_cannot_be_undone_is_named(self) -> None:
         failing = mock.Mock(side_effect=OSError(28, "No space"))
-        steps = [jailing.Step("remove the account a", lambda: None), jailing.Step("write b", failing)]
+        steps = [Step("remove the account a", lambda: None), Step("write b", failing)]
         with self.assertRaisesRegex(Unavailable, "cannot be undone: remove the account a$"):
-            jailing.carry_out(steps)
+            carry_out(steps)
 
     def test_a_file_that_another_has_changed_meanwhile_is_not_overwritten(self) -> None:
         self.keys.write_text(FOREIGN)
         steps = self.jails().making([Customer("a", [line(1)])])
         self.keys.write_text(FOREIGN + "# more\n")
         with self.assertRaisesRegex(Unavailable, "it was changed just now; try again"):
-            jailing.carry_out(steps)
+            carry_out(steps)
         self.assertEqual(self.keys.read_text(), FOREIGN + "# more\n")
 
     def test_a_folder_above_the_home_or_of_another_account_is_refused(self) -> None:

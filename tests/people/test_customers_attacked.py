@@ -10,8 +10,9 @@ from unittest import mock
 
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.host import making, privileges, wholefiles
-from pysftpserver.people import customers, forced, jailing
+from pysftpserver.people import customers, forced, jailing, keys_files
 from pysftpserver.people.customers import Customer
+from pysftpserver.people.steps import carry_out
 from tests.sshd.material import line
 from tests.support.cases import InAPlace
 
@@ -47,7 +48,7 @@ class Attacked(InAPlace):
         return jailing.Jails(jailing.Where(ACCOUNT, "sftponly", str(self.files), str(self.keys), JAIL))
 
     def make(self, *wanted: Customer) -> None:
-        jailing.carry_out(self.jails().making(wanted))
+        carry_out(self.jails().making(wanted))
 
     def test_a_key_that_another_line_has_is_not_let_in_by_it_once_the_customer_s_is_off(self) -> None:
         self.make(Customer("al", [line(1)]))
@@ -92,17 +93,17 @@ class Attacked(InAPlace):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         began = time.monotonic()
         with (
-            mock.patch.object(jailing, "LOCK_PATIENCE", 0.2),
+            mock.patch.object(keys_files, "LOCK_PATIENCE", 0.2),
             self.assertRaisesRegex(Unavailable, "another process has locked"),
         ):
-            jailing.carry_out(steps)
+            carry_out(steps)
         self.assertLess(time.monotonic() - began, 30)
 
     def test_what_is_interrupted_is_undone(self) -> None:
         steps = self.jails().making([Customer("al", [line(1)])])
         stopped = mock.patch.object(wholefiles.TemporaryFile, "commit", side_effect=KeyboardInterrupt)
         with stopped, self.assertRaises(KeyboardInterrupt):
-            jailing.carry_out(steps)
+            carry_out(steps)
         self.assertEqual(os.listdir(self.place), [])
 
     def test_what_was_killed_between_making_a_folder_and_giving_it_away_is_completed(self) -> None:
@@ -115,7 +116,7 @@ class Attacked(InAPlace):
     def test_a_file_that_is_too_large_is_not_cut(self) -> None:
         self.keys.write_text("# mine\n" * 100)
         self.keys.chmod(0o600)
-        with mock.patch.object(jailing, "LARGEST", 100), self.assertRaisesRegex(BadInput, "larger than"):
+        with mock.patch.object(keys_files, "LARGEST", 100), self.assertRaisesRegex(BadInput, "larger than"):
             self.make(Customer("al", [line(1)]))
         self.assertEqual(self.keys.read_text(), "# mine\n" * 100)
 

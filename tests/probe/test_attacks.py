@@ -40,6 +40,7 @@ from tests.support.hard import IS_HARD
 from tests.support.memory import SFTPServerMemoryStorage
 from tests.support.paths import IN_MEMORY
 from tests.support.processes import is_alive
+from tests.support.waiting import PATIENCE
 
 Change = Callable[[bytes, bytes], bytes]
 VICTIM = b"not the probe's"
@@ -283,7 +284,7 @@ class Attacks(unittest.TestCase):
 
     def test_what_comes_while_nothing_is_taken_is_not_kept_without_end(self) -> None:
         """Also where as many bytes as the server likes may come in all, as for measurements."""
-        patience = Patience(10.0)
+        patience = Patience(PATIENCE)
         patience.bytes = lines.ANY_BYTES
         line = PipeLine(
             [sys.executable, "-ISc", "import os\nwhile True: os.write(1, bytes(65536))"], patience
@@ -318,11 +319,11 @@ class Attacks(unittest.TestCase):
     def test_a_server_that_dies_of_a_signal_without_a_name_is_said_to(self) -> None:
         number = signal.SIGRTMIN + 1
         line = PipeLine(
-            [sys.executable, "-ISc", f"import os; os.kill(os.getpid(), {number})"], Patience(10.0)
+            [sys.executable, "-ISc", f"import os; os.kill(os.getpid(), {number})"], Patience(PATIENCE)
         )
         self.addCleanup(line.close)
         with self.assertRaisesRegex(Broken, f"killed by signal {int(number)}"):
-            line.receive(10.0)
+            line.receive(PATIENCE)
 
     def test_a_process_that_cannot_be_watched_is_ended(self) -> None:
         started = []
@@ -332,7 +333,7 @@ class Attacks(unittest.TestCase):
             raise OSError(24, "Too many open files")
 
         with mock.patch.object(os, "pidfd_open", refuses), self.assertRaises(OSError):
-            PipeLine(["sleep", "1000"], Patience(10.0))
+            PipeLine(["sleep", "1000"], Patience(PATIENCE))
         self.assertFalse(is_alive(started[0]))
 
 

@@ -101,7 +101,8 @@ class Server:
 
     def audit(self, request: str) -> list[dict[str, Any]]:
         """The audit records of one kind of request."""
-        lines = map(json.loads, self.audit_path.read_text().splitlines())
+        whole = self.audit_path.read_text().rpartition("\n")[0]  # the last line may be coming
+        lines = map(json.loads, whole.splitlines())
         return [line for line in lines if line["request"] == request]
 
     def connect(self, user: str = USER, **options: Any) -> client.Client:

@@ -183,7 +183,7 @@ class TheCommand(Furnished):
         server = Server(self.place)
         self.addCleanup(server.kill)
         self.assertIn("can be read by others; run chmod 600 on it", server.log())
-        rows = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-        listening = {row.split()[1] for row in rows.splitlines() if row.split()[3] == "0A"}
+        rows = [row.split() for path in Path("/proc/net").glob("tcp*") for row in path.open()]
+        listening = {row[1] for row in rows if row[3] == "0A"}
         mine = {address for address in listening if address.endswith(f":{server.port:04X}")}
         self.assertEqual(mine, {f"0100007F:{server.port:04X}"})

@@ -148,8 +148,8 @@ class Files(FileCase):
         self.assertEqual(self.server.audit("get")[-1]["result"], "NO_SUCH_FILE")
 
 
-class BrokenPuts(FileCase):
-    words = ("--idle", "1", "--most-put", "1000000")
+class PutCase(FileCase):
+    """There is an old file, and puts to its name that break."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -179,23 +179,37 @@ class BrokenPuts(FileCase):
         assert self.remote._talk._cipher is not None
         return self.remote._talk._cipher.encrypt(data)
 
+    def assert_breaks(self, how: str, length: int | None) -> None:
+        """A connection that breaks leaves the old file."""
+        self.plainly()
+        count = len(self.server.audit("put"))
+        raw = self.begin(self.token(bytes(65536)), length=length)
+        until(lambda: len(self.names()) == 2, "it does not begin")
+        if how == "reset":
+            linger = b"\1\0\0\0\0\0\0\0"
+            raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if how != "silence":
+            raw.close()
+        self.assert_as_before()
+        until(lambda: len(self.server.audit("put")) > count)
+        self.assertEqual(self.server.audit("put")[-1]["result"], "CONNECTION_LOST")
+
+
+class SilentPuts(PutCase):
+    words = ("--idle", "1")
+
+    def test_a_client_that_falls_silent_leaves_the_old_file(self) -> None:
+        self.assert_breaks("silence", None)
+
+
+class BrokenPuts(PutCase):
+    words = ("--most-put", "1000000")
+
     def test_a_connection_that_breaks_leaves_the_old_file(self) -> None:
-        for length, hows in ((None, ("close", "reset", "silence")), (1_000_000, ("close", "reset"))):
-            for how in hows:
+        for length in (None, 1_000_000):
+            for how in ("close", "reset"):
                 with self.subTest(how, length=length):
-                    self.plainly()
-                    count = len(self.server.audit("put"))
-                    raw = self.begin(self.token(bytes(65536)), length=length)
-                    until(lambda: len(self.names()) == 2, "it does not begin")
-                    if how == "reset":
-                        linger = b"\1\0\0\0\0\0\0\0"
-                        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    if how != "silence":
-                        raw.close()
-                    self.assert_as_before()
-                    until(lambda count=count: len(self.server.audit("put")) > count)
-                    self.assertEqual(self.server.audit("put")[-1]["result"], "CONNECTION_LOST")
-                    raw.close()
+                    self.assert_breaks(how, length)
 
     def test_a_part_that_is_not_the_sessions_leaves_the_old_file(self) -> None:
         self.plainly()

@@ -9,7 +9,9 @@ import unittest
 
 from cheroot import server
 
-from pysftpserver.http import server as http
+from pysftpserver.http.connections import Connection
+from pysftpserver.http.requests import Request
+from pysftpserver.http.server import Server
 from tests.support.paths import ROOT
 
 #: Methods that are overridden, and attributes that cheroot's own code reads or sets, by class.
@@ -25,9 +27,9 @@ USED = {
     ),
 }
 OURS = {
-    server.HTTPRequest: http.Request,
-    server.HTTPConnection: http.Connection,
-    server.HTTPServer: http.Server,
+    server.HTTPRequest: Request,
+    server.HTTPConnection: Connection,
+    server.HTTPServer: Server,
 }
 
 

@@ -16,20 +16,33 @@ from pathlib import Path
 from pysftpserver.remo import client
 from pysftpserver.remo.transport import Place, Transport
 from tests.remo.running import Furnished, Served, Server
+from tests.remo.serving import said_by
 from tests.support.ports import LOOPBACK
 from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 
-#: What would only make the tests longer; EndOfServer has the command as it is.
+#: What would only make the tests longer; EndOfServer has the command as it is. The clocks of commands and of
+#: sessions go forward by hours when a test makes a file of that name.
 QUICK = """
-import sys
+import os, sys, time, types
 from pysftpserver.remo import application, processes
 processes.LOOK, processes.GRACE, application.SWEEP = 0.1, 0.2, 0.1
+for module in application, processes:
+    file = f"late {module.__name__}"
+    clock = lambda file=file: time.monotonic() + 10_000 * os.path.exists(file)
+    module.time = types.SimpleNamespace(monotonic=clock)
 from pysftpserver.cli.pysftpremo import main
 sys.exit(main(sys.argv[1:]))
 """
 LONG = "300"  # seconds that what is to be ended would run
 STUBBORN = 'trap "" TERM HUP INT; '
+
+
+def numbers_of(command: client.Interactive, said: bytes) -> list[int]:
+    """Those of its processes, its first line, however slow it is to begin. said: its output so far."""
+    parts = [said]
+    until(lambda: b"\n" in b"".join(parts) or parts.append(command.send()), "it says nothing")
+    return [int(word) for word in b"".join(parts).split()]
 
 
 class CommandCase(Served):
@@ -62,6 +75,12 @@ class CommandCase(Served):
         """A command that says the numbers of its processes in its first line, and the rest of its output."""
         pieces = self.remote._talk.ask("GET", "/cmd/", line.encode(), is_eager=True)
         return pieces, [int(word) for word in next(pieces).splitlines()[0].split()]
+
+    def time_is_over(self, of: str) -> None:
+        """From now on, for what a module of the server has begun."""
+        late = self.place / f"late pysftpserver.remo.{of}"
+        self.addCleanup(late.unlink)
+        late.touch()
 
     def assert_gone(self, *numbers: int) -> None:
         for number in numbers:
@@ -131,7 +150,7 @@ class Commands(CommandCase):
 
         sink = Sink()
         self.addCleanup(go.unlink, missing_ok=True)
-        wait = f"for i in $(seq 100); do [ -e {go} ] && echo second && exit; sleep 0.02; done; exit 1"
+        wait = f"for i in $(seq 3000); do [ -e {go} ] && echo second && exit; sleep 0.02; done; exit 1"
         self.assertEqual(self.remote.run(f"sh -c 'echo first; {wait}'", target=sink).status, 0)
         self.assertEqual(sink.said, b"first\nsecond\n")
 
@@ -174,7 +193,6 @@ class Commands(CommandCase):
         self.assertEqual(b"".join(said), b"\n[stopped, because the session ended]\n")
 
     def test_nobody_waits_for_one_who_left_the_session_and_holds_the_output(self) -> None:
-        self.remote = self.login(timeout=5)
         pieces, numbers = self.started(f"sh -c 'setsid sleep {LONG} & echo $!; wait'")
         self.addCleanup(os.kill, numbers[0], signal.SIGKILL)
         until(lambda: os.getsid(numbers[0]) == numbers[0], "it does not leave the session")
@@ -195,33 +213,30 @@ class Commands(CommandCase):
 
 
 class Limits(CommandCase):
-    words = ("--command-seconds", "0.4", "--command-output", "10000", "--command-input", "1000")
+    words = ("--command-seconds", "60", "--command-output", "10000", "--command-input", "1000")
+
+    def assert_ended(self, line: str) -> None:
+        """A command is ended at its time, and so are the processes whose numbers it says."""
+        pieces, numbers = self.started(line)
+        self.time_is_over("processes")
+        self.assertEqual(b"".join(pieces), b"\n[stopped after 60 seconds]\n")
+        self.assertEqual(self.remote.outcome(), (124, "stopped after 60 seconds"))
+        self.assert_gone(*numbers)
 
     def test_a_command_is_ended_at_its_time_with_its_group(self) -> None:
-        result = self.remote.run(f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'")
-        numbers, _, rest = result.output.partition(b"\n")
-        self.assertEqual(rest, b"\n[stopped after 0.4 seconds]\n")
-        self.assertEqual((result.status, result.note), (124, "stopped after 0.4 seconds"))
-        for number in numbers.split():
-            self.assertFalse(is_alive(int(number)))
+        self.assert_ended(f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'")
         line = self.server.audit("cmd")[-1]
-        self.assertEqual((line["status"], line["message"]), (124, "stopped after 0.4 seconds"))
+        self.assertEqual((line["status"], line["message"]), (124, "stopped after 60 seconds"))
 
     def test_one_whose_leader_has_gone_is_ended_too(self) -> None:
-        result = self.remote.run(f"sh -c 'sleep {LONG} & echo $!'")
-        self.assertEqual(result.status, 124)
-        self.assert_gone(int(result.output.split()[0]))
+        self.assert_ended(f"sh -c 'sleep {LONG} & echo $!'")
 
     def test_one_that_has_closed_its_output_is_ended_too(self) -> None:
-        result = self.remote.run(f"sh -c 'echo $$; exec sleep {LONG} >/dev/null 2>&1'")
-        self.assertEqual(result.status, 124)
-        self.assert_gone(int(result.output.split()[0]))
+        self.assert_ended(f"sh -c 'echo $$; exec sleep {LONG} >/dev/null 2>&1'")
 
     def test_a_job_in_a_group_of_its_own_is_ended_too(self) -> None:
         code = "import subprocess as s; p = s.Popen(('sleep', '300'), process_group=0)"
-        result = self.remote.run(f'{sys.executable} -c "{code}; print(p.pid, flush=True); p.wait()"')
-        self.assertEqual(result.status, 124)
-        self.assert_gone(int(result.output.split()[0]))
+        self.assert_ended(f'{sys.executable} -c "{code}; print(p.pid, flush=True); p.wait()"')
 
     def test_output_beyond_the_limit_ends_the_command_and_is_cut(self) -> None:
         result = self.remote.run("yes")
@@ -240,11 +255,14 @@ class Limits(CommandCase):
         self.assertEqual(self.remote.run("wc -c", bytes(1000)).output.strip(), b"1000")
 
     def test_the_end_of_an_interactive_command_has_the_same_limits(self) -> None:
-        _, said = self.remote.start(f"sh -c '{STUBBORN} echo $$; while :; do sleep 0.1; done'")
-        rest = self.ask("GET", "/edt")
-        self.assertEqual(rest, b"\n[stopped after 0.4 seconds]\n")
-        self.assertEqual(self.remote.outcome(), (124, "stopped after 0.4 seconds"))
-        self.assert_gone(int(said))
+        loop = "while :; do sleep 0.1; done"
+        numbers = numbers_of(*self.remote.start(f"sh -c '{STUBBORN} echo $$; cat; echo over; {loop}'"))
+        pieces = self.remote._talk.ask("GET", "/edt", is_eager=True)
+        self.assertEqual(next(pieces), b"over\n")
+        self.time_is_over("processes")
+        self.assertEqual(b"".join(pieces), b"\n[stopped after 60 seconds]\n")
+        self.assertEqual(self.remote.outcome(), (124, "stopped after 60 seconds"))
+        self.assert_gone(*numbers)
         self.remote.start("sh -c 'cat; exec yes'")
         rest = self.ask("GET", "/edt")
         self.assertTrue(rest.endswith(b"\n[stopped after 10000 bytes of output]\n"))
@@ -253,8 +271,8 @@ class Limits(CommandCase):
 class Interactive(CommandCase):
     def test_a_command_is_talked_to_and_brought_to_its_end(self) -> None:
         command, said = self.remote.start("sh -c 'cat; echo bye; exit 5'", b"hello\n")
-        self.assertEqual(said, b"hello\n")
-        self.assertEqual(command.send(b"again\n"), b"again\n")
+        self.assertEqual(said_by(command.send, b"hello\n", said), b"hello\n")
+        self.assertEqual(said_by(command.send, b"again\n", command.send(b"again\n")), b"again\n")
         self.assertEqual(command.send(), b"")
         self.assertEqual(b"".join(command.finish(b"last\n")), b"last\nbye\n")
         self.assertEqual(command.outcome(), (5, ""))
@@ -292,31 +310,32 @@ class Interactive(CommandCase):
         )
         for method, path, argument in others:
             with self.subTest(path):
-                _, said = self.remote.start("sh -c 'echo $$; exec cat'")
+                (number,) = numbers_of(*self.remote.start("sh -c 'echo $$; exec cat'"))
                 for harmless in ("/info", "/sts"):
                     self.ask("GET", harmless)
-                self.assertTrue(is_alive(int(said)))
+                self.assertTrue(is_alive(number))
                 try:
                     self.ask(method, path, argument)
                 except client.RequestFailed as error:
                     self.assertEqual(argument, b"missing", str(error))
-                self.assertFalse(is_alive(int(said)))
+                self.assertFalse(is_alive(number))
 
     def test_a_command_that_has_gone_says_how(self) -> None:
         command, said = self.remote.start("sh -c 'echo gone; exit 7'")
-        self.assertEqual((said, command.outcome()), (b"gone\n", (7, "")))
-        self.assertEqual((command.send(b"x"), command.is_over), (b"", True))
+        self.assertEqual(said_by(command.send, b"gone\n", said), b"gone\n")
+        until(lambda: command.send(b"x") == b"" and command.is_over, "it has not gone")
+        self.assertEqual(command.outcome(), (7, ""))
 
     def test_much_input_is_kept_until_it_is_read(self) -> None:
         command, _ = self.remote.start("sh -c 'sleep 0.3; wc -c'", bytes(1 << 20))
         self.assertEqual(b"".join(command.finish(bytes(1000))).strip(), b"%d" % ((1 << 20) + 1000))
 
     def test_input_that_nobody_reads_is_refused_in_the_end_and_the_command_runs_on(self) -> None:
-        command, said = self.remote.start("sh -c 'echo $$; exec sleep 300'")
+        (number,) = numbers_of(*self.remote.start("sh -c 'echo $$; exec sleep 300'"))
         with self.refused(400, "does not read its input"):
             for _ in range(20):
                 self.ask("POST", "/idt", body=(bytes(1 << 19),))
-        self.assertTrue(is_alive(int(said)))
+        self.assertTrue(is_alive(number))
         self.assertEqual(self.ask("POST", "/idt"), b"")
 
     def test_more_than_a_mebibyte_at_once_is_refused(self) -> None:
@@ -329,21 +348,20 @@ class Interactive(CommandCase):
         self.assertEqual(b"".join(command.finish()), bytes(3_000_000))
 
     def test_a_client_that_goes_away_at_the_end_takes_the_command_along(self) -> None:
-        _, said = self.remote.start(f"sh -c 'echo $$; cat; echo more; exec sleep {LONG}'")
+        numbers = numbers_of(*self.remote.start(f"sh -c 'echo $$; cat; echo more; exec sleep {LONG}'"))
         pieces = self.remote._talk.ask("GET", "/edt", is_eager=True)
         self.assertEqual(next(pieces), b"more\n")
         pieces.close()
-        self.assert_gone(int(said))
+        self.assert_gone(*numbers)
 
     def test_a_session_that_ends_takes_it_along_and_the_log_says_so(self) -> None:
-        for argument in (b"", b"80x24 "):
-            path = "/pty/" if argument else "/icm/"
-            with self.subTest(path):
+        for size in (None, (80, 24)):
+            with self.subTest(size=size):
                 line = f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'"
-                said = self.ask("GET", path, argument + line.encode())
+                numbers = numbers_of(*self.remote.start(line, size=size))
                 before = len(self.server.audit("exit"))
                 self.remote.close()
-                self.assert_gone(*map(int, said.split()))
+                self.assert_gone(*numbers)
                 self.check_nothing_is_left()
                 until(lambda before=before: len(self.server.audit("exit")) > before, "no line of its end")
 
@@ -435,11 +453,11 @@ class Terminals(CommandCase):
 
 
 class EndOfSession(CommandCase):
-    words = ("--session", "0.5")
-
     def test_a_session_that_times_out_takes_along_what_it_has_running(self) -> None:
-        _, said = self.remote.start(f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'")
-        self.assert_gone(*map(int, said.split()))
+        line = f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'"
+        numbers = numbers_of(*self.remote.start(line))
+        self.time_is_over("application")
+        self.assert_gone(*numbers)
         self.remote._talk._transport.close()
         self.check_nothing_is_left()
 
@@ -455,14 +473,14 @@ class EndOfServer(Furnished):
     def test_a_server_that_stops_takes_along_all_that_runs(self) -> None:
         line = f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'"
         waiting, idle = self.server(), self.server()  # one is answering, and the other only has to end
-        numbers: list[bytes] = []
+        numbers: list[int] = []
         with waiting.connect() as one, idle.connect() as two, idle.connect() as three:
             pieces = one._talk.ask("GET", "/cmd/", line.encode(), is_eager=True)
-            numbers += next(pieces).split()
-            numbers += two.start(line)[1].split()
-            numbers += three.start(line, size=(80, 24))[1].split()
+            numbers += map(int, next(pieces).split())
+            numbers += numbers_of(*two.start(line))
+            numbers += numbers_of(*three.start(line, size=(80, 24)))
             self.assertEqual(len(numbers), 6)
             waiting.process.send_signal(signal.SIGTERM)
             self.assertEqual((idle.stop(), waiting.process.wait(PATIENCE)), (0, 0))
         for number in numbers:  # they were killed, and die when the kernel gets to it
-            until(lambda number=number: not is_alive(int(number)))  # type: ignore[misc]
+            until(lambda number=number: not is_alive(number))  # type: ignore[misc]

@@ -85,6 +85,17 @@ class Ends(Case):
         with mock.patch.object(storage, "opendir", entries), self.assertRaises(ReplyBroken):
             next(self.begun(here, peer, "lst", bytes(here.place)))
 
+    def test_a_command_whose_session_ends_says_so_and_its_reply_breaks_off(self) -> None:
+        here, peer, session = self.logged_in()
+        answer = self.begun(here, peer, "cmd", b"sh -c 'echo here; exec sleep 600'")
+        said = [next(answer)]
+        here.application.sessions.end(session, "the test wants it")
+        with self.assertRaises(ReplyBroken):
+            said += answer
+        self.assertEqual(
+            b"".join(map(peer.cipher.decrypt, said)), b"here\n\n[stopped, because the session ended]\n"
+        )
+
     def test_a_command_that_is_waited_for_may_be_silent_for_longer_than_sessions_last(self) -> None:
         here, peer, session = self.logged_in()
         sessions = here.application.sessions
@@ -153,11 +164,14 @@ class AtOnce(Case):
 class TooLittle(Case):
     def test_a_command_ends_in_time_though_nobody_reads_what_it_says(self) -> None:
         here, peer, session = self.logged_in(command_seconds=0.2)
+        mark = here.place / "mark"
         with mock.patch.object(processes, "LOOK", 0.1):
-            answer = self.begun(here, peer, "cmd", b"sh -c 'echo here; exec sleep 60'")
-            first = next(answer)
+            line = f"sh -c 'echo here; touch {mark}; exec sleep 600'"
+            answer = self.begun(here, peer, "cmd", line.encode())
+            until(mark.exists, "it says nothing")
+            first = next(answer)  # from now on, its time counts
             (command,) = session._work
-            until(lambda: command._process.returncode is not None, "it runs on", 5)
+            until(lambda: command._process.returncode is not None, "it runs on")
             said = b"".join(map(peer.cipher.decrypt, (first, *answer)))
         self.assertEqual(said, b"here\n\n[stopped after 0.2 seconds]\n")
         status = self.asked(here, peer, "sts")

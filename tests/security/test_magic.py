@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 
 from tests.differential.packets import Attributes
 from tests.security.attempts import KINDS, Attempts, every_request
@@ -13,8 +14,10 @@ from tests.security.layout import PLACES
 from tests.security.premises import WAYS, Premises
 from tests.support.hard import IS_HARD
 from tests.support.packets import NO_ATTRS, OK, READ, WRITE, string, u32
+from tests.support.waiting import PATIENCE
 
 OPERATIONS = 10_000 if IS_HARD else 4000  # of the race, for each way
+SWAPS = 1000  # meanwhile
 HARMLESS = ("lstat", "lsetstat")  # of a magic link itself: it may be seen to be there
 DESCRIPTORS = 12  # more than a session has
 
@@ -125,13 +128,16 @@ class TestMagicLinks(Premises):
             session = self.proc_session(way)
             before = sum(swapper.counts().values())
             batches = Attempts(PLACES, "/proc/self/cwd/outside", self.rng).batches()
-            while session.served(*KINDS) < OPERATIONS:
+            swaps = flips = 0
+            deadline = time.monotonic() + 5 * PATIENCE  # a shared processor shows few changes
+            while session.served(*KINDS) < OPERATIONS or swaps <= SWAPS or not flips:
+                note = f"{way}: {swaps} swaps, {flips} seen; seed {self.seed}"
+                self.assertLess(time.monotonic(), deadline, note)
                 race([session], batches, self.rng)
-            swaps = sum(swapper.counts().values()) - before
+                swaps = sum(swapper.counts().values()) - before
+                flips = sum(session.flips.values())
             print(
                 f"{way}: {session.served(*KINDS)} operations, {swaps} swaps to magic links", file=sys.stderr
             )
-            self.assertGreater(swaps, 1000)
-            self.assertGreater(sum(session.flips.values()), 0, f"seed {self.seed}")
         swapper.end()
         self.assert_contained()

@@ -179,7 +179,9 @@ class Confined(Guests):
             self.assertNotIn("Permission", self.try_it(free, "pair_of_others"))
 
     def test_local_sockets_go_on_working_and_abstract_ones_of_others_do_not(self):
-        path, name = str(self.outside / "socket"), f"pysftpserver-test-{os.getpid()}"
+        # The path of a socket is short, whatever TMPDIR is.
+        directory = self.enterContext(tempfile.TemporaryDirectory(dir="/tmp"))
+        path, name = f"{directory}/socket", f"pysftpserver-test-{os.getpid()}"
         with socket.socket(socket.AF_UNIX) as local, socket.socket(socket.AF_UNIX) as abstract:
             local.bind(path)
             abstract.bind("\0" + name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -40,6 +41,7 @@ class Accepting(unittest.TestCase):
             for one in clients:
                 one.setblocking(False)
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            gc.collect()  # what garbage of other tests has open would be free meanwhile
             fill = os.dup(0)  # the lowest free descriptor; the rest up to the last one may be free as well
             resource.setrlimit(resource.RLIMIT_NOFILE, (fill, hard))
             got = []

@@ -86,6 +86,7 @@ class Limits(unittest.TestCase):
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "log"
             handler = ServiceHandler(ServiceLog("pysftpremo", LogSettings(logfile=str(path))), 1)
+            handler.limit = LogLimit(handler.log, 1, clock=lambda: self.now)  # whatever time this takes
             logger = logging.Logger("remo")
             logger.addHandler(handler)
             for _ in range(100):

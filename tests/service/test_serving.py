@@ -25,7 +25,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.people.users import User
 from pysftpserver.pysftpexceptions import SFTPNotFound
-from pysftpserver.service import serving, terminal
+from pysftpserver.service import logs, serving, terminal
 from pysftpserver.service.audit import AuditFile, DoorAudit, result_of
 from pysftpserver.service.logs import LogFile, ServiceLog
 from pysftpserver.service.settings import LogSettings
@@ -227,6 +227,7 @@ class Logs(Case):
     def test_lines_that_a_full_disk_does_not_take_are_counted_and_told_of_later(self):
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        self.enterContext(mock.patch.object(logs, "LAST_LINES", PATIENCE))
         for in_thread in (False, True):
             with self.subTest(in_thread=in_thread):
                 log = ServiceLog("pysftpx", self.settings())
@@ -384,6 +385,7 @@ class Audits(Case):
 
     def test_records_of_several_threads_are_whole_however_long_they_are(self):
         reading, _ = self.fifo()
+        self.enterContext(mock.patch("pysftpserver.service.audit.WAIT", int(1000 * PATIENCE)))
         sink = AuditFile(os.fspath(self.directory / "audit"))
         lines = [letter * 100_000 + b"\n" for letter in (b"a", b"b", b"c", b"d")]
         threads = [threading.Thread(target=sink, args=(line,), daemon=True) for line in lines]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.site import spool
+from pysftpserver.site import receivers, spool
 from pysftpserver.site.delivering import Deliverer
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.receivers import LocalSocket, Program, Receiver, Refused, Web
@@ -56,7 +56,10 @@ class RawServer:
         with connection:
             request = b""
             while len(request) < request.find(b"\r\n\r\n") + 5 or not request.endswith(b"}"):
-                request += connection.recv(65536)  # all of it: what is left makes a reset of the answer
+                piece = connection.recv(65536)  # all of it: what is left makes a reset of the answer
+                if not piece:
+                    return
+                request += piece
             self.requests.append(request)
             try:
                 self._answer(connection)
@@ -122,12 +125,16 @@ class Receivers(unittest.TestCase):
             )
 
     def test_a_body_is_not_waited_for_because_the_status_has_said_it_all(self) -> None:
+        self.enterContext(unittest.mock.patch.object(receivers, "REST", SHORT))
         for headers, body in (
             (b"Transfer-Encoding: chunked", b"1\r\nx\r\n"),
             (b"Content-Length: 100000", b"x" * 50),
+            (b"Connection: close", b"x"),
         ):
             server = self.server(drops(STATUS + headers + b"\r\n\r\n", body))
-            Web(server.url, patience=2).take({"id": 1, **EVENT})
+            began = time.monotonic()
+            Web(server.url, patience=PATIENCE).take({"id": 1, **EVENT})
+            self.assertLess(time.monotonic() - began, PATIENCE / 2)
             self.assertEqual(len(server.requests), 1)
 
     def test_an_answer_over_http_that_is_garbage_is_a_refusal(self) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import select
 import sys
+import termios
 import time
 from pathlib import Path
 
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Terminal:
@@ -19,6 +21,7 @@ class Terminal:
     def __init__(self, code: str, *words: str, cwd: Path) -> None:
         self.text = ""
         self._seen = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._pid, self._descriptor = pty.fork()
         if not self._pid:
             try:
@@ -42,6 +45,14 @@ class Terminal:
         self._read_until(prompt)
         os.write(self._descriptor, raw)
 
+    def keys(self, prompt: str, raw: bytes) -> None:
+        """The same at a prompt of readline's, once it reads each key itself: what the terminal would make of
+        some of them is another thing.
+        """
+        self._read_until(prompt)
+        until(lambda: not termios.tcgetattr(self._descriptor)[3] & termios.ICANON, "the terminal reads lines")
+        os.write(self._descriptor, raw)
+
     def end(self) -> int:
         """Wait for the end; return the exit status."""
         self._read_until(None)
@@ -63,5 +74,5 @@ class Terminal:
                 if prompt is None:
                     return
                 raise EOFError(f"{prompt!r} was not asked: {self.text!r}")
-            self.text += read.decode()
+            self.text += self._decoder.decode(read)
         self._seen = self.text.index(prompt, self._seen) + len(prompt)

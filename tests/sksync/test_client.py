@@ -313,7 +313,7 @@ class Failures(Clients):
         for number in range(25):
             put(self.here, f"{number}", random.Random(7).randbytes(1000))
         server = self.old_server(pause=0.05)
-        done = self.sync(server.port, timeout=0.5, sync_type=SyncType.TO_SERVER_NO_TIME)
+        done = self.sync(server.port, timeout=1.0, sync_type=SyncType.TO_SERVER_NO_TIME)
         self.assertEqual(len(done.sent), 25)
 
 

@@ -14,6 +14,7 @@ from tests.support import packets as sftp
 from tests.support.doors import FILE, RESIDENT, SERVE, Doors, Wire
 from tests.support.hard import IS_HARD
 from tests.support.packets import Attributes, attrs, replies, request, string, u32, u64
+from tests.support.processes import open_descriptors
 from tests.support.waiting import PATIENCE, until
 
 
@@ -60,7 +61,7 @@ class Moves(Doors):
     def test_run_in_a_thread_changes_no_signals_and_leaks_nothing(self):
         content = self.big_file()
         before = signal.getsignal(signal.SIGTERM)
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = open_descriptors()
         ours, theirs = socket.socketpair()
         with ours, theirs:
             theirs.settimeout(None)
@@ -79,7 +80,7 @@ class Moves(Doors):
             self.assert_session(received, content)
             self.assertTrue(os.get_blocking(theirs.fileno()))
         self.assertEqual(signal.getsignal(signal.SIGTERM), before)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+        self.assertEqual(open_descriptors(), descriptors)
 
     def test_run_in_the_main_thread_puts_signals_and_flags_back(self):
         self.big_file(10)
@@ -87,7 +88,7 @@ class Moves(Doors):
         source.write_bytes(sftp.HELLO)
         numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
         before = [signal.getsignal(number) for number in numbers]
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = open_descriptors()
         with source.open("rb") as stdin, (self.place / "output").open("wb") as stdout:
             os.set_blocking(stdin.fileno(), False)
             SFTPServer(SFTPServerStorage(self.root), fd_in=stdin.fileno(), fd_out=stdout.fileno()).run()
@@ -95,7 +96,7 @@ class Moves(Doors):
             self.assertTrue(os.get_blocking(stdout.fileno()))
         self.assertEqual([signal.getsignal(number) for number in numbers], before)
         self.assertEqual(signal.set_wakeup_fd(-1), -1)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+        self.assertEqual(open_descriptors(), descriptors)
 
     def test_flags_are_put_back_after_a_signal_and_after_a_broken_length(self):
         for ending in (signal.SIGTERM, u32(0) + b"\0"):

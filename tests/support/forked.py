@@ -243,7 +243,6 @@ def _serve() -> None:
             pid = os.fork()
             if pid == 0:
                 os._exit(_run(json.loads(data), files, parent))
-            _tell(files[3], NUMBER.pack(pid))
             pidfd = os.pidfd_open(pid)
             running[pidfd] = pid, files[3]
             poll.register(pidfd, select.POLLIN)
@@ -262,11 +261,12 @@ def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
 
     try:
         end_with_parent(parent, signal.SIGTERM)
+        if request["is_leader"]:
+            os.setsid()
+        _tell(files[3], NUMBER.pack(os.getpid()))  # now that its group can be told to end
         for number in range(3):
             os.dup2(files[number], number)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        if request["is_leader"]:
-            os.setsid()
         os.chdir(request["cwd"])
         os.umask(request["umask"])
         for name, most in request["limits"].items():

@@ -48,6 +48,8 @@ class HangingDisk:
     def hang(self) -> None:
         """From now on, everything there waits."""
         self._sshfs.send_signal(signal.SIGSTOP)
+        # One of its threads may still answer until all of them have stopped.
+        os.waitid(os.P_PID, self._sshfs.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def go_on(self) -> None:
         """Answer what has waited, and what follows."""

@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 BIN = "/opt/pysftpserver/bin"  # where pages expect the program
 ENTER = """\
@@ -30,19 +31,26 @@ exec chroot "$1/root" /bin/bash -eu -c "$2"
 """
 SSHD = """\
 ssh-keygen -A >&2
-start_sshd() {{
-    /usr/sbin/sshd -p {port} -o ListenAddress=127.0.0.1 -o PidFile=/run/sshd.pid -E /tmp/sshd.log
-    reach_sshd
-}}
-reach_sshd() {{
-    for try in $(seq 200); do
-        (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && return
+listens() {{ grep -c "^Server listening" /tmp/sshd.log || true; }}
+until_it_listens_again() {{
+    for try in $(seq {tries}); do
+        [ "$(listens)" -gt "$1" ] && return
         sleep 0.05
     done
     cat /tmp/sshd.log >&2
     return 1
 }}
-systemctl() {{ [ "$*" = "reload ssh" ] && kill -HUP "$(cat /run/sshd.pid)" && sleep 0.2 && reach_sshd; }}
+start_sshd() {{
+    touch /tmp/sshd.log
+    before=$(listens)
+    /usr/sbin/sshd -p {port} -o ListenAddress=127.0.0.1 -o PidFile=/run/sshd.pid -E /tmp/sshd.log
+    until_it_listens_again "$before"
+}}
+systemctl() {{
+    [ "$*" = "reload ssh" ] || return
+    before=$(listens)
+    kill -HUP "$(cat /run/sshd.pid)" && until_it_listens_again "$before"
+}}
 """
 
 CLIENT = """\
@@ -63,7 +71,7 @@ def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedPro
     """
     if os.geteuid() or shutil.which("unshare") is None:
         raise unittest.SkipTest("root and unshare(1) are needed, to make accounts on a copy of this host")
-    functions = SSHD.format(port=port) + CLIENT.replace("{port}", str(port))
+    functions = SSHD.format(port=port, tries=int(20 * PATIENCE)) + CLIENT.replace("{port}", str(port))
     place = tempfile.mkdtemp(prefix="pysftpserver-host-")
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     try:

@@ -123,14 +123,14 @@ class Durable(unittest.TestCase):
         before = open_descriptors()
         with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
             self.upload(b"/new")
-        self.assertEqual(open_descriptors(), before)
+        self.assertLessEqual(open_descriptors(), before)  # what earlier tests had may go meanwhile
 
     def test_a_failed_sync_is_no_success_and_leaves_no_descriptor_open(self) -> None:
         before = open_descriptors()
         handle = self.storage.open(b"/old", os.O_RDWR, 0)
         with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
             self.storage.close(handle)
-        self.assertEqual(open_descriptors(), before)
+        self.assertLessEqual(open_descriptors(), before)  # what earlier tests had may go meanwhile
 
 
 class DurableAndAtomic(Durable):

@@ -83,7 +83,7 @@ class Leftovers(unittest.TestCase):
         upload.discard()
 
     def test_of_a_running_process_stay_where_it_is_not_shown_when_that_began(self) -> None:
-        name = name_of(self.system, b"1", start=5)
+        name = name_of(self.system, b"1", start=temporary._start(1) + 1)
         self.put(name, age=2 * temporary.OLD)
         with mock.patch.object(temporary, "_start", return_value=0):
             self.assertEqual(remove_leftovers(self.storage, b"/"), 0)

@@ -9,6 +9,7 @@ import socket
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import pyotp
 
@@ -16,7 +17,7 @@ from pysftpserver.http.arriving import cookie_in
 from pysftpserver.people.codes import new_secret
 from pysftpserver.uploads.temporary import new_name
 from pysftpserver.web import multipart
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import NEVER, PATIENCE, until
 from tests.web.serving import HOST, PASSWORDS, Answer, Browser, Served, WebCase, basic, quick, user_lines
 
 
@@ -104,6 +105,7 @@ class TestRightsThatAreOver(WebCase):
     def test_what_a_user_has_deleted_is_kept_once_the_user_is_deactivated(self) -> None:
         kept = self.served.jail() / "kept"
         kept.write_text("x")
+        self.enterContext(mock.patch("pysftpserver.web.deletions.SECONDS", NEVER))
         deletions = self.served.door.files.deletions
         with self.served.logged_in() as browser:
             form = {"csrf": browser.get("/files/").csrf, "do": "delete", "name": "kept"}

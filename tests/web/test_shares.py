@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 from pysftpserver.people import passwords
+from pysftpserver.service import throttle
 from tests.support.waiting import until
 from tests.web.serving import basic, quick, user_lines
 from tests.web.sharers import CONTENT, PASSWORD, WRONG, SharesCase
@@ -196,6 +197,7 @@ class Readers(SharesCase):
         self.assertEqual(self.stranger.post(link, {"password": PASSWORD}).status, 303)
         self.assertEqual(self.stranger.get(link + "plan.pdf").body, CONTENT)
         self.assertEqual(self.stranger.get(other).status, 403)
+        self.enterContext(mock.patch.object(throttle, "FIRST", throttle.MOST))  # no delay is over meanwhile
         with self.served.browser() as program:
             right = program.get(link + "plan.pdf", Authorization=basic("alice", PASSWORD))
             self.assertEqual(right.body, CONTENT)

@@ -8,11 +8,13 @@ import os
 import shutil
 import unittest
 from typing import ClassVar
+from unittest import mock
 
+from pysftpserver.web import deletions
 from pysftpserver.web.session import COOKIE
 from tests.support.hard import IS_HARD
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import NEVER, PATIENCE, until
 from tests.web.browser.chromium import AXE, Chromium, is_missing
 from tests.web.serving import WebCase
 
@@ -74,10 +76,14 @@ class Browsing(unittest.TestCase):
 
 
 class BrowserCase(Browsing, WebCase):
-    """A browser, and a server in this process. Nothing is in alice's jail when a test begins."""
+    """A browser, and a server in this process. Nothing is in alice's jail when a test begins.
+
+    A delete can be undone as long as a test lasts.
+    """
 
     def setUp(self) -> None:
         super().setUp()
+        self.enterContext(mock.patch.object(deletions, "SECONDS", NEVER))
         self.jail = self.served.jail()
         for entry in self.jail.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -104,12 +104,15 @@ class TestUploads(BrowserCase):
         self.assertEqual(len(sent), 1)
 
     def test_an_upload_is_paused_and_resumed_and_another_is_given_up(self) -> None:
-        network = self.through()
-        is_slow = threading.Event()
-        is_slow.set()
-        network.order = lambda direction, so_far, piece: (
-            0.2 if direction == between.UP and len(piece) > 16384 and is_slow.is_set() else None
-        )
+        network, goes_on = self.through(), threading.Event()
+        self.addCleanup(goes_on.set)
+
+        def order(direction: str, so_far: int, piece: bytes) -> between.Order:
+            if direction == between.UP and so_far > SIZE // 4 and len(piece) > 16384:
+                goes_on.wait(PATIENCE)
+            return None
+
+        network.order = order
         self.log_in()
         self.choose("large.bin", self.content)
         self.browser.find("Pause large.bin")
@@ -117,11 +120,11 @@ class TestUploads(BrowserCase):
         self.browser.press("Pause large.bin")
         self.browser.see("Paused")
         self.browser.find("Resume large.bin")
-        is_slow.clear()
         self.assertFalse((self.jail / "large.bin").exists(), "it appears whole or not at all")
+        goes_on.set()
         self.browser.press("Resume large.bin")
         self.wait_for_file("large.bin", self.content)
-        is_slow.set()
+        goes_on.clear()
         self.choose("given up.bin", self.content[::-1])
         self.browser.press("Cancel given up.bin")
         self.browser.miss("given up.bin")
