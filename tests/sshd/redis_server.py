@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 import unittest
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +39,23 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, on the port it had before, and return when it answers."""
-        for _ in range(5):
-            port = self.port or free_port()
-            self._process = Program(
-                [redis_program(), "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
-                + ["--dir", self._directory, *self.options],
-                Path(self._directory, "log"),
-            )
-            if until(partial(self._state, port), "redis-server answers or ends") == "answers":
-                self.port = port
-                return
-        raise RuntimeError("redis-server does not start")
+        log = Path(self._directory, "log")
+        # Another program may have the port, if only for a connection of its own.
+        self.port = until(lambda: self._started(self.port or free_port(), log), lambda: log.read_text())
+
+    def _started(self, port: int, log: Path) -> int:
+        """Start it on a port; 0 if it cannot have that."""
+        self._process = process = Program(
+            [redis_program(), "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
+            + ["--dir", self._directory, *self.options],
+            log,
+        )
+
+        def is_there() -> bool:  # what answers at the port may be another one
+            return process.poll() is not None or "Ready to accept connections" in process.output()
+
+        until(is_there, lambda: f"redis-server is neither ready nor ended: {process.output()}")
+        return port if process.poll() is None else 0
 
     def kill(self) -> None:
         """End it at once, without a word to its clients; its data is gone."""
@@ -72,17 +76,6 @@ class RedisServer:
         return RedisAddress(
             **{"host": HOST, "port": self.port, "db": DATABASE, "password": self.password, **fields}
         )
-
-    def _state(self, port: int) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
-        try:
-            with socket.create_connection((HOST, port), timeout=5) as connection:
-                connection.sendall(b"PING\r\n")
-                return "answers" if connection.recv(1) in (b"+", b"-") else ""
-        except OSError:
-            return ""
 
 
 class RedisCase(unittest.TestCase):

@@ -41,6 +41,7 @@ class Stalls(IsolationCase):
         said = b""
         while not said.endswith(b" ready\n"):
             said = reading.readline()
+            self.assertTrue(said, "the server has ended")
             if b"listening on" in said:
                 self.running.port = int(said.split()[-1])
         return reading

@@ -23,14 +23,24 @@ from tests.support.processes import Program, command
 from tests.support.waiting import PATIENCE, until
 
 NOBODY = 65534  # the user and the group
+#: Runs a command of bin/ that waits for its resident's answer for so many seconds: on a busy machine, the
+#: usual ones may be too few.
+PATIENT = """
+import sys
+from pysftpserver.warm import client
+client.PATIENCE = float(sys.argv[1])
+del sys.argv[:2]
+exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"), {"__name__": "__main__"})
+"""
 #: Runs a command of bin/ as another account, which a process of root's becomes. That account could not start
 #: an interpreter that root has for itself, or import from there.
 AS_NOBODY = f"""
 import ctypes, os, sys
 from pysftpserver.cli import pysftp_warm
 from pysftpserver.service import logs
-from pysftpserver.warm import server
+from pysftpserver.warm import client, server
 pysftp_warm.prepare()
+client.PATIENCE = {PATIENCE}
 os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)
 ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, as after execve()
 source = open(sys.argv[1]).read()
@@ -79,7 +89,9 @@ class Client:
 
 
 class ResidentCase(InAPlace):
-    """A jail, and what listens at self.socket, if a test starts it."""
+    """A jail, and what listens at self.socket, if a test starts it. patience: of clients, in seconds."""
+
+    patience = PATIENCE
 
     def setUp(self) -> None:
         super().setUp()
@@ -108,7 +120,7 @@ class ResidentCase(InAPlace):
     ) -> Client:
         """A client of pysftpjail that has been greeted. argv: what comes before its options."""
         log = self.place / f"log{len(self.clients)}"
-        argv = argv or [sys.executable, str(ROOT / "bin" / "pysftpjail")]
+        argv = argv or [sys.executable, "-c", PATIENT, str(self.patience), str(ROOT / "bin" / "pysftpjail")]
         variables = environment(PYSFTP_WARM=str(self.socket), **(env or {}))
         client = Client([*argv, "--logfile", str(log), *options, str(self.jail)], variables, log, **how)
         self.clients.append(client)

@@ -75,7 +75,9 @@ class Alone(ResidentCase):
         self.listen(socket.SOCK_STREAM)
         self.assert_serves()
         silent = self.listen()
+        self.patience = 0.5
         self.assert_serves()
+        self.patience = PATIENCE
         talker = silent.accept()[0]
         talker.close()
         client = self.client(greet=False)
