@@ -47,7 +47,7 @@ try-laboratory: venv-laboratory ## start a message server and a client of it on 
 test: debian-test venv-test axe ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
-test-hard: debian-test debian-hard debian-packaging venv-test axe azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
+test-hard: debian-test debian-hard debian-packaging venv-test venv-dist venv-docs axe azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
 	@tools/test-hard.sh "$(RUNS)"
 
 test-latest: debian-test venv-latest axe ## run them with the newest versions of other people's packages, in .venv-latest

@@ -230,6 +230,9 @@ def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttribu
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
     file = session.handles.file(handle)
     if attrs.size is not None and not file.flags & (os.O_WRONLY | os.O_RDWR):
+        attrs.size = None  # the rest is changed all the same, as by sftp-server
+        if not attrs.is_empty():
+            session.storage.fsetstat(file.object, session.attributes(attrs))
         raise os_error(errno.EINVAL)  # as ftruncate(2), on any storage
     session.storage.fsetstat(file.object, session.attributes(attrs))
     if attrs.size is not None:

@@ -56,7 +56,20 @@ class Rules:
 
     def test_a_copy_from_or_to_the_last_offset_there_is_ends_as_the_file_system_says(self):
         last = (1 << 63) - 1
-        for offsets in ((last, 1, SECOND, 0), (1000, 5, SECOND, last), (0, 5, SECOND, last)):
+        buffer = 1 << 16  # that the reference reads into, on file systems that have such offsets
+        sources = (
+            (last, 1),
+            (last - 1, 1),
+            (last - 1, 2),
+            (last, 0),
+            (last - buffer, 0),
+            (last + 1 - buffer, 0),
+        )
+        for offsets in (
+            *((*source, SECOND, 0) for source in sources),
+            (1000, 5, SECOND, last),
+            (0, 5, SECOND, last),
+        ):
             with self.subTest(offsets):
                 steps = [
                     step("open", b"f", READ),
@@ -230,6 +243,8 @@ class Rules:
             (step("open", b"f", READ), "handle"),
             (step("fsetstat", FIRST, Attributes(size=0)), BAD_MESSAGE),
             (step("fsetstat", FIRST, Attributes(permissions=0o600, times=(1, 2))), OK),
+            (step("fstat", FIRST), "attrs"),
+            (step("fsetstat", FIRST, Attributes(size=1, permissions=0o640, times=(3, 4))), BAD_MESSAGE),
             (step("fstat", FIRST), "attrs"),
         )
 

@@ -49,6 +49,7 @@ MEANT = (
     b"..a",
 )
 PRINTABLE = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("/"))
+BACKSLASH = b"back\\slash"  # of NAMES
 CONTROL = bytes((*range(1, 0x20), 0x7F))
 UTF_8 = ("\u00e4\u00df\u20ac", "\u65e5\u672c\u8a9e", "\U0001f600", "\u05d0\u0639", "a\u200bb")
 NOT_UTF_8 = (bytes(range(0x80, 0xC0)), bytes(range(0xC0, 0x100)), b"\xc3(", b"\xed\xa0\x80", b"\xc0\xae")
@@ -76,8 +77,9 @@ def kept(subject: Subject, names: Iterable[bytes]) -> None:
     "opendir",
 )
 def printable_names(subject: Subject) -> None:
-    half = len(PRINTABLE) // 2
-    kept(subject, (PRINTABLE, b"a" + PRINTABLE[:half], b"a" + PRINTABLE[half:]))
+    printable = PRINTABLE.replace(b"\\", b"") if BACKSLASH in subject.unencodable else PRINTABLE
+    half = len(printable) // 2
+    kept(subject, (printable, b"a" + printable[:half], b"a" + printable[half:]))
 
 
 @rule(
