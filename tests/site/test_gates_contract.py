@@ -71,7 +71,7 @@ if IS_HARD:
             return SFTPAtomicVirtualChroot(self.directory())
 
     class GatedMounts(Gated, unittest.TestCase):
-        def test_a_link_holds_its_text_byte_for_byte(self) -> None:
+        def test_link_text(self) -> None:
             """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
 
         def unguarded(self) -> SFTPAbstractServerStorage:

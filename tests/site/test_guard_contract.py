@@ -79,7 +79,7 @@ if IS_HARD:
             return SFTPAtomicVirtualChroot(self.directory())
 
     class GuardedMounts(Guarded, unittest.TestCase):
-        def test_a_link_holds_its_text_byte_for_byte(self) -> None:
+        def test_link_text(self) -> None:
             """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
 
         def unguarded(self) -> SFTPAbstractServerStorage:
@@ -90,7 +90,7 @@ if IS_HARD:
             return SFTPServerMountedStorage(SFTPServerVirtualChroot(self.directory()), mounts, home=b"/m")
 
     class GuardedMountInMemory(Guarded, unittest.TestCase):
-        def test_a_link_holds_its_text_byte_for_byte(self) -> None:
+        def test_link_text(self) -> None:
             """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
 
         def unguarded(self) -> SFTPAbstractServerStorage:
