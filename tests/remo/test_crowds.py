@@ -73,6 +73,15 @@ class Crowds(HostCase):
             with self.host.raw(source) as raw:
                 self.host.log_in(raw)
 
+    def comes_in(self) -> bool:
+        """Whether a client at an address of the crowd does; while that is being answered, it may get 503."""
+        try:
+            self.log_in("127.0.8.1")
+        except AssertionError as error:
+            self.assertTrue(str(error).endswith("503"), error)
+            return False
+        return True
+
     def test_forty_that_trickle_from_two_addresses_keep_nobody_waiting(self) -> None:
         for what, (begin, piece) in CROWDS.items():
             with self.subTest(what):
@@ -87,7 +96,7 @@ class Crowds(HostCase):
                 raws = self.crowd(200, 10, begin)
                 with self.trickling(raws, piece):
                     self.log_in()
-                    self.log_in("127.0.8.1")
+                    until(self.comes_in, "an address of the crowd's")
 
 
 class Full(HostCase):
