@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
 import unittest
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.packaging.built import call
 from tests.packaging.chroots import Chroot
 from tests.support.ports import LOOPBACK, free_port
-from tests.support.processes import Program, program
+from tests.support.processes import Program, descendants, program
 from tests.support.waiting import PATIENCE
 
 
@@ -38,6 +39,10 @@ class Keyed(unittest.TestCase):
             server.said(ready)
             yield port
         finally:
+            # The server has changed its account, and so has lost the signal that comes with its parent's end.
+            for process, _, _ in list(descendants(server.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             server.close()
 
     def sftp(self, port: int, user: str, batch: str) -> str:
