@@ -206,9 +206,7 @@ class Idle(SessionCase):
             session, wire, ours = self.command(prog, "--idle-timeout", "1")
             wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
             sent = 0
-            since = full = (
-                time.monotonic()
-            )  # full: when its buffer was, the last time; it has read since then
+            since = full = time.monotonic()  # full: when its buffer was, before it read the last time
 
             def takes_no_more() -> bool:
                 """Whether it ended; what it takes until then is sent."""
