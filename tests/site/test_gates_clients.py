@@ -185,6 +185,7 @@ class Served(Place):
                 }
             )
             bob.meet(server)
+            until(lambda: self.sftp(bob, "pwd").returncode == 0, "bob is known")
             crowd = [self.start_sftp(self.alice, f"put new x{number}") for number in range(16)]
             until(lambda: len(list((server.files / "a").glob(".pysftp-*"))) == len(crowd))
             for number in range(3):

@@ -27,8 +27,9 @@ from tests.support.packets import NO_ATTRS, request, string, u32, u64
 from tests.support.waiting import PATIENCE
 
 SECONDS = 13.0  # that an attack goes on for
-MOST_WAIT = 0.3  # seconds that the server works for others while a user waits: the median; 0.16 is usual
-MOST_EXCHANGES = 6  # the same, in key exchanges, where others exchange keys: 2 with turns, 12 to 30 without
+#: What the server works for others while a user waits, the median, in key exchanges, which cost it 3 to 5 ms:
+#: machines differ. 50 to 70 are usual; where others exchange keys, 2 with turns and 12 to 30 without.
+MOST_WAIT, MOST_EXCHANGES = 100, 6
 CROWD = 40
 ADDRESSES = itertools.cycle(f"127.0.{number}.1" for number in range(2, 2 + CROWD))
 
@@ -73,10 +74,10 @@ class Attacks(Place):
         return min(costs)
 
     async def attacked(
-        self, attack: Callable[[], Awaitable[object]], attackers: int, most_wait: float = MOST_WAIT
+        self, attack: Callable[[], Awaitable[object]], attackers: int, most_wait: int = MOST_WAIT
     ) -> float:
         """Let so many attack again and again, while alice works; return the MiB that the server grows by."""
-        most = 0
+        most, cost = 0, await self.cost_of_an_exchange()
         async with await self.login("alice") as connection, await connection.start_sftp_client() as sftp:
             end = time.monotonic() + SECONDS
 
@@ -95,7 +96,7 @@ class Attacks(Place):
                 most = max(most, resident(self.one.pid) - self.before)
                 await asyncio.sleep(0.02)
             await asyncio.gather(*attacking)
-        self.assertLess(statistics.median(waits), most_wait)
+        self.assertLess(statistics.median(waits), most_wait * cost)
         (await self.login("alice")).close()
         self.assertNotIn("Traceback", self.one.log())
         return most / MIB
@@ -113,8 +114,7 @@ class Attacks(Place):
 
     @asynchronous
     async def test_key_exchanges_without_a_login(self) -> None:
-        most_wait = MOST_EXCHANGES * await self.cost_of_an_exchange()
-        self.assertLess(await self.attacked(self.exchange, CROWD, most_wait), 100)
+        self.assertLess(await self.attacked(self.exchange, CROWD, MOST_EXCHANGES), 100)
 
     @asynchronous
     async def test_silent_sockets_without_end(self) -> None:
