@@ -450,7 +450,7 @@ class OddFiles(Watched):
             content += reply.content
 
     def test_files_of_proc_and_sys_have_their_true_content(self):
-        # None that others change meanwhile, as whoever mounts something changes /proc/filesystems.
+        # Not /proc/filesystems, which changes when a module is loaded.
         paths = ["/proc/version", "/proc/self/auxv", "/proc/self/cmdline", "/proc/self/environ"]
         for path in ("/sys/kernel/mm/transparent_hugepage/enabled", "/sys/devices/system/cpu/online"):
             if os.path.exists(path):

@@ -110,7 +110,7 @@ def running(which: str, directory: Path) -> Iterator[str]:
 
 
 def once() -> Any:
-    """Every request is tried once only: there is no time for a pause."""
+    """Make every request once: a failure is not retried."""
     return mock.patch.object(web, "FIRST_PAUSE", NEVER)
 
 

@@ -21,13 +21,13 @@ from tests.support.waiting import PATIENCE
 BIN = "/opt/pysftpserver/bin"  # where pages expect the program
 ENTER = """\
 mount -t tmpfs none "$1"
-mkdir "$1/new" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/new,workdir=$1/work" "$1/root"
-mount -t proc proc "$1/root/proc"
-mount --rbind /dev "$1/root/dev"
-mount -t tmpfs none "$1/root/run"
-mkdir "$1/root/run/sshd"
-exec chroot "$1/root" /bin/bash -eu -c "$2"
+mkdir "$1/new" "$1/work" "$1/host"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/new,workdir=$1/work" "$1/host"
+mount -t proc proc "$1/host/proc"
+mount --rbind /dev "$1/host/dev"
+mount -t tmpfs none "$1/host/run"
+mkdir "$1/host/run/sshd"
+exec chroot "$1/host" /bin/bash -eu -c "$2"
 """
 SSHD = """\
 ssh-keygen -A >&2

@@ -10,8 +10,8 @@ LOOPBACK = "127.0.0.1"
 def free_port() -> int:
     """A port that nothing listens on, and that only who asks for its number gets while this process runs.
 
-    It stays bound, so that the kernel gives it to nobody else; a server gets it all the same, as servers set
-    SO_REUSEADDR and nothing listens there.
+    It stays bound, so that the kernel assigns it to no other socket. A server that sets SO_REUSEADDR, as most
+    do, can still listen there.
     """
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
