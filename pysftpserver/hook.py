@@ -106,7 +106,7 @@ class SFTPHook:
 
     def rejected(self, event: SFTPEvent) -> None:
         """A request could not be served, because it is unknown ("unknown" is its name then), malformed or
-        over a limit, or because what came is no SFTP. There was no before() for it, and there is no
+        over a limit, or because its input is not SFTP. There was no before() for it, and there is no
         after()."""
 
     def abandoned(self, event: SFTPEvent) -> None:

@@ -67,7 +67,7 @@ GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 EXIT_CLEAN = 0
-EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for what is no SFTP
+EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for malformed input
 
 
 def serve(

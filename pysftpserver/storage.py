@@ -315,7 +315,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def readlink(self, path: bytes) -> bytes:
         if path.endswith(b"/"):
             self.stat(path)
-            raise os_error(errno.EINVAL)  # a directory is no link
+            raise os_error(errno.EINVAL)  # a directory, not a link
         with self._place(path) as place:
             return self._link_at(place)
 

@@ -91,8 +91,8 @@ class ContractBase(Base):
     "times" where setstat() cannot set these, "nlink" where only listings know it. Every rule that needs one
     of them then checks that clients are told OP_UNSUPPORTED; what is missing and not declared fails.
     unencodable: those of names.NAMES that the storage cannot hold; it has to refuse them as bad messages.
-    many: entries of the largest listing; override fill() where storing so many takes long. failing: override
-    it where the storage can be made to fail. seed: of everything random.
+    many: entries of the largest listing; override fill() where storing them one by one takes long.
+    failing: override it where the storage can be made to fail. seed: of everything random.
 
     In its methods, path is a whole path, name one name in the folder of the test, content the bytes of a
     file, and tree a dict of names with contents, or None for a directory. method is the name of a method of
@@ -136,7 +136,7 @@ class ContractBase(Base):
 
     @functools.cached_property
     def client(self) -> SFTPTestClient:
-        """A client of the storage. A fault (an exception that is no answer) in its session fails the test."""
+        """A client of the storage. An exception that is not an answer fails the test."""
         faults: list[str] = []
         log = SFTPLog(lambda level, text: faults.append(text), ERROR)
         client = SFTPTestClient(self.storage, log=log)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             """Send all of it; what arrives meanwhile is kept. Raises Closed, Silent."""
 
         def receive(self, seconds: float) -> bytes:
-            """At least one byte. Raises Closed at the end, Silent when nothing came for so many seconds."""
+            """At least one byte. Raises Closed at the end, Silent when nothing came within seconds."""
 
         def close(self) -> None:
             """End the session, and whatever carries it."""
@@ -176,7 +176,7 @@ class Client:
     def send_together(self, *requests: tuple[int, bytes], step: int = 0) -> list[int]:
         """Send requests (type and fields) without waiting for replies; return their ids, for reply().
 
-        They go in one piece, or in pieces of so many bytes.
+        They go in one piece, or in pieces of this many bytes.
         """
         entered = [self._enter(kind, fields) for kind, fields in requests]
         stream = b"".join(packet for _, packet in entered)
@@ -414,7 +414,7 @@ class Client:
     # --- whole things -------------------------------------------------------------------------------
 
     def content(self, path: bytes, step: int = 1 << 15) -> bytes:
-        """All that is in a file, read in steps of so many bytes, each taken as far as it was answered."""
+        """The content of a file, read step bytes at a time; short answers are taken as they are."""
         handle = self.open(path, READ)
         short = 0
         try:
@@ -435,7 +435,7 @@ class Client:
             self.close_handle(handle)
 
     def put(self, path: bytes, content: bytes, step: int = 1 << 15) -> None:
-        """Make or replace a file, written in steps of so many bytes."""
+        """Make or replace a file, written step bytes at a time."""
         handle = self.open(path, NEW)
         try:
             for offset in range(0, len(content), step):

@@ -69,7 +69,7 @@ def as_filezilla(longname: bytes) -> dict[str, Any] | None:
     if len(words) < 4 or words[0][:1] not in (b"b", b"c", b"d", b"l", b"p", b"s", b"-"):
         return None
     start = 2 if words[1].isdigit() else 1  # the link count may be missing
-    for owners in (3, 2, 1, 0):  # so many words are owner and group: the most that leave a size and a date
+    for owners in (3, 2, 1, 0):  # words that are owner and group: as many as leave a size and a date
         rest = words[start + owners :]
         if len(rest) >= 5 and re.fullmatch(rb"[\d.,]+[kKMGTP]?", rest[0]) and _filezilla_date(rest[1:4]):
             return {

@@ -253,7 +253,7 @@ class AuditLog(SFTPHook):
             try:
                 self._sink(line)
                 done += 1
-            except Exception as error:  # not OSError only: whatever went wrong, there is no record
+            except Exception as error:  # not OSError only: whatever failed, there is no record
                 self._lose(error, line.decode().rstrip())
                 is_lost = True
         if is_lost:

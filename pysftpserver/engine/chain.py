@@ -51,7 +51,7 @@ class Link:
 
 
 def link_of(line: bytes) -> Link | None:
-    """What binds the record in a line (without its end); None for a line that is no record of a chain."""
+    """What binds the record in a line (without its end); None for a line that is not a record of a chain."""
     body, rest = line[:-HASHED], line[-HASHED:]
     text, seq, number = body[: -len(PREV) - 65].rpartition(SEQ)
     prev = body[-len(PREV) - 65 :]
@@ -87,7 +87,7 @@ def read_head(state: bytes) -> tuple[int, str, tuple[int, int], int] | None:
 
 
 def chained_sink(log: str | os.PathLike[str] | int, state: str | int, patience: int | None = None) -> Sink:
-    """A sink that appends to a log with a chain. Raises OSError, for what is no regular file as well.
+    """A sink that appends to a log with a chain. Raises OSError, also if it is not a regular file.
 
     log, state: the file and its FILE.chain, or what open_for_appending() and open_state() have returned.
     """

@@ -155,7 +155,7 @@ def _digests(
 
 
 def _reader(session: Session, file: FileHandle) -> Callable[[int, int], memoryview]:
-    """A function that reads up to so many bytes at an offset. The next call may use their memory again."""
+    """A function of an offset and a size that reads up to size bytes. The next call may use their memory."""
     descriptor = file.descriptor
     if descriptor is None:
         read = session.storage.read

@@ -144,7 +144,7 @@ class PromisedReply(LateRead):
 
 
 class PromisedStatus(PromisedReply):
-    """The same for a WRITE of so many bytes."""
+    """The same for a WRITE of size bytes."""
 
     __slots__ = ()
 
@@ -208,7 +208,7 @@ class OutputQueue:
         return self._answered(0, segment, segment.reply(room)) if isinstance(segment, LateRead) else segment
 
     def batch(self, most: int) -> list[Segment]:
-        """The segments at the front that are bytes, up to so many of them."""
+        """The segments at the front that are bytes, at most this many."""
         segments = self.segments[:most]
         if self.late:
             late = (index for index, segment in enumerate(segments) if isinstance(segment, LateRead))

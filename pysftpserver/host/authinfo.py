@@ -48,7 +48,7 @@ def key() -> str | None:
 
 
 def _described(base64: bytes) -> str:
-    """Raises ValueError for what is no key."""
+    """Raises ValueError if the text is not a key."""
     import binascii
 
     blob = binascii.a2b_base64(base64)

@@ -27,7 +27,7 @@ class Budget:
         self._end = 0.0
 
     def take(self, names: int = 1) -> None:
-        """Look at so many names. Raises OSError(ELOOP) when the time is over."""
+        """Count this many names that are looked at. Raises OSError(ELOOP) when the time is over."""
         self._count += names
         if self._count > FREE:
             now = time.thread_time()

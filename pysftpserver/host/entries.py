@@ -52,7 +52,7 @@ class Place:
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def is_dots(self) -> bool:
-        """Whether the name is no name of an entry: `.`, `..`, or the top."""
+        """Whether the name does not name an entry: `.`, `..`, or the top."""
         return self.name.rpartition(b"/")[2] in (b"", b".", b"..")
 
     def exists(self) -> bool:

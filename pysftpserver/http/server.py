@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 
 KEEP = 60  # seconds that an idle connection is kept
 TOO_LONG = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-KEPT = 4  # one thread of so many is reserved for addresses that have a session
-KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
-EACH = 4  # one user gets one thread of so many
+KEPT = 4  # one thread in this many is reserved for addresses that have a session
+KEPT_FOR_LOGINS = 8  # and one in this many for those that have none
+EACH = 4  # one user gets one thread in this many
 FEWEST_EACH = 4  # threads that a user gets in any case
 SMALL = 16 << 10  # bytes of a request that are always taken while it arrives
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once

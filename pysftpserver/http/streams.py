@@ -81,7 +81,7 @@ class Stream:
         return count
 
     def receive_line(self, most: int) -> bytes:
-        """A line with its end; less of it only at the end of all, or if it has more than so many bytes.
+        """A line with its end; without it only at the end of the stream, or if the line is longer than most.
 
         Raises TooSlow, OSError.
         """

@@ -303,7 +303,7 @@ class Encrypted(Codec):
 
 
 def codec(key: str, most: int) -> Codec:
-    """The codec for a key; the empty one is no encryption. most: maximum size of a text, in bytes."""
+    """The codec for a key; the empty one means no encryption. most: maximum size of a text, in bytes."""
     return Encrypted(key, most) if key else Plain(most)
 
 

@@ -97,7 +97,7 @@ def with_lines(text: str, wanted: Mapping[str, Iterable[str]]) -> str:
 
 
 def name_in(words: list[str]) -> str | None:
-    """The customer that a command names; None: it is no customer's."""
+    """The customer that a command names; None: it is not a customer's."""
     if not any(os.path.basename(word) == PROGRAM for word in words):
         return None
     for number, word in enumerate(words[:-1]):

@@ -62,7 +62,7 @@ class Patience:
         return time.monotonic()
 
     def wait(self, poll: select.poll, seconds: float) -> list[tuple[int, int]]:
-        """The events of a poll; [] if there are none for so many seconds."""
+        """The events of a poll; [] if there are none within seconds."""
         return poll.poll(seconds * 1000)
 
     def received(self, count: int) -> None:
@@ -128,7 +128,7 @@ class PipeLine:
                 self._poll.unregister(self._to)
 
     def receive(self, seconds: float) -> bytes:
-        """At least one byte. Raises Closed at the end, Silent when nothing came for so many seconds."""
+        """At least one byte. Raises Closed at the end, Silent when nothing came within seconds."""
         deadline = self._patience.now() + seconds
         while not self._kept:
             if self._is_over:

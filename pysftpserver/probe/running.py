@@ -183,7 +183,7 @@ class Probe:
             return directory
         if b"\0" in found or len(found) > LONGEST_START:
             # What is behind a NUL is lost in many servers: they would make, and remove, the start directory.
-            raise GaveUp(f"the answer to REALPATH is no path to work below: {show(found[:SHOWN])}")
+            raise GaveUp(f"the answer to REALPATH is not a path to work below: {show(found[:SHOWN])}")
         return found
 
     def _tried(self) -> set[str]:
@@ -271,7 +271,7 @@ class Probe:
             rule.check(subject)
             outcome.verdict, outcome.why = results.PASSED, ""
         except (AssertionError, Refused, MalformedPacket) as error:  # Broken is an AssertionError
-            is_over = self._patience.now() >= self._end  # which is no fault of the server's
+            is_over = self._patience.now() >= self._end  # which is not the server's fault
             outcome.verdict = results.ERROR if is_over else results.FAILED
             outcome.why = _shortened(str(error) or type(error).__name__)
         except Unavailable as error:

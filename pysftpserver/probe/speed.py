@@ -203,7 +203,7 @@ class _Speed:
         return taken
 
     def _takes(self, size: int) -> bool:
-        """Whether a WRITE of so many bytes is done."""
+        """Whether the server accepts a WRITE of size bytes."""
         client = self._bench.session()
         try:
             handle = client.open(self._bench.file("f1"), WRITE | CREAT)

@@ -100,7 +100,7 @@ def _check_word(text: str, word: str) -> None:
 
 
 def _bad(text: str) -> BadInput:
-    return BadInput(f"{one_line(text)!r} is no server; write {FORM}, or -- and a command")
+    return BadInput(f"{one_line(text)!r} is not a server; write {FORM}, or -- and a command")
 
 
 def _is_loopback(command: Sequence[str]) -> bool:

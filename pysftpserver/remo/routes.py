@@ -74,7 +74,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Route:
-    """A row. methods: of HTTP. needs: the permission. unreadable: the status for an argument that is no
+    """A row. methods: of HTTP. needs: the permission. unreadable: the status for an argument that is not
     token; None: it has no argument. ends_command: whether the interactive command that is running ends.
     """
 

@@ -188,7 +188,7 @@ class Bans:
         return -points / 2
 
     def learn(self, address: str, points: float, now: float) -> None:
-        """Another server has given an address points, or has taken some back. That alone is no ban here."""
+        """Another server has given an address points, or has taken some back. That alone is not a ban."""
         found = self._not_banned(address, now)
         if found is not None:
             key, records = found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-RESERVED = 4  # one part of so many is reserved
+RESERVED = 4  # one part in this many is reserved
 STEP = 64 << 10  # that a portion takes at once
 
 

@@ -124,7 +124,7 @@ class Predecessor:
             self._descriptor = -1
 
     def has_ended(self, seconds: float = 0.0) -> bool:
-        """Whether it has, within so many seconds."""
+        """Whether it has ended, or does so within seconds."""
         if self._descriptor < 0:
             return True
         poll = select.poll()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGE, TOP = __name__.partition(".")[0], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADER = 16  # bytes of a compiled file before its code
 INIT = "__init__"
-#: Rooms that a door keeps only if it has begun to load them: other doors', and what serves nobody.
+#: Rooms that a door keeps only if it has begun to load them: other doors', and what is not in use.
 APART = ("contract", "laboratory", "probe", "remo", "sksync", "sshd", "warm", "web")
 
 

@@ -33,7 +33,7 @@ NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
 
 class LogFile:
     """A log file, made with mode 0600. most: size in bytes at which it is rotated; None: never. keep: number
-    of rotated files to keep. A symbolic link (/dev/stdout) and what is no regular file are not rotated.
+    of rotated files to keep. Symbolic links (/dev/stdout) and files that are not regular are not rotated.
     Raises OSError when it cannot be opened.
     """
 

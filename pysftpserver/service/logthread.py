@@ -53,12 +53,12 @@ class LogThread:
             self._changed.notify()
 
     def flush(self, seconds: float) -> None:
-        """Wait until everything is written, for at most so many seconds."""
+        """Wait until everything is written, for at most this many seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._size or self._missed), seconds)
 
     def close(self, seconds: float) -> bool:
-        """Write what waits, then end; returns whether that took no longer than so many seconds."""
+        """Write what waits, then end; returns whether that was done within seconds."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()

@@ -37,7 +37,7 @@ class Rereading:
                 self._thread.start()
 
     def is_over(self, seconds: float) -> bool:
-        """Wait until everything that was asked for is read, for at most so many seconds; whether it is."""
+        """Wait until everything that was asked for is read, for at most this many seconds; whether it is."""
         thread = self._thread
         if thread is not None:
             thread.join(seconds)

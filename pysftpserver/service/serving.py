@@ -185,7 +185,7 @@ def _obeyed() -> Iterator[signal.Signals]:
 
 
 def end_within(seconds: float, log: SFTPLog, last: Callable[[], None] = lambda: None) -> None:
-    """End this process if it is still there after so many seconds, whatever its threads do.
+    """End this process if it is still running after this many seconds, whatever its threads do.
 
     last: called before that. One that hangs in a storage would keep it for ever.
     """

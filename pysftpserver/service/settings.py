@@ -236,7 +236,7 @@ def _level(value: str) -> str:
 
 
 FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,), choices=("yes", "no"))
-#: Yes or no, where the default depends on other settings; its option takes a value, and "none" is no.
+#: Yes or no, where the default depends on other settings; its option takes a value, and "none" means no.
 IF_GIVEN: Kind[bool | None] = Kind(
     _yes_or_no, "YES_OR_NO", (bool, str), is_optional=True, inner=FLAG, choices=FLAG.choices
 )

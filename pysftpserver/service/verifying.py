@@ -124,7 +124,7 @@ class _Verifying:
         self.verified = Verified()
         self._heads = dict(heads)
         self._last: Place | None = None
-        self._strays: dict[str, list[Place]] = {}  # lines that are no records, by their files
+        self._strays: dict[str, list[Place]] = {}  # lines that are not records, by their files
 
     def state_of(self, path: str) -> tuple[int, str] | None:
         """Number and hash of the last record, as the file beside a log has them; None: there is none."""

@@ -133,7 +133,7 @@ class CountingLayer(Layer):
             return total, files
 
     def _files(self, top: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
-        """What is below a directory and is no directory."""
+        """What is below a directory, except directories."""
         directories = [top]
         while directories:
             directory = directories.pop()

@@ -176,7 +176,7 @@ class Undecided:
 def replayed(site: Site, lines: Iterable[str], undecided: Undecided | None = None) -> Iterator[str]:
     """Yield a line for each past operation that would be decided otherwise now. lines: of an audit log.
 
-    undecided: gets what may be. Raises BadInput for a line that is no record.
+    undecided: gets what may be. Raises BadInput for a line that is not a record.
     """
     undecided = Undecided() if undecided is None else undecided
     judges: dict[tuple[object, object], Judge] = {}

@@ -27,7 +27,7 @@ HEX = "hex "
 
 
 def check(text: str) -> None:
-    """Raises ValueError for a text that is no kind: a word of KINDS, or `hex ` and hexadecimal digits."""
+    """Raises ValueError for a text that is not a kind: a word of KINDS, or `hex ` and hexadecimal digits."""
     if text in KINDS:
         return
     try:

@@ -30,7 +30,7 @@ _SET = re.compile(r"\[!?+\]?+[^\]]*+\]|\[")
 
 
 def check_path(text: str) -> None:
-    """Raises ValueError for a text that is no pattern of paths."""
+    """Raises ValueError for a text that is not a pattern of paths."""
     if not text.startswith("/") or any(name in (".", "..") for name in text.split("/")):
         raise ValueError(f"{text}: write an absolute path, such as /in/**")
     for name in names_of(text):
@@ -40,7 +40,7 @@ def check_path(text: str) -> None:
 
 
 def check_name(text: str) -> None:
-    """Raises ValueError for a text that is no pattern of names."""
+    """Raises ValueError for a text that is not a pattern of names."""
     if "/" in text or not text or "\0" in text:
         raise ValueError(f"{text}: write a pattern of names, such as *.exe")
     if "[" in _SET.findall(text):
@@ -51,7 +51,7 @@ def check_name(text: str) -> None:
 
 
 def check_temporary(text: str) -> None:
-    """Raises ValueError for a text that is no pattern of temporary names, with one `*` for the final one."""
+    """Raises ValueError for what is not a pattern of temporary names, with one `*` for the final one."""
     if text.count("*") != 1 or len(text) < 2 or set(text) & set("/?[{"):
         raise ValueError(f"{text}: write a pattern of names with one *, such as *.filepart")
 
@@ -159,7 +159,7 @@ class Pattern:
 
     def is_evaded(self, names: Iterable[str]) -> bool:
         """Whether it is a pattern of that path, or of anything below it, that a link there could lead away
-        from: to a place that it is no pattern of."""
+        from: to a place that it does not match."""
         return not self.states(names) <= self._everywhere
 
 

@@ -237,7 +237,7 @@ class ResolvingLayer(Layer):
         raise AssertionError  # _places() has raised
 
     def _do_entry(self, path: bytes, action: str, act: Callable[..., Any], *arguments: Any) -> Any:
-        """The same for a call on a directory entry, whose last name is no `..`."""
+        """The same for a call on a directory entry, whose last name is not `..`."""
         if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
             self.stat(path)  # what is missing is missing first
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))

@@ -228,8 +228,7 @@ class NameRules:
         return any(one == final or one.startswith(f"{final}.") for one in self._finals(name))
 
     def finals(self, name: str) -> tuple[str, ...]:
-        """The names that a file of that name may get after its upload; the name itself if it is no temporary
-        one."""
+        """The names that a file may get after its upload; its own if that is not a temporary one."""
         return tuple(self._finals(name)) or (name,)
 
     def _finals(self, name: str) -> list[str]:

@@ -303,8 +303,8 @@ TABLES = (
     Table(
         "[quota]",
         (
-            Key("bytes", BYTES, None, "How many bytes may be stored."),
-            Key("files", COUNT, None, "How many files may be stored."),
+            Key("bytes", BYTES, None, "Maximum number of bytes that may be stored."),
+            Key("files", COUNT, None, "Maximum number of files that may be stored."),
             Key("per", _one_of("user", "group", "site"), "user", "Whom it is counted for."),
             PATH,
             USERS,

@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._use(encrypted)
 
     def trust(self) -> None:
-        """Receive more ahead from now on: the client is no stranger any more."""
+        """Receive more ahead from now on: the client has logged in."""
         self._most_waiting = MOST_WAITING
 
     async def receive(self) -> bytes:
@@ -130,8 +130,9 @@ class Connection(asyncio.Protocol):
         return piece
 
     async def is_quiet(self, seconds: float = math.inf) -> bool:
-        """Wait until something is there or the peer sends no more; whether that took longer than so many
-        seconds. Raises OutOfPatience.
+        """Wait until there is data or the peer has closed; whether that took longer than seconds.
+
+        Raises OutOfPatience.
         """
         if self._waiting <= self._most_waiting // 2 and not self._is_lost:
             self.transport.resume_reading()

@@ -187,7 +187,7 @@ class Dialogue:
         return found
 
     def is_quiet(self, seconds: float) -> bool:
-        """Wait until the server sends something; whether that took longer than so many seconds.
+        """Wait until the server sends something; whether that took longer than seconds.
 
         Raises OutOfPatience.
         """

@@ -45,5 +45,5 @@ class Attempts:
         return len(self._tried) + self._other_methods > tries
 
     def are_too_many_requests(self, tries: int) -> bool:
-        """Whether there were more requests than so many tries need: a client asks about a key, then signs."""
+        """Whether there were more requests than tries need: a client asks about a key, then signs."""
         return self._requests > 2 * tries + 1

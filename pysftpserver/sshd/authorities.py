@@ -106,7 +106,7 @@ class Authorities:
         try:
             authority = self._now.trusted.get(certificate.authority) or _imported(certificate.authority)
             is_right = authority.verify(certificate.signed, certificate.signature)
-        except ValueError:  # a CA of a user's has the form of a key, and is no point of the curve
+        except ValueError:  # a CA of a user's has the form of a key, but is not a point of the curve
             is_right = False
         return [] if is_right else ["the CA's signature is wrong"]
 

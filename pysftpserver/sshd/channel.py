@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
         @property
         def handles(self) -> int:
-            """How many are open in another process, as far as is known."""
+            """The number of open handles in another process, as far as is known."""
 
         def feed(self, data: bytes) -> None:
             """Bytes from the client; took() of the channel is told when they are not kept any more."""

@@ -249,7 +249,7 @@ class ServerSettings(PeopleSettings, StrangerSettings):
 
     @property
     def checksums(self) -> int:
-        """How many files checksums are computed of at once."""
+        """Maximum number of files of which checksums are computed at once."""
         if self.max_checksums is not None:
             return self.max_checksums
         return max(2, len(os.sched_getaffinity(0)))

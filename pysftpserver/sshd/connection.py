@@ -155,7 +155,7 @@ class Connection(asyncssh.SSHServer):
         self._log.info(f", {self._files}, ".join(self._last_words))
 
     def _left(self) -> None:
-        """The connection has ended without an attempt to log in. After a key exchange, that is no fault."""
+        """The connection has ended without a login attempt. After a key exchange, that is not a fault."""
         reason, cause = self.login.reason, "" if self._has_keys else "left"
         first = self.conn.first
         if first and not first.startswith(VERSION):

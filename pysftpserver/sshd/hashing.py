@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def half(most: int) -> int:
-    """How many turns one user may have."""
+    """The number of turns that one user may have."""
     return (most + 1) // 2
 
 

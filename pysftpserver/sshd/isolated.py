@@ -135,7 +135,7 @@ class IsolatedSession:
 
     @property
     def handles(self) -> int:
-        """How many were open when it was asked."""
+        """The number of open handles when the process was last asked."""
         return self._last["handles"]  # type: ignore[no-any-return]
 
     # --- from the client ----------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             _cut(self._clients.popleft())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone or was cut off is no fault."""
+        """A client that has gone or was cut off is not a fault."""
 
 
 def _cut(request: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""How many files the sessions of a connection have moved, and how much was in them, for the log.
+"""The number and size of the files that the sessions of a connection have moved, for the log.
 
 What may not enter: open files, SSH.
 """

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FIRST = 2 << 20  # bytes of a window at first, as in OpenSSH
 LEAST = 128 << 10  # or fewer, where a user has many channels, down to this
 PARTS = 16  # of a window: one of them is given back at a time
-PROMISED = 2  # one part of so many of buffer_bytes may be promised; more may be kept before a connection ends
-# One part of so many of that is for the first windows of a user, and less for those that follow.
+PROMISED = 2  # at most buffer_bytes divided by this is promised; connections end only above buffer_bytes
+# One part in this many of that is for the first windows of a user, and less for those that follow.
 BEGINNINGS = 8
 
 

@@ -270,7 +270,7 @@ def in_site(text: str, place: str, values: Mapping[str, str]) -> Name:
 
 
 def may_use_network(name: Name, key: str) -> bool:
-    """Whether a storage with this name, which is no site file, may talk to other hosts. Raises BadInput."""
+    """Whether a storage with this name (not a site file) may talk to other hosts. Raises BadInput."""
     if name.scheme == CLASS:
         from pysftpserver.storages.classes import named
 

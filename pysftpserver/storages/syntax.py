@@ -1,4 +1,4 @@
-"""The text of a storage's name: taking it apart, and filling in who is there.
+"""The text of a storage's name: taking it apart, and filling in the user.
 
 `{user}`, `{folder}` and `{group}` in a name stand for the user of a session. They are filled in after the
 name was taken apart, and as what the part is: a value is never a separator, a setting or another argument,

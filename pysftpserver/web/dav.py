@@ -252,7 +252,7 @@ class Dav:
             return reply_of(refusal)
 
     def _options(self) -> Reply:
-        """What there is, which is no secret: Windows asks before it logs in, and for the root of the host."""
+        """The methods. They are not secret: Windows asks before it logs in, and for the root of the host."""
         allowed = READING if self._values.read_only else ("OPTIONS", *METHODS)
         headers = [("Allow", ", ".join(allowed)), ("DAV", "1, 2"), ("MS-Author-Via", "DAV")]
         return Reply(b"", 200, headers)

@@ -30,7 +30,7 @@ FAILED = "The file is not the one that the request is about."
 
 
 def etag_of(entry: Entry) -> str | None:
-    """The entity tag of a file; None for what is no file, or has no time.
+    """The entity tag of a file; None for what is not a file, or has no time.
 
     It has the time in seconds, the size and, where the storage knows it, the identity of the file: each
     upload makes another file, so that the tag is strong. Without an identity, it is weak while a second

@@ -291,7 +291,7 @@ def _lockinfo(root: ElementTree.Element) -> tuple[bool, str]:
     if root.tag != dav("lockinfo") or scope is None or kind is None:
         raise BadXML("The body is not a lockinfo.")
     if kind.find(dav("write")) is None:
-        raise BadXML("There are no locks but for writing.")
+        raise BadXML("Only write locks are supported.")
     scopes = [name for name in ("exclusive", "shared") if scope.find(dav(name)) is not None]
     if len(scopes) != 1:
         raise BadXML("The lock is neither exclusive nor shared.")

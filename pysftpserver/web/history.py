@@ -1,6 +1,6 @@
 """What a pysftpd does: looked at by its admin socket every two seconds, and remembered for an hour.
 
-The memory is bounded: so many samples, and one list of sessions. A pysftpd that is restarted or does not
+The memory is bounded: SAMPLES samples, and one list of sessions. A pysftpd that is restarted or does not
 answer leaves a gap. What may not enter: HTTP, how it is shown. Facts: docs/sshd.md on the admin socket.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.transfers import Row
 
 PAUSE = 2.0  # seconds between two looks
-SHARE = 20  # a look that takes long is followed by a pause of so many times as long
+SHARE = 20  # a pause is at least this many times as long as the look before it
 HOUR = 3600.0
 SAMPLES = int(HOUR / PAUSE)
 WATCHED = 15.0  # seconds after a question for sessions that they are still looked at
@@ -56,7 +56,7 @@ class Ring:
         self._next = (self._next + 1) % self._size
 
     def points(self, kind: str, now: float, count: int, over: str | None = None) -> list[float | None]:
-        """The last hour in so many equal parts, the oldest first; None: nothing is known of a part.
+        """The last hour in count equal parts, the oldest first; None: nothing is known of a part.
 
         over: the kind that the sum of each part is divided by; None: the sums. Of what is current, the means.
         """
@@ -161,7 +161,7 @@ class Watch:
         self._wanted.set()
 
     def after(self, number: int, seconds: float) -> State:
-        """The first state with a larger number; the last one if there is none in so many seconds."""
+        """The first state with a larger number; the last one if there is none within seconds."""
         self._asked = time.monotonic()
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or self._is_news(number), seconds)

@@ -38,7 +38,7 @@ class FormPart:
         self.name, self.filename, self.pieces = name, filename, pieces
 
     def value(self, most: int) -> bytes:
-        """All of its content. Raises Malformed if that is more than so many bytes."""
+        """All of its content. Raises Malformed if it is longer than this many bytes."""
         found = bytearray()
         for piece in self.pieces:
             found += piece
@@ -57,9 +57,9 @@ def boundary_of(kind: str) -> bytes:
 
 
 def form_parts(read: Callable[[int], bytes], boundary: bytes) -> Iterator[FormPart]:
-    """The parts of a body. What of a part's content was not read is passed over. Raises Malformed.
+    """The parts of a body. Content that was not read before the next part is skipped. Raises Malformed.
 
-    read: returns some bytes, at most so many; none at the end.
+    read: takes a maximum number of bytes and returns some; none at the end.
     """
     body = _Body(read, boundary)
     body.skip_preamble()

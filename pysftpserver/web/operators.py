@@ -51,7 +51,7 @@ PATH = "/operators"
 COOKIE = "pysftpweb-operator"
 MOST_FORM = 65536  # bytes: there may be keys in it
 ROOM = 2.0  # seconds to wait for room for one more of them
-STREAMS = 8  # one thread of so many may serve a page that follows what happens
+STREAMS = 8  # one thread in this many may serve a page that follows what happens
 BAN_SECONDS = 3600
 
 

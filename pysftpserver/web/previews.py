@@ -97,7 +97,7 @@ def preview(tree: Tree, entry: Entry) -> Markup:
 
 
 def _text(tree: Tree, entry: Entry) -> tuple[str | None, bool]:
-    """The beginning of a text and whether there is more; None: it is no text."""
+    """The beginning of a text and whether there is more; None: it is not a text."""
     with contextlib.closing(tree.source(entry.path)) as source:
         data = b"".join(source.pieces(MOST_TEXT + 1, stop=MOST_TEXT + 1))
     is_cut = len(data) > MOST_TEXT

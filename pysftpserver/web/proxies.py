@@ -73,7 +73,7 @@ def _address_in(entry: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host and port of a URL, as a browser sends them in Host and Origin; "" for what is no URL."""
+    """The host and port of a URL, as a browser sends them in Host and Origin; "" if it is not a URL."""
     try:
         return urllib.parse.urlsplit(url).netloc
     except ValueError:

@@ -46,7 +46,7 @@ log = logging.getLogger("pysftpserver.web")
 COOKIE = "pysftpweb-link"
 MOST_FORM = 4096  # bytes of the form with a password
 FEWEST = 4  # requests at the same time that the links of one user get in any case
-PART = 4  # and one of so many threads, of which one network gets all but one of so many
+PART = 4  # and one thread in this many, of which one network gets all but one part in this many
 HASHING = 2  # passwords that are compared at the same time
 
 

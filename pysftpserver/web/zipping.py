@@ -324,7 +324,7 @@ def numbered(name: str, number: int) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """The beginning of a text, of at most so many bytes of UTF-8."""
+    """The beginning of a text, at most this many bytes in UTF-8."""
     return text.encode()[:most].decode("utf-8", "ignore")
 
 

@@ -167,7 +167,7 @@ class Attacks(unittest.TestCase):
 
         target = InProcess(cut)
         report = self.probe(target, rule(a_file_is_made))
-        self.assertIn("no path to work below", report.stopped)
+        self.assertIn("not a path to work below", report.stopped)
         self.assertEqual({p[4] for p in target.sent}, {wire.SSH2_FXP_INIT, wire.SSH2_FXP_REALPATH})
         self.unharmed(target)
 

@@ -29,7 +29,7 @@ HELP = """/join ROOM: enter a room; it is created if there is none with that nam
 
 
 class Room:
-    """Its clients, in the order in which they came, and its history of so many messages."""
+    """Its clients, in the order in which they came, and its last messages, at most history."""
 
     def __init__(self, history: int) -> None:
         self.clients: dict[Client, None] = {}

@@ -70,7 +70,7 @@ class Session(Client):
     def write_all(
         self, handle: bytes, content: bytes, step: int, depth: int, start: int = 0, offset: int | None = None
     ) -> None:
-        """WRITE what is in content from start on, in steps of so many bytes, at most depth at a time. offset:
+        """WRITE content from start on, step bytes in each request, at most depth requests at a time. offset:
         where the first goes, if not to start. A refusal is raised when all that was sent is answered."""
         moved = 0 if offset is None else offset - start
         waiting: list[int] = []
@@ -98,7 +98,7 @@ class Session(Client):
         ramps: bool = False,
         short: str = "again",
     ) -> bytes:
-        """READ a file from start on, in steps of so many bytes, at most depth at a time, until its end.
+        """READ a file from start to its end, step bytes in each request, at most depth requests at a time.
 
         size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests behind
         that, until EOF. ramps: the same, and it begins with one request at a time, allows itself one more for
@@ -154,7 +154,7 @@ class Session(Client):
         return bytes(content)
 
     def entries(self, path: bytes, ahead: int = 1) -> Entries:
-        """OPENDIR, READDIR until EOF with so many at a time, CLOSE."""
+        """OPENDIR, READDIR until EOF with ahead requests at a time, CLOSE."""
         handle = self.opendir(path)
         found: Entries = []
         waiting = [self.send(wire.SSH2_FXP_READDIR, packets.sftpstring(handle)) for _ in range(ahead)]

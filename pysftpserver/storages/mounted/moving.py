@@ -72,7 +72,7 @@ def _names(mount: Mount, directory: bytes) -> list[bytes]:
     try:
         names = [name for name, _ in entries if name not in (b".", b"..")]
         if any(b"/" in name for name in names):  # it would be written somewhere else
-            raise SFTPFailure("The storage lists what is no name")
+            raise SFTPFailure("The storage lists an invalid name")
         return names
     finally:
         close = getattr(entries, "close", None)

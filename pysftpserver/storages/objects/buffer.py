@@ -40,7 +40,7 @@ class Spool:
         self._lock = threading.Lock()
 
     def hold(self, size: int) -> bool:
-        """Use so many bytes of memory more; whether that is possible. Fewer always are."""
+        """Use size more bytes of memory (fewer, if negative: always possible); whether there is room."""
         with self._lock:
             if size > 0 and self._held + size > IN_ALL:
                 return False
@@ -81,7 +81,7 @@ class Spool:
             raise SFTPFailure(f"The spool for this write cannot be used: {reason_of(error)}") from error
 
     def take(self, size: int) -> None:
-        """Use so many bytes more. Raises SFTPFailure if that is over the limit."""
+        """Use size more bytes. Raises SFTPFailure if that is over the limit."""
         with self._lock:
             if self.used + size > self.limit:
                 words = f"More than {self.limit} bytes would have to be held for this write"
@@ -89,7 +89,7 @@ class Spool:
             self.used += size
 
     def give(self, size: int) -> None:
-        """Use so many bytes fewer."""
+        """Use size bytes fewer."""
         with self._lock:
             self.used -= size
 
@@ -136,7 +136,7 @@ class Buffer:
         self._mark(off, end)
 
     def _reserve(self, size: int) -> bool:
-        """Have room for so many bytes in memory; whether that is possible."""
+        """Make room for size bytes in memory; whether that is possible."""
         old = self._data
         if size <= len(old):
             return True

@@ -301,7 +301,7 @@ class Draft:
         self._buffer.forget(self._sent)
 
     def _try_to_copy(self, run: int) -> None:
-        """Copy so many bytes, or the first of them. Where the store cannot, the content goes to and fro."""
+        """Copy run bytes, or the first of them. Downloads and uploads them if the store cannot copy."""
         try:
             self._copy_part(run if run < COPIED + LEAST_PART else COPIED)
         except Unsupported:
@@ -335,7 +335,7 @@ class Draft:
             self._spool.slots.release()
 
     def _finish(self, most: int) -> None:
-        """Wait until no more than so many parts are on their way."""
+        """Wait until at most this many parts are on their way."""
         while len(self._on_the_way) > most:
             number, task = self._on_the_way.pop(0)
             self._parts.append((number, task.result()))

@@ -131,7 +131,7 @@ class S3:
         return refusal(answer.status, "", _word(answer.headers.get("x-amz-bucket-region", "")))
 
     def _xml(self, answer: Answer, *expected: str) -> ElementTree.Element:
-        """The document in an answer. expected: what it may be; a page to log in to is no listing, say."""
+        """The document in an answer. expected: what it may be; a login page, say, is not a listing."""
         head = answer.content[:LONGEST_DECLARATION].lower()
         declared, end, _ = head.partition(b"?>")
         is_other = b"<?xml" in head and (not end or b"encoding" in declared and b"utf-8" not in declared)

@@ -48,7 +48,7 @@ class Task:
 
 
 def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
-    """Yield (item, function(item)) in the order of items, with up to so many calls at the same time.
+    """Yield (item, function(item)) in the order of items, with up to most calls at the same time.
 
     If a call fails, that is raised once the calls that have begun have ended.
     """

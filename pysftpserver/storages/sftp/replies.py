@@ -96,7 +96,7 @@ def handle_in(packet: Packet) -> bytes:
 
 
 def data_in(most: int, packet: Packet) -> memoryview:
-    """The content in a DATA reply, at most so many bytes; none at the end of the file."""
+    """The content of a DATA reply, at most this many bytes; none at the end of the file."""
     if packet[0] == wire.SSH2_FXP_STATUS:
         failure = failure_of(packet)
         if type(failure) is SFTPEndOfFile:
@@ -121,7 +121,7 @@ def path_in(packet: Packet) -> bytes:
     count = _decoded(u32_at, packet, body)
     path, _ = _decoded(string_at, packet, body + 4)
     if count != 1 or b"\0" in path or len(path) > LONGEST_PATH:
-        raise BadReply("a NAME that is no path")
+        raise BadReply("a NAME that is not a path")
     return bytes(path)
 
 
