@@ -97,6 +97,8 @@ def unb64(text: object) -> bytes:
     for digit in digits:
         value = value << 6 | alphabet.index(digit)
     spare = len(digits) * 6 % 8
+    if value & (1 << spare) - 1:
+        raise Ended  # bits that encode nothing: another text of the same bytes
     return (value >> spare).to_bytes(len(digits) * 6 // 8, "big")
 
 
