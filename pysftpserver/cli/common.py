@@ -29,7 +29,7 @@ STATUSES = (
     ),
     (USAGE_STATUS, "The command line, a file or another input is wrong; the message says what to do."),
     (INTERRUPTED, "Ctrl-C (SIGINT) has ended the command."),
-    (BROKEN_PIPE, "Nobody reads standard output any more."),
+    (BROKEN_PIPE, "Standard output was closed."),
 )
 
 

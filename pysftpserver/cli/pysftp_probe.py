@@ -60,8 +60,8 @@ COMMAND = Command(
         ("Compare two reports:", f"{PROG} --compare before.json after.json"),
     ),
     statuses=(
-        (0, "Every rule of level must holds."),
-        (BROKEN, "A rule of level must is broken, newly broken with --compare, or the probe had to stop."),
+        (0, "Every rule of level `must` holds."),
+        (BROKEN, "A rule of level `must` is broken, newly broken with --compare, or the probe had to stop."),
     ),
     options=(
         Option(

@@ -41,7 +41,7 @@ CHECK = Option(
 COMMAND = Command(
     PROG,
     description="Serves SFTP as a standalone SSH server, for users in Redis or in a file.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    epilog="The file of --config may have any setting, by its option's name; the command line overrides it. "
     "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, CHECK, *options_of(ServerSettings)),
     examples=(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "pysftplab serve",
     description="Run a message server: clients that know its password use the services that it offers.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    epilog="The file of --config may have any setting, by its option's name; the command line overrides it. "
     f"The password comes from --password-file, else from {PASSWORD_VARIABLE} in the "
     "environment, else from password or password_file in the configuration, else you are asked for it.",
     options=(TOML_CONFIG, *options_of(ServerSettings)),

@@ -23,7 +23,7 @@ COMMAND = Command(
     prog="pysftpremo serve",
     description="Serve files and commands over plain HTTP to the users in a database; every request and "
     "every reply is encrypted and signed.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    epilog="The file of --config may have any setting, by its option's name; the command line overrides it. "
     "SIGHUP reads it again and reopens the logs; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(ServerSettings)),
     examples=(

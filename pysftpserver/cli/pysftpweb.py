@@ -26,7 +26,7 @@ PROG = "pysftpweb"
 COMMAND = Command(
     PROG,
     description="Serves files to browsers and over WebDAV, for the users of pysftpd.",
-    epilog="The file of --config may hold every setting under the name of its option; what is typed wins. "
+    epilog="The file of --config may have any setting, by its option's name; the command line overrides it. "
     "SIGHUP reads it again; SIGTERM ends the server when running transfers are done.",
     options=(CONFIG, *options_of(WebSettings)),
     examples=(

@@ -40,7 +40,8 @@ STATUSES = (
     (0, "The session is over: the client has left, or a limit or a signal has ended it."),
     (
         11,  # stdio.EXIT_BROKEN
-        "The session could not go on: what came is not SFTP, or a record of the audit log cannot be written.",
+        "The session could not go on: the client sent something other than SFTP, or a record of the audit "
+        "log cannot be written.",
     ),
 )
 

@@ -27,7 +27,7 @@ TRUE, FALSE = ("yes", "true", "1"), ("no", "false", "0", "")
 COLUMNS = {
     "name": "The customer's name, in logs and, with an account for each, of the account.",
     "key": "A public key (the line of a .pub file), or the path of a file with keys, seen from this file.",
-    "folder": "The customer's folder below the directory of all. The default is the name.",
+    "folder": "The customer's folder below the directory of all customers. The default is the name.",
     "networks": "Networks that the customer may come from, with commas between them. The default is all.",
     "read_only": "yes: the customer may change nothing. The default is no. pysftp-users only.",
     "options": "More options of pysftpjail, as for a shell. pysftp-users only.",

@@ -61,7 +61,7 @@ class KeysFile:
                     raise BadInput(f"{self.path}: not a regular file; name another with --authorized-keys")
                 if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise BadInput(
-                        f"{self.path}: others may write it, so sshd would not read it; run chmod go-w on it"
+                        f"{self.path}: writable by others, so sshd would not read it; run chmod go-w on it"
                     )
                 if found.st_size > LARGEST:
                     raise BadInput(f"{self.path}: larger than {LARGEST >> 20} MiB; remove lines from it")

@@ -205,7 +205,7 @@ def distrust(found: os.stat_result, any_owner: bool = False) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return "not a regular file"
     if found.st_mode & OTHERS_WRITE:
-        return f"others may write it (mode {stat.S_IMODE(found.st_mode):04o}); run chmod go-w on it"
+        return f"it is writable by others (mode {stat.S_IMODE(found.st_mode):04o}); run chmod go-w on it"
     if not any_owner and found.st_uid not in (0, os.geteuid()):
         return f"it belongs to user number {found.st_uid}; chown it to root or to the account that runs this"
     return None
@@ -215,7 +215,7 @@ def _distrust_directory(path: str) -> str | None:
     """The same for its directory, in which others could replace the file, unless its sticky bit is set."""
     mode = os.stat(os.path.dirname(os.path.realpath(path))).st_mode
     if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
-        return f"others may write its directory (mode {stat.S_IMODE(mode):04o}); run chmod go-w on that"
+        return f"its directory is writable by others (mode {stat.S_IMODE(mode):04o}); run chmod go-w on that"
     return None
 
 

@@ -525,7 +525,7 @@ class StrangerSettings(Settings):
     )
     deny_networks = Setting(
         optional(networks()), None,
-        "Do not serve clients in these networks, separated by commas; it goes before allow_networks.",
+        "Do not serve clients in these networks, separated by commas; it overrides allow_networks.",
         reloads=True,
     )
     trusted_networks = Setting(
@@ -535,7 +535,7 @@ class StrangerSettings(Settings):
     )
     bans = Setting(
         FLAG, False,
-        "Ban addresses that fail to log in or scan, for growing times; connections from there are refused.",
+        "Ban addresses that fail to log in or scan, for increasing times; their connections are refused.",
         reloads=True,
     )
     ban_points = Setting(
@@ -547,8 +547,8 @@ class StrangerSettings(Settings):
     )
     ban_times = Setting(
         texts("TIMES", ",", span), ("1m", "5m", "30m", "4h", "1d"),
-        "Times of the first ban of an address, the second and so on, such as 90s, 5m, 4h or 1d, separated by "
-        "commas; the last one is that of all further bans.", reloads=True,
+        "Durations of the first ban of an address, the second and so on, such as 90s, 5m, 4h or 1d, "
+        "separated by commas; the last one is that of all further bans.", reloads=True,
     )
 # fmt: on
 

@@ -222,7 +222,7 @@ def _text(path: str) -> str:
             if not stat.S_ISREG(found.st_mode):
                 raise BadInput(f"{path}: not a regular file")
             if found.st_mode & stat.S_IWOTH:
-                raise BadInput(f"{path}: everybody may write it; run chmod o-w on it")
+                raise BadInput(f"{path}: it is writable by everybody; run chmod o-w on it")
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
             raise BadInput(f"{path}: larger than {LONGEST >> 20} MiB")

@@ -105,7 +105,7 @@ class Ledger:
             self.directory = self._opened(directory, os.O_RDONLY | os.O_DIRECTORY)
             mode = os.fstat(self.directory).st_mode
             if mode & stat.S_IWOTH:
-                raise BadInput(f"state {directory}: everybody may write it; run chmod o-w on it")
+                raise BadInput(f"state {directory}: it is writable by everybody; run chmod o-w on it")
             mode &= 0o660
             self._locks = self._opened(f"{directory}/{LOCKS}", os.O_RDWR | os.O_CREAT, mode)
             with contextlib.suppress(FileExistsError):

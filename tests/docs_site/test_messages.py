@@ -50,7 +50,7 @@ SET_UP_WRONGLY: dict[str, Sequence[str]] = {
     ],
     "unknown key ...; the keys are ...": ["pysftpd", "--allow-root", "--config", "wrong.toml"],
     "...; name a configuration file that can be read": ["pysftpd", "--config", "no.conf"],
-    "users file ...: others may write it (mode ...); run chmod go-w on it": [
+    "users file ...: it is writable by others (mode ...); run chmod go-w on it": [
         "pysftpctl", "--users", "open.toml", "list",
     ],
     "key file ...: ...; name a file, or give a key's line": [

@@ -113,10 +113,10 @@ class Loading(Case):
     async def test_a_file_that_others_may_write_is_refused(self) -> None:
         for mode in (0o664, 0o646, 0o666, 0o602):
             self.write("[users.alice]\n", mode=mode)
-            await self.refused(f"others may write it (mode {mode:04o})", "chmod go-w")
+            await self.refused(f"it is writable by others (mode {mode:04o})", "chmod go-w")
         self.write("[users.alice]\n", mode=0o600)
         self.place.chmod(0o777)
-        await self.refused("others may write its directory")
+        await self.refused("its directory is writable by others")
         self.place.chmod(0o1777)
         async with self.directory() as watch:
             self.assertIsNotNone(watch.directory.find("alice"))
@@ -132,7 +132,7 @@ class Loading(Case):
         self.write(f"[users.alice]\nkeys = ['{line()}']\nauthorized_keys = 'k'\n")
         async with self.directory() as watch:
             self.assertEqual(watch.directory.find("alice").keys, {blob()})
-        self.assertEqual(self.told.count("user alice", "others may write it"), 1, self.told)
+        self.assertEqual(self.told.count("user alice", "it is writable by others"), 1, self.told)
 
 
 class Collecting(Case):

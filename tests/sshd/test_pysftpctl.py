@@ -209,7 +209,7 @@ class UsersInAFile(Editing, unittest.TestCase):
             found = path.stat()
             self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (*owner, mode))
         path.chmod(0o660)
-        self.assertIn("others may write it", self.complaint("list", status=1))
+        self.assertIn("it is writable by others", self.complaint("list", status=1))
         path.unlink()
         os.chown(path.parent, 0, 2345)
         self.say("add", "new")

@@ -444,7 +444,7 @@ class Starting(Place):
             ({"account": "no-such"}, "there is no account no-such on this host"),
             ({**own, "run_as": "root"}, "account root has uid 0"),
             ({**own, "run_as": SESSIONS, "isolation": "thread"}, "run_as needs isolation = process"),
-            (own, "others may write it" if os.geteuid() == 0 else "only root"),
+            (own, "it is writable by others" if os.geteuid() == 0 else "only root"),
         ):
             with self.subTest(settings), self.assertRaisesRegex(BadInput, words):
                 own_account(ServerSettings(**settings), str(config))

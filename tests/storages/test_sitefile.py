@@ -20,7 +20,7 @@ class What(InAPlace):
         return str(path)
 
     def test_a_file_that_everybody_may_write_is_refused(self) -> None:
-        with self.assertRaisesRegex(BadInput, "everybody may write it; run chmod o-w"):
+        with self.assertRaisesRegex(BadInput, "it is writable by everybody; run chmod o-w"):
             file.read(self.write("", 0o646))
         with self.assertRaisesRegex(BadInput, "not a regular file"):
             file.read(os.devnull)
