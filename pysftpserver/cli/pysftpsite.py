@@ -268,7 +268,7 @@ def missing_for(site: Any) -> list[str]:
     if site.state is not None and not (
         os.path.isdir(site.state) and os.access(site.state, os.W_OK | os.X_OK)
     ):
-        found.append(f"{site.top.at('state')}: {site.state}: no directory that this account may write")
+        found.append(f"{site.top.at('state')}: {site.state}: not a directory that this account can write")
     if site.ledger is not None:
         from pysftpserver.site.resp import Lost
         from pysftpserver.site.shared import connection_of
@@ -281,7 +281,7 @@ def missing_for(site: Any) -> list[str]:
             found.append(f"{site.top.at('ledger')}: {error}")
     for entry in site.events:
         if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
-            found.append(f"{entry.at('run')}: {entry.run[0]}: no program that this account may run")
+            found.append(f"{entry.at('run')}: {entry.run[0]}: not a program that this account can run")
         try:
             if entry.secret is not None:
                 key_of(entry)

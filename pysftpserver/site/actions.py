@@ -11,7 +11,7 @@ ACTIONS = {
     "list": "read a directory",
     "download": "read a file",
     "upload": "make a new file",
-    "overwrite": "change what is in a file, cut it off, or put another in its place",
+    "overwrite": "change the content of a file, truncate it, or replace it",
     "append": "add to the end of a file",
     "delete": "remove a file or a link",
     "rename": "give a file or a directory another name; both names have to allow it",

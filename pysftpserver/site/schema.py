@@ -238,7 +238,7 @@ class Table:
 
 USERS = Key("users", TEXTS, (), "Only for users with these names; patterns such as `p-*` are allowed.")
 GROUPS = Key("groups", TEXTS, (), "Only for members of these groups; with `users` as well, for either.")
-PATH = Key("path", PATHS, ("/**",), "Which paths, as patterns. The default is all.")
+PATH = Key("path", PATHS, ("/**",), "Paths that it applies to, as patterns. The default is all.")
 
 TABLES = (
     Table(
@@ -267,7 +267,7 @@ TABLES = (
                 "Where the storage is mounted: an absolute path. With `{group}` in it, there is one for each "
                 "group of the user."),
             Key("storage", TEXT, Required, "The name of the storage; not another site file."),
-            Key("read_only", FLAG, False, "Refuse every change in it."),
+            Key("read_only", FLAG, False, "Refuse all changes in it."),
             USERS,
             GROUPS,
         ),
@@ -293,24 +293,24 @@ TABLES = (
         "[names]",
         (
             Key("refuse", NAMES, (), "Names that nothing new may have, as patterns; case does not matter."),
-            Key("largest", BYTES, None, "The size of the largest file that can be stored."),
+            Key("largest", BYTES, None, "Maximum size of a file."),
             Key("temporary", TEMPORARY, actions.TEMPORARY,
-                "Names under which clients upload before they rename. To write such a file again is a part "
-                "of an upload, and so is its rename to the final name."),
+                "Names under which clients upload before they rename. Writing such a file again is part "
+                "of the upload, and so is its rename to the final name."),
         ),
-        "What new files may be like.",
+        "Limits on the names and sizes of new files.",
     ),
     Table(
         "[quota]",
         (
             Key("bytes", BYTES, None, "Maximum number of bytes that may be stored."),
             Key("files", COUNT, None, "Maximum number of files that may be stored."),
-            Key("per", _one_of("user", "group", "site"), "user", "Whom it is counted for."),
+            Key("per", _one_of("user", "group", "site"), "user", "Whose files are counted together."),
             PATH,
             USERS,
             GROUPS,
         ),
-        "How much may be stored. There may be several, as `[[quota]]`.",
+        "Limits on what is stored. There may be several, as `[[quota]]`.",
     ),
     Table(
         "[[gate]]",
@@ -321,16 +321,16 @@ TABLES = (
             Key("clamd", HOST_PATH, None, "The socket of clamd, which scans the file."),
             Key("ask", HOST_PATH, None, "The socket of a program of yours, which is asked about the file."),
             Key("limit", LIMIT, None, "Limits: `size`, `pattern` of the name, `magic` of the content."),
-            Key("or", _one_of("reject", "accept"), "reject", "What happens while the gate is away."),
+            Key("or", _one_of("reject", "accept"), "reject", "What to do while the gate is unreachable."),
             Key("quarantine", PLACE, None, "Where files in quarantine go; clients cannot see it."),
-            Key("timeout", SECONDS, 60.0, "How long an answer may take."),
+            Key("timeout", SECONDS, 60.0, "Seconds to wait for an answer."),
         ),
-        "What is asked before a file is visible under its name.",
+        "A check that every file must pass before it is visible under its name.",
     ),
     Table(
         "[[event]]",
         (
-            Key("on", ON, Required, f"Which events: {', '.join(EVENTS)}."),
+            Key("on", ON, Required, f"Events: {', '.join(EVENTS)}."),
             PATH,
             USERS,
             GROUPS,
@@ -339,9 +339,9 @@ TABLES = (
             Key("secret", HOST_PATH, None, "A file whose first line is the key of the signature of `post`."),
             Key("socket", HOST_PATH, None, "A Unix socket that gets the event as a line of JSON."),
             Key("wait", FLAG, False, "Reply to the client only when the event is delivered."),
-            Key("timeout", SECONDS, 60.0, "How long one delivery may take."),
+            Key("timeout", SECONDS, 60.0, "Seconds that one delivery may take."),
         ),
-        "What is told of what has happened.",
+        "A notification of what has happened.",
     ),
 )  # fmt: skip
 BY_NAME = {table.name: table for table in TABLES}

@@ -62,9 +62,8 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
     )
     proxies = Setting(
         optional(networks()), None,
-        "Networks of the proxies that may say in X-Forwarded-For and X-Forwarded-Proto which client they ask "
-        "for and how that asked them, separated by commas; others than these and this host are then served "
-        "over HTTPS alone.", unset="none",
+        "Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by "
+        "commas; all other clients, except on this host, are then served over HTTPS only.", unset="none",
     )
     auth_methods = Setting(
         texts("METHODS", " ", _without_keys), (PASSWORD,),
@@ -91,7 +90,7 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
         unset="none; `pysftpctl web` prints a link",
     )
     state = Setting(
-        FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
+        FILE, "pysftpweb.sqlite", "Keep shared links and other state that survives restarts in this file.",
     )
     share_days = Setting(
         whole(0, 3650, "DAYS"), 90,

@@ -34,7 +34,7 @@ class Crowd:
         keys = [key for key, _ in limits]
         with self._lock:
             if any(self._counts[key] >= most for key, most in limits):
-                words = "Too many are using this link, or others, now; try again in a minute."
+                words = "Too many people are using shared links now; try again in a minute."
                 raise Refusal(503, words, [("Retry-After", "30")])
             self._counts.update(keys)
 

@@ -156,8 +156,8 @@ class InThisProcess(CommandCase):
             site.write_text(top + text)
             status, said, _ = self.say("--check", site)
             missing = [
-                f"{site}: line 2: state: /nowhere/state: no directory that this account may write",
-                f"{site}: line 5: run: /nowhere/program: no program that this account may run",
+                f"{site}: line 2: state: /nowhere/state: not a directory that this account can write",
+                f"{site}: line 5: run: /nowhere/program: not a program that this account can run",
                 f"{site}: line 9: secret: /no/key: no such file or directory; name a file that can be read",
             ]
             self.assertEqual((status, said.splitlines()[:3]), (1, missing))

@@ -38,8 +38,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "`_send_status`: it becomes the type of the packet, which is READ's.",
         "`SFTPServer.set_file_attr` opens the file with `w+` to set its size, which empties it, and "
         "creates it if it is missing.",
-        "`check-file` is announced, and requests are taken by that name, where the draft has `check-"
-        "file-handle` and `check-file-name`.",
+        "`check-file` is announced, and requests are accepted only under that name, where the draft has "
+        "`check-file-handle` and `check-file-name`.",
         "A path that is not UTF-8 is answered with FAILURE.",
     ),
     "conch": (
@@ -57,6 +57,6 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "lsh": (
         "READ answers more bytes than it is asked for.",
-        "A request with a handle that is not open, or not of its kind, ends the server.",
+        "A request with a handle that is not open, or is of the wrong kind, crashes the server.",
     ),
 }
