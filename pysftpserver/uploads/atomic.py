@@ -484,7 +484,7 @@ def _make_alike(new: int, old: int) -> int:
     """Give the new file the owner of the one it will replace, as far as this user may; return its mode.
 
     No user gets more access than the old file gave: if its owner or group cannot be set, their permissions
-    are not given to another one. The set-uid and set-gid bits are cleared if a write in place would clear them.
+    are not given to another one. The set-uid and set-gid bits are cleared if a write in place would do so.
     """
     st = os.fstat(old)
     mode = S_IMODE(st.st_mode) & ~S_ISUID
