@@ -1,8 +1,8 @@
 """Hands a session over to pysftp-warm, if that is running, in the first milliseconds of a command.
 
 The resident gets this process's standard descriptors and working directory. This process stays until the
-session ends, passes signals on, and exits with its status. The resident serves nothing before this process has sent
-GO, so a session is served once: by the resident, or here if anything fails before that.
+session ends, passes signals on, and exits with its status. The resident serves nothing before this process
+has sent GO, so a session is served once: by the resident, or here if anything fails before that.
 What may not enter: imports, except modules built into the interpreter, and _socket once it is needed.
 Facts: unix(7), cmsg(3), sshd(8).
 """

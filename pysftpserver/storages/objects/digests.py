@@ -20,7 +20,7 @@ MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
 def in_s3(headers: Headers, algorithm: str) -> bytes | None:
-    """S3's: a checksum that it was told to keep; or the etag, which is an MD5 unless another key encrypts it."""
+    """S3's: a checksum that it was told to keep; or the etag, an MD5 unless another key encrypts it."""
     if headers.get("x-amz-checksum-type") != "COMPOSITE":
         found = _decoded(headers.get(f"x-amz-checksum-{algorithm}", ""))
         if found is not None:

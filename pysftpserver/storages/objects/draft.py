@@ -224,7 +224,7 @@ class Draft:
 
     @_alone
     def pin(self) -> bool:
-        """Fetch the needed content of a small base, which can be dropped then; return whether that was done."""
+        """Fetch the needed content of a small base and drop the base; return whether that was done."""
         if self.base is None:
             return True
         if self._base_end > SMALL or self._sent:
