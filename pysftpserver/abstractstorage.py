@@ -185,7 +185,7 @@ class SFTPAbstractServerStorage:
     def opendir(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
         """An iterator of (name, attributes of the entry itself), b"." and b".." included.
 
-        It is read lazily while the client asks for more, and closed (its close(), where it has one)
+        It is read lazily while the client asks for more, and closed (its close(), if it has one)
         when the client closes the directory or the session ends. Raise an error about the path here,
         not at the first entry.
         """

@@ -41,7 +41,7 @@ class MalformedPacket(Exception):
 
 
 class SFTPException(Exception):
-    """A request failed. The text, where there is one, is shown to the client.
+    """A request failed. The text, if there is one, is shown to the client.
 
     status: the SSH2_FX_* code that the client gets; each subclass has its own.
     """

@@ -161,7 +161,7 @@ class SFTPServer(Session):
             self.output.append(data)
 
     def process(self) -> None:
-        """Serve every complete packet in input_queue; output_queue may grow without limit."""
+        """Serve every complete packet in input_queue, however large output_queue becomes."""
         data = self._input
         limit, self.queue_limit = self.queue_limit, sys.maxsize
         try:
@@ -210,8 +210,8 @@ class SFTPServer(Session):
         """Serve fd_in and fd_out until the client is gone; return an exit status.
 
         sandbox: confine this process to what the storage needs, for good (sandbox.py). name: of the client,
-        for the log; None: the account has one client. control: the link to the process that started this
-        session, if there is one (stdio.py).
+        for the log; None: the account has one client. control: the link to the process for which this one
+        serves, if there is one (stdio.py).
         """
         from pysftpserver.stdio import serve
 
@@ -335,8 +335,8 @@ class SFTPServer(Session):
     def _serve_init(self, buffer: memoryview, pos: int, stop: int) -> None:
         """INIT has a version and no request id; sent again, it is answered again.
 
-        The reply has the lower version of the two. An older client still gets the fields of version 3, in
-        which those of versions 0 to 2 are the same.
+        The reply has the lower version of the two. An older client still gets the packets of version 3, which
+        contain the fields of versions 0 to 2.
         """
         try:
             version = u32_at(buffer, pos, stop)

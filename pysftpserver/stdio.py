@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pysftpserver.server import SFTPServer
 
     class Control(Protocol):
-        """The link between a session in its own process and the process that started it.
+        """The link between a session in its own process and the process for which it serves.
 
         descriptor: becomes readable when heard() has to be called. signals: numbers of the signals that end
         the session. received, sent: bytes that the session has moved. is_curious: whether paused() is called.
@@ -77,7 +77,7 @@ def serve(
 
     Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
     confine this process to what the storage needs, before any request is read. name: of the client, for the
-    log, if several share an account. control: the link to the process that started this session, which then
+    log, if several share an account. control: the link to the process for which this one serves, which then
     logs the begin and the end.
     """
     return _serve(server, sandbox, name, control, lambda wakeup: _pump(server, wakeup, control))

@@ -61,7 +61,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def _place(self, path: bytes) -> Place:
-        """The directory entry that path names, without its trailing slash, which some calls mistake."""
+        """The directory entry that path names, without its slash, which some calls treat in odd ways."""
         stripped = path.rstrip(b"/")
         parent, _, name = stripped.rpartition(b"/")
         if name in (b"", b".", b".."):
@@ -417,7 +417,7 @@ def _check_offset(handle: int, offset: int) -> None:
 
 
 def _rename_to_free_name(source: Place, target: Place) -> None:
-    """Rename; an existing target is an error and is not overwritten, even if it has just appeared."""
+    """Rename; an existing target is an error, and no race can make it lost."""
     from pysftpserver.host.linux import rename_noreplace
 
     try:

@@ -41,7 +41,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     """A directory tree as a jail.
 
     chroot: the directory that becomes `/`. umask: as in SFTPServerStorage. home: where sessions start,
-    a path in the jail. use_openat2: None: if the kernel has it; False: never; True: always.
+    a path in the jail. use_openat2: None: use it if the kernel has it; False: never; True: always.
     Raises OSError if chroot cannot be opened as a directory, or if use_openat2 is True and it is missing.
     """
 

@@ -129,7 +129,7 @@ def answer(arguments: Sequence[str]) -> int:
 
 
 def complain(text: str) -> None:
-    """Write to syslog, unless standard error is a terminal: sshd discards it."""
+    """Write to syslog, unless standard error is a terminal or an SSH session's: sshd discards it."""
     if not os.isatty(2) and "SSH_CONNECTION" not in os.environ:
         syslog(ERROR, PROG).error(one_line(text))
 

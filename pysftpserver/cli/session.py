@@ -33,7 +33,7 @@ LONGEST_NAME = 128  # characters
 OLD = 24.0  # hours since an upload began, after which it is not one in progress
 MOST_HOURS = 100_000
 STANDARD_ERROR = "-"  # as the name of an audit log
-LEVEL_NAMES = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG")  # LEVELS has other names for DEBUG, too
+LEVEL_NAMES = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG")  # LEVELS has others for DEBUG as well
 AUDIT_LEVELS = ("files", "operations", "all")
 #: Exit statuses of sessions.
 STATUSES = (

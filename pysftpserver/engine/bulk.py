@@ -122,7 +122,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
             else:
                 break
         except BaseException as error:
-            output.settle()  # the log keeps the order of the replies, too
+            output.settle()  # the log keeps the order of the replies as well
             if file.stored is not None:
                 file.stored.spoil()
             session.answer_error(request_id, TRANSFERS[kind], error)

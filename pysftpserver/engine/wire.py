@@ -126,7 +126,7 @@ _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
 
-# --- decoding: (buffer, first offset, offset behind the last byte) -> values -------------------------
+# --- decoding: (buffer, first offset, offset after the last byte) -> values ---------------------------
 
 
 def u32_at(buf: Buffer, pos: int, end: int) -> int:

@@ -27,7 +27,7 @@ LOOK = 0.1  # seconds between two checks whether this process ends meanwhile
 ENDS = "this process ends"
 LONGEST = 32  # bytes of the new version's message once it is ready
 VARIABLE = "PYSFTPSERVER_HANDED_OVER"
-#: Starts a command as a process that is nobody's child, so that only the service manager waits for it.
+#: Starts a command as an orphaned process, so that only the service manager waits for it.
 LAUNCH = (
     "import os, signal, sys; os.fork() and os._exit(0); signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
     "os.execv(sys.argv[1], sys.argv[1:])"
