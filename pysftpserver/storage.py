@@ -417,7 +417,7 @@ def _check_offset(handle: int, offset: int) -> None:
 
 
 def _rename_to_free_name(source: Place, target: Place) -> None:
-    """Rename; an existing target is an error, and no race can make it lost."""
+    """Rename; an existing target is an error. Free of races, except in the last case below."""
     from pysftpserver.host.linux import rename_noreplace
 
     try:
