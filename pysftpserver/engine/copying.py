@@ -83,7 +83,10 @@ def _size(session: Session, file: FileHandle) -> int:
 def _kernel_step(
     session: Session, source: FileHandle, target: FileHandle
 ) -> Callable[[int, int, int], int | None] | None:
-    """A function that copies once, in the kernel or the storage; it returns None if it cannot. Or None."""
+    """A function that copies one step in the kernel or the storage, or returns None if it cannot.
+
+    None if the target was opened to append.
+    """
     reading = source.descriptor
     writing = session.storage.fileno(target.object) if target.takes_views else None
     if target.flags & os.O_APPEND:

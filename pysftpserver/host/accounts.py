@@ -65,7 +65,7 @@ def own_group() -> str:
 
 
 def own_name() -> str:
-    """The name of the account that has started this process, as people know it."""
+    """The name of the account that has started this process, or its uid."""
     name = username(os.getuid())
     return f"uid {os.getuid()}" if name is None else os.fsdecode(name)
 

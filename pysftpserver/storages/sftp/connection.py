@@ -300,6 +300,6 @@ class Connection:
         return str(getattr(self.lost and self.lost.__cause__, "strerror", "")) if self.lost else ""
 
     def close(self) -> None:
-        """Close it, without logging a reason."""
+        """Close it, which is not a failure."""
         self.lose("it was closed")
         self.readiness.close()

@@ -124,7 +124,7 @@ def _script(password: str, opened: list[int]) -> str:
 
 
 def _in_memory(name: str, content: bytes, opened: list[int]) -> str:
-    """The path of a new file in memory, with that content."""
+    """The path of a new file in memory with that content."""
     writing = os.memfd_create(name)
     try:
         os.write(writing, content)
