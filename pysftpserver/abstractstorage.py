@@ -1,12 +1,12 @@
 """The plugin interface: where files live, as every door sees it.
 
 A storage is a class with some of the methods below. A method that it does not override raises
-SFTPUnsupported, which a client sees as SSH_FX_OP_UNSUPPORTED: a storage with three methods is an honest
-three-method storage. It may raise the exceptions of pysftpexceptions, or any OSError with an errno.
+SFTPUnsupported, which a client sees as SSH_FX_OP_UNSUPPORTED: a storage may have as few methods as it can
+serve. Methods may raise the exceptions of pysftpexceptions, or any OSError with an errno.
 
 Paths are bytes, `/`-separated and rooted at the storage: b"/" is its top. The server joins a relative
-path to `home` and hands every path over otherwise untouched; what `..` and links mean is the storage's
-business. A storage that leaves `home` at None gets paths exactly as the client sent them.
+path to `home` and otherwise passes every path on unchanged; the storage decides what `..` and links mean.
+A storage that leaves `home` at None gets paths exactly as the client sent them.
 
 What may not enter: wire formats, doors, sessions. Facts: the requests of draft-ietf-secsh-filexfer-02,
 section 6, and of OpenSSH's extensions, which these methods serve; POSIX for what the calls mean.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
 
     class StatVFS(Protocol):
-        """The figures of a file system; os.statvfs_result is one of these."""
+        """Statistics of a file system; os.statvfs_result has these fields."""
 
         @property
         def f_bsize(self) -> int: ...
@@ -67,64 +67,65 @@ if TYPE_CHECKING:
         """A read() or write() that has begun."""
 
         def is_kept(self) -> bool:
-            """Whether result() has an answer now. Does not wait."""
+            """Whether result() can answer without waiting. Does not wait itself."""
 
         def result(self) -> Any:
-            """Wait; return or raise what read() or write() would."""
+            """Wait for the answer, and return or raise what read() or write() would."""
 
         def fileno(self) -> int:
-            """A descriptor that is readable when is_kept() should be asked again."""
+            """A descriptor that becomes readable when is_kept() should be called again."""
 
         def seconds_left(self) -> float:
-            """After this time, is_kept() has to be asked even if the descriptor is not readable."""
+            """Seconds after which is_kept() has to be called even if the descriptor is not readable."""
 
 
 class SFTPAbstractServerStorage:
     """The base class of all storages. Subclass it and write the methods that your storage has.
 
-    What every method raises: SFTPNotFound (or FileNotFoundError, NotADirectoryError) for what is not there,
-    SFTPForbidden (or PermissionError) for what this user may not do, SFTPFailure (or the OSError that names
-    it: EEXIST, ENOTEMPTY, EISDIR, ENOSPC, ...) for what is there and in the way, SFTPBadMessage (or EINVAL,
-    ENAMETOOLONG) for what makes no sense, SFTPUnsupported for what the storage does not do.
+    What every method raises: SFTPNotFound (or FileNotFoundError, NotADirectoryError) if a path does not
+    exist, SFTPForbidden (or PermissionError) if this user may not do it, SFTPBadMessage (or EINVAL,
+    ENAMETOOLONG) if an argument is invalid, SFTPUnsupported if the storage cannot do it, and SFTPFailure (or
+    the OSError that names the reason: EEXIST, ENOTEMPTY, EISDIR, ENOSPC, ...) for any other failure.
 
     What methods take: path, old, new and linkpath are paths. handle, source and target are what open() has
-    returned. off, target_off and size are bytes. mode has POSIX permission bits. attrs has the fields to
-    change; those that are None stay. uid and gid are numbers of the host. Times are whole seconds since the
-    epoch.
+    returned. off, target_off and size are in bytes. mode has POSIX permission bits. attrs has the fields to
+    change; fields that are None stay as they are. uid and gid are numeric IDs of the host. Times are whole
+    seconds since the epoch.
     """
 
     #: Where sessions start, an absolute path of the storage; None: paths arrive as the client sent them.
     home: bytes | None = None
 
-    #: Whether it talks to other hosts, or may: then a sandbox leaves it the network.
+    #: Whether it may talk to other hosts; if so, a sandbox leaves it network access.
     uses_network: bool = True
 
-    #: Methods that this storage has, and that cannot work on what is behind it, such as "link" or
-    #: "rename(replace)": extensions that need them are not announced.
+    #: Methods that this storage has but its backend cannot serve, such as "link" or "rename(replace)":
+    #: extensions that need them are not announced.
     lacks: frozenset[str] = frozenset()
 
-    #: Bytes of promised reads that are needed in flight to be fast; 0: nothing is promised.
+    #: Bytes of promised reads to keep in flight for full speed; 0: this storage makes no promises.
     window: int = 0
 
     def territory(self) -> Sequence[int] | None:
-        """Descriptors of the directories beneath which it opens, makes, removes and renames files.
+        """Descriptors of the directories below which it opens, creates, removes and renames files.
 
-        Optional. A door that confines its process asks for it once, just before nothing else can be opened,
-        modules to import included. None: the storage may need any file.
+        Optional. A door that sandboxes its process calls this once, just before it does so; afterwards
+        nothing else can be opened, not even modules to import. None: the storage may need any file.
         """
         return None
 
     def reads(self) -> Sequence[str]:
-        """Paths of files and directories of this host that it reads besides, such as those with credentials.
+        """Paths of other files and directories of this host that it reads, such as those with credentials.
 
-        Optional. The same door asks for it after territory(). What is not there is left out.
+        Optional. The same door calls this after territory(). Paths that do not exist are ignored.
         """
         return ()
 
     def release(self) -> None:
-        """Give up what is this session's alone, such as a connection: the session is over.
+        """Release what belongs to this session alone, such as a connection: the session is over.
 
-        Called after all handles are closed, by doors that go on to serve others. By default, does nothing.
+        Called after all handles are closed, by doors that go on to serve other sessions. The default does
+        nothing.
         """
 
     # --- names ------------------------------------------------------------------------------------
@@ -132,12 +133,12 @@ class SFTPAbstractServerStorage:
     def realpath(self, path: bytes) -> bytes:
         """The canonical absolute form of path; its last component may be missing.
 
-        By default by the text alone: right for storages without links.
+        The default looks only at the text of path, which is right for storages without links.
         """
         return b"/" + posixpath.normpath(b"/" + path).lstrip(b"/")
 
     def userhome(self, user: bytes) -> bytes:
-        """Where the user of that name starts; b"" is the session's own user.
+        """The home directory of the user with that name; b"" is the session's own user.
 
         Raises SFTPNotFound for a user that the storage does not know.
         """
@@ -156,7 +157,7 @@ class SFTPAbstractServerStorage:
     # --- attributes -------------------------------------------------------------------------------
 
     def stat(self, path: bytes) -> SFTPAttributes:
-        """Attributes of what path leads to, links followed."""
+        """Attributes of the file that path leads to; links are followed."""
         raise SFTPUnsupported
 
     def lstat(self, path: bytes) -> SFTPAttributes:
@@ -168,7 +169,7 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
-        """Change the fields that are set in attrs, links followed: size, permissions, times, owner."""
+        """Change the fields that are set in attrs: size, permissions, times, owner. Links are followed."""
         raise SFTPUnsupported
 
     def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
@@ -184,9 +185,9 @@ class SFTPAbstractServerStorage:
     def opendir(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
         """An iterator of (name, attributes of the entry itself), b"." and b".." included.
 
-        It is read lazily while the client asks for more, and closed (its close(), where it has one)
-        when the client closes the directory or the session ends. Raises what is wrong with the path
-        at once, not at the first entry.
+        It is read lazily while the client asks for more, and closed (its close(), if it has one)
+        when the client closes the directory or the session ends. Raise an error about the path here,
+        not at the first entry.
         """
         raise SFTPUnsupported
 
@@ -209,7 +210,7 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def read(self, handle: Any, off: int, size: int) -> bytes | bytearray | memoryview:
-        """Up to size bytes from offset off; fewer only before the end of the file, none behind it."""
+        """Return up to size bytes from offset off; fewer only at the end of the file, none beyond it."""
         raise SFTPUnsupported
 
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
@@ -222,15 +223,15 @@ class SFTPAbstractServerStorage:
     def check_write(self, handle: Any, off: int, size: int) -> None:
         """Raise if size bytes may not be stored at offset off.
 
-        Asked before content is copied into a file through its fileno() or by copy_range(), without write().
-        By default, does nothing.
+        Called before content is copied into a file through its fileno() or by copy_range() instead of
+        write(). The default does nothing.
         """
 
     def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
-        """Begin what read() does with these arguments, and return at once; None: read() has to be called.
+        """Start a read() with these arguments and return at once; None: the caller has to use read().
 
-        Optional, for storages that wait for other hosts, with `window`: a door that moves content then has
-        many reads and writes in flight, and answers each when its promise is kept. They are begun in order.
+        Optional, for storages that wait for other hosts and set `window`: a door that moves content keeps
+        many reads and writes in flight, and answers each when its promise is kept. They start in order.
         """
         return None
 
@@ -239,66 +240,66 @@ class SFTPAbstractServerStorage:
         return None
 
     def copy_range(self, source: Any, off: int, size: int, target: Any, target_off: int) -> int | None:
-        """Copy up to size bytes from off in source to target_off in target, where they are; return how many.
+        """Copy up to size bytes inside the storage, from off in source to target_off in target.
 
-        None: this cannot, and nothing was copied. Optional: without it, content is copied by read() and
-        write().
+        Return the number of bytes copied; None: the storage cannot do this, and nothing was copied.
+        Optional: without it, content is copied by read() and write().
         """
         return None
 
     def path_of(self, handle: Any) -> bytes | None:
-        """The path at which an open file is now, without links in it; None: that is not known.
+        """The current path of an open file, without links in it; None: it is not known.
 
-        Optional: others may have renamed the file, or a directory on the way to it, since it was opened.
+        Optional: the file, or a directory on its path, may have been renamed since it was opened.
         """
         return None
 
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
-        """A digest of all that is in the file that path leads to, if the storage has it; else None.
+        """The digest of the whole file that path leads to, if the storage has it; else None.
 
         Optional: without it, content is read. algorithm: md5, sha1, sha224, sha256, sha384, sha512 or crc32.
-        Whatever is not certain to be of the content that open() would find now is None.
+        Return None unless the digest is certain to be that of the content that open() would find now.
         """
         return None
 
     def close(self, handle: Any) -> None:
-        """Close a handle for the client. Called exactly once for each handle, unless abandon() is."""
+        """Close a handle for the client. Each handle gets exactly one call of close() or abandon()."""
         raise SFTPUnsupported
 
     def abandon(self, handle: Any) -> None:
-        """Close a handle that was open when its session ended: what was written may be half a file.
+        """Close a handle that was still open when its session ended: the file may be incomplete.
 
-        By default, the same as close().
+        The default calls close().
         """
         self.close(handle)
 
     def spoil(self, handle: Any) -> None:
         """Note that content which the client wanted in this file is missing: a hook refused a WRITE, or a
-        copy failed halfway. Many clients close the file as if nothing had happened. By default, does nothing.
+        copy failed halfway. Many clients close the file as if nothing had happened. The default does nothing.
         """
 
     def fsync(self, handle: Any) -> None:
-        """Return when all that was written is safe from a crash."""
+        """Return when everything written so far is safe from a crash."""
         raise SFTPUnsupported
 
     def sync_directory(self, path: bytes) -> None:
-        """Return when the names in a directory are safe from a crash: what fsync() is for a file's content.
+        """Return when the names in a directory are safe from a crash, as fsync() does for a file's content.
 
-        Storages whose names are safe when a method returns need not override it.
+        Storages whose names are already safe when a method returns need not override it.
         """
         raise SFTPUnsupported
 
     def check_root(self) -> None:
-        """Raise SFTPFailure if the storage's place is no longer where new sessions would find it.
+        """Raise SFTPFailure if the storage's root was moved or replaced, so that new sessions get another.
 
-        Doors ask before they say that something is stored. By default, does nothing.
+        Doors call this before they say that something is stored. The default does nothing.
         """
 
     def fileno(self, handle: Any) -> int | None:
         """The descriptor of the real file behind a handle, or None.
 
         Optional: with it, a door may move data through the descriptor instead of through read() and write().
-        A subclass that overrides read() or write() and not this one is asked through its own methods.
+        If a subclass overrides read() or write() but not this one, its own methods are used.
         """
         return None
 
@@ -309,11 +310,11 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
-        """Rename; an existing target is an error, or with replace is replaced atomically."""
+        """Rename old to new. An existing new is an error; with replace, it is replaced atomically."""
         raise SFTPUnsupported
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
-        """Make a symbolic link at linkpath that holds the text target."""
+        """Make a symbolic link at linkpath with the text target."""
         raise SFTPUnsupported
 
     def readlink(self, path: bytes) -> bytes:
@@ -321,11 +322,11 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def link(self, old: bytes, new: bytes) -> None:
-        """Make new another name (a hard link) of the file old."""
+        """Make new a hard link to the file old."""
         raise SFTPUnsupported
 
     def statvfs(self, path: bytes) -> StatVFS:
-        """Figures of the file system that holds path: an os.statvfs_result, or what looks like one."""
+        """Statistics of the file system that holds path: an os.statvfs_result or an object like it."""
         raise SFTPUnsupported
 
     def fstatvfs(self, handle: Any) -> StatVFS:
@@ -344,7 +345,7 @@ def moves_by_promise(storage: SFTPAbstractServerStorage, method: str) -> bool:
 
 
 def known_checksum(storage: SFTPAbstractServerStorage, path: bytes, algorithm: str) -> bytes | None:
-    """What checksum() says, if it means the same as reading the file; else None."""
+    """The result of checksum(), if it means the same as reading the file; else None."""
     return storage.checksum(path, algorithm) if speaks_for(storage, "checksum", "read") else None
 
 
@@ -352,7 +353,7 @@ TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
 
 
 def overrides(cls: type, need: str) -> bool:
-    """Whether a storage class has a method of its own; `rename(replace)` asks for that argument as well."""
+    """Whether a storage class overrides a method; `rename(replace)` asks for that argument as well."""
     method, _, argument = need.rstrip(")").partition("(")
     own = getattr(cls, method)
     if own is getattr(SFTPAbstractServerStorage, method):
@@ -366,7 +367,7 @@ def overrides(cls: type, need: str) -> bool:
 def check_no_links(storage: SFTPAbstractServerStorage, path: bytes, follow: bool) -> None:
     """Raise OSError(ELOOP) if a canonical path leads through a link. For storages without refuse_links().
 
-    follow: whether one at its end counts. Raises what realpath() does.
+    follow: whether a link at its end counts. Raises what realpath() does.
     """
     if "readlink" in storage.lacks or not overrides(type(storage), "readlink"):
         return
@@ -381,8 +382,8 @@ def check_no_links(storage: SFTPAbstractServerStorage, path: bytes, follow: bool
 def speaks_for(storage: SFTPAbstractServerStorage, instead: str, method: str) -> bool:
     """Whether one method of a storage may be used in place of another.
 
-    It may not when a subclass overrides the other and leaves this one as its base class has it: a storage
-    that decrypts in read() must not be bypassed.
+    It may not if a subclass overrides `method` but inherits `instead`: a storage that decrypts in read()
+    must not be bypassed.
     """
     if method in getattr(storage, "__dict__", ()):
         return False

@@ -1,7 +1,7 @@
 """File attributes of SFTP version 3, and the `ls -l` line that goes with them.
 
-What may not enter: the wire encoding (wire.py) and any look-up of files or users; both names and
-numbers are handed in. Facts: draft-ietf-secsh-filexfer-02, sections 5 and 7.
+What may not enter: the wire encoding (wire.py) and any look-up of files or users; callers pass in both
+names and numbers. Facts: draft-ietf-secsh-filexfer-02, sections 5 and 7.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class SFTPAttributes:
     size: bytes. uid, gid: numbers; they travel only together. permissions: the POSIX st_mode, file
     type bits included. atime, mtime: whole seconds since the epoch; they travel only together.
     nlink: number of hard links, shown in listings and never sent as a field. extended: how many extended
-    attributes came with these from a client; they are passed over. device, inode: numbers that tell files
-    apart, where the storage knows them; they are never sent.
+    attributes a client sent with these; they are ignored. device, inode: numbers that tell files apart, if
+    the storage knows them; they are never sent.
     """
 
     __slots__ = (
@@ -69,9 +69,9 @@ class SFTPAttributes:
 
     @classmethod
     def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
-        """All fields. st: what os.stat() and its relatives return."""
+        """Attributes with all fields set. st: the result of os.stat(), os.fstat() or similar."""
         attrs = cls.__new__(cls)  # without __init__(), whose call takes as long as the rest of this
-        # The tuple face of stat_result holds whole seconds already and costs no floats.
+        # As a tuple, stat_result has whole seconds already, and no floats have to be made.
         mode, attrs.inode, attrs.device, attrs.nlink, attrs.uid, attrs.gid, attrs.size, atime, mtime, _ = st
         attrs.permissions, attrs.atime, attrs.mtime = mode, atime, mtime  # type: ignore[assignment]
         attrs.extended = 0
@@ -79,7 +79,7 @@ class SFTPAttributes:
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """The same for all names of one file; None where the storage does not know."""
+        """Device and inode, the same for all names of one file; None if the storage does not know them."""
         return None if self.inode is None or self.device is None else (self.device, self.inode)
 
     def is_empty(self) -> bool:
@@ -101,10 +101,10 @@ class SFTPAttributes:
 
 
 class LongnameFormatter:
-    """Makes the longname of directory entries, and remembers the parts that repeat.
+    """Makes the longnames of directory entries, and caches the parts that repeat.
 
-    username, groupname: functions from a number to a name, or to None where there is none.
-    Listings of any size stay flat in memory: what is kept is bounded.
+    username, groupname: functions that return the name for a number, or None.
+    The caches are bounded, so memory does not grow with the listing.
     """
 
     def __init__(self, username: NameOfId, groupname: NameOfId) -> None:
@@ -116,7 +116,7 @@ class LongnameFormatter:
         self._now = time.time()
 
     def refresh(self) -> None:
-        """Start a new listing: which dates count as recent is decided again."""
+        """Start a new listing: decide again which dates count as recent."""
         now = time.time()
         if now - self._now > A_DAY / 24:
             self._dates.clear()
@@ -154,7 +154,7 @@ class LongnameFormatter:
     def _date(self, mtime: int | None) -> bytes:
         try:
             moment = time.localtime(mtime or 0)
-        except (OSError, OverflowError, ValueError):  # a storage's own idea of time
+        except (OSError, OverflowError, ValueError):  # a time out of range
             moment = time.localtime(0)
         text = f"{MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2d} "
         # Clocks differ a little, so up to a day ahead is recent too; further ahead needs its year.

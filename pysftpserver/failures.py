@@ -1,6 +1,6 @@
 """How a failure is put into words, the same in every room: what is wrong with which thing, and what to do.
 
-BadInput and Unavailable carry one finished line from wherever the mistake is noticed to the command, which
+BadInput and Unavailable carry one finished line from the place that notices the mistake to the command, which
 prints it and turns it into an exit status. Nothing here imports another module of the package.
 """
 
@@ -33,21 +33,21 @@ class BadInput(Exception):
 
 
 class Unavailable(BadInput):
-    """The input is good, and something that it needs cannot be reached now, such as another server."""
+    """The input is valid, but something that it needs, such as another server, cannot be reached now."""
 
     status = UNAVAILABLE_STATUS
 
 
 def os_error(number: int) -> OSError:
-    """The error of a system call that has failed with an errno, in the system's words."""
+    """The OSError for an errno, with the system's text."""
     return OSError(number, os.strerror(number))
 
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, in the words of errno(3): "permission denied", "no such file or directory".
 
-    An error without a number (an encoding, a name that cannot be a path, getaddrinfo's) gives its own text.
-    The result is one printable line; it begins with a small letter, to follow the name of a thing.
+    An error without an errno (an encoding, a name that cannot be a path, getaddrinfo's) gives its own text.
+    The result is one printable line; it begins with a small letter, so that it can follow a name.
     """
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         text = os.strerror(error.errno)
@@ -74,9 +74,9 @@ def show(text: bytes) -> str:
 
 
 class needed:
-    """`with needed("sshd", "redis"): import redis` raises BadInput where that library is not installed.
+    """`with needed("sshd", "redis"): import redis` raises BadInput if that library is not installed.
 
-    extra: the one that installs the libraries. Another module that is missing is an error of ours.
+    extra: the extra that installs the libraries. Any other missing module is our own error.
     """
 
     def __init__(self, extra: str, *modules: str) -> None:
@@ -93,9 +93,9 @@ class needed:
 
 
 def missing(module: str, extra: str) -> BadInput:
-    """The complaint about a library that is not installed. extra: the one that installs it."""
+    """The error for a library that is not installed. extra: the extra that installs it."""
     if os.path.realpath(__file__).startswith(DEBIAN):
         return BadInput(f'{module} is missing; run "sudo pysftpserver-extras {extra}"')
-    # A path, not the project's name: on the package index that name is another program's.
+    # A path, not the project's name: on the package index that name belongs to another program.
     command = f"pip install '.[{extra}]'"
     return BadInput(f"{module} is missing; run {command} in a checkout of pysftpserver, or install its wheel")

@@ -1,17 +1,17 @@
-"""The formats that this package stores: the version of each, where data says it, and what newer ones get.
+"""The formats that this package stores: the version of each, where data states it, what newer ones get.
 
-A version that data does not say is 1. What may not enter: how a format is read or written.
+Data that states no version has version 1. What may not enter: how a format is read or written.
 """
 
 from __future__ import annotations
 
 from pysftpserver.failures import BadInput
 
-LARGEST = 1 << 64  # version that a message shows: int has no text for very long ones
+LARGEST = 1 << 64  # version that a message shows: Python refuses to print very long integers
 
 
 class Format:
-    """A row of the table. name: what messages call it. place, carrier, older: for the page."""
+    """A row of the table. name: as in messages. place, carrier, older: for the table in the docs."""
 
     def __init__(self, name: str, place: str, carrier: str, version: int = 1, older: str = "read") -> None:
         self.name = name
@@ -21,14 +21,14 @@ class Format:
         self.older = older
 
     def problem(self, found: object) -> str | None:
-        """Why data of a version cannot be used, or None. found: what data says; None or 0: nothing."""
+        """Why data of a version cannot be used, or None. found: the stated version; None or 0: none."""
         if found is None or found is False:
             found = 0
         if isinstance(found, (str, bytes)) and found.isdigit():
             try:
                 found = int(found)
             except ValueError:
-                pass  # digits that are none for int(), or too many
+                pass  # digits that int() does not take, or too many
         if type(found) is not int or found < 0:
             return f"its version is not a number; this version of pysftpserver knows 1 to {self.version}"
         if found > self.version:
@@ -40,7 +40,7 @@ class Format:
         return None
 
     def check(self, found: object, where: str) -> None:
-        """Raises BadInput for a version that cannot be used. where: what the message names."""
+        """Raises BadInput for a version that cannot be used. where: the file or place for the message."""
         problem = self.problem(found)
         if problem is not None:
             raise BadInput(f"{where}: {problem}")
@@ -71,12 +71,12 @@ REMO_USERS = Format(
 SKSYNC = Format("settings and users of pysksync", "`sksync.json`", "member `version`")
 REPORT = Format("report of pysftp-probe", "files of `--json`", "member `format`")
 
-#: All that say their version.
+#: All formats that state their version.
 FORMATS = (
     *(USERS_FILE, REDIS_USER, AUDIT, CHAIN, LEDGER, SHARED_LEDGER, NODE),
     *(WEB_STATE, REMO_USERS, SKSYNC, REPORT),
 )
-#: Data that says no version: what, and why none is needed.
+#: Data that states no version: what, and why none is needed.
 WITHOUT = (
     ("files in GridFS", "GridFS's own format; unknown fields of `metadata` are kept"),
     ("objects in S3, GCS, Azure", "plain objects; times in rclone's metadata `mtime`"),
@@ -94,7 +94,7 @@ WITHOUT = (
 
 
 def table() -> str:
-    """The rows of both tables, for the page."""
+    """The rows of both tables, for the docs."""
     rows = "".join(
         f"| {one.name} | {one.place} | {one.version} | {one.carrier} | {one.older} |\n" for one in FORMATS
     )

@@ -1,9 +1,9 @@
-"""SFTPServerFsspecStorage: whatever the library fsspec opens, as completely as its file system can.
+"""SFTPServerFsspecStorage: any file system of the library fsspec, with all operations that it supports.
 
-Names are joined to the path that the address has. A new file, or one that is truncated, is received under
-a temporary name (or in parts that are committed, where the file system has that) and appears when it is
-closed. Other files are written in place where the file system can. Directories that it cannot hold while
-they are empty exist for the session. No listing is cached. The parts are in storages/foreign/: opening
+Names are joined to the path in the address. A new or truncated file is received under a temporary name (or
+in parts that are committed, if the file system has that) and appears when it is closed. Other files are
+written in place if the file system can. Empty directories that it cannot store exist for the session. No
+listing is cached. The parts are in storages/foreign/: opening
 (addresses), files (what is open), attributes, errors. What may not enter: sessions, protocols.
 Facts: fsspec.spec.AbstractFileSystem.
 """
@@ -42,12 +42,12 @@ MAGIC = frozenset("*?[")  # what some methods of fsspec take for patterns
 
 
 class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
-    """What an address of fsspec names, such as memory://, file:///srv/files or zip:///srv/a.zip.
+    """The files at an fsspec address, such as memory://, file:///srv/files or zip:///srv/a.zip.
 
-    url: the address; it can be chained (zip://::https://example.com/a.zip). options: what the file system
-    takes. setstat: "ignore" accepts times, permissions and owners and changes nothing, "refuse" refuses them.
-    Sizes of files can be changed where the file system can. Raises ValueError for an address or options that
-    cannot be used, OSError if that cannot be opened, BadInput if fsspec is not installed.
+    url: the address; it can be chained (zip://::https://example.com/a.zip). options: those of the file
+    system. setstat: "ignore" accepts times, permissions and owners and changes nothing, "refuse" refuses
+    them. Sizes of files can be changed if the file system can do it. Raises ValueError for an address or
+    options that cannot be used, OSError if it cannot be opened, BadInput if fsspec is not installed.
     """
 
     home = b"/"
@@ -68,8 +68,8 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             self.__class__ = ReadOnlyFsspecStorage
 
     def connect(self) -> None:
-        """Ask the file system. Raises SFTPException or OSError, with words for the operator, if it does not
-        answer or the path is not there.
+        """Check that the file system answers and the path exists. Raises SFTPException or OSError, with a
+        message for the operator, if not.
         """
         try:
             self._fs.info(self._opened.root)
@@ -82,7 +82,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
     # --- paths --------------------------------------------------------------------------------------
 
     def _path(self, path: bytes) -> str:
-        """The path of the file system for one of a client."""
+        """The file system's path for a client's."""
         if not path:
             raise SFTPNotFound
         if b"\0" in path:
@@ -91,7 +91,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         return self._below(self._opened.root, os.fsdecode(real[1:]))
 
     def _below(self, full: str, name: str) -> str:
-        """The path of a name in a directory; at the top of some file systems it begins with no slash."""
+        """The path of a name in a directory; at the top of some file systems it has no leading slash."""
         if not name:
             return full
         return f"{full}/{name}" if full or self._fs.root_marker else name
@@ -110,7 +110,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         return info
 
     def _get(self, path: bytes) -> tuple[str, Info]:
-        """The path and what is there. Raises what a file with a slash behind it does."""
+        """The file system's path and its info. Raises OSError if it is a file and path ends with a slash."""
         full = self._path(path)
         info = self._info(full)
         if path.endswith((b"/", b"/.")) and info["type"] != "directory":
@@ -118,7 +118,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         return full, info
 
     def _check_free(self, path: bytes) -> str:
-        """The path, where nothing is, in a directory that is there."""
+        """The file system's path. Raises OSError if something is there, or the directory does not exist."""
         full = self._path(path)
         if full == self._opened.root or self._is_there(full):
             raise os_error(errno.EEXIST)
@@ -218,14 +218,14 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             if name in ("", ".", "..") or name in seen or path.strip("/") == own:
                 continue
             if "://" in path and "?" in name:
-                continue  # a page's link that sorts it
+                continue  # a link that sorts the page
             seen.add(name)
             kind = entry["type"]
             if entry.get("islink") or kind != "directory" and (kind != "file" or entry.get("size") is None):
                 try:
                     entry = self._info(self._below(full, name))
                 except Exception:
-                    continue  # a link that leads nowhere
+                    continue  # a dangling link
             yield os.fsencode(name), self._attributes(entry)
         for directory in sorted(self._made):
             top, _, name = directory.rpartition("/")
@@ -267,7 +267,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         return b"/" + os.fsencode(full[len(self._opened.root) :]).lstrip(b"/")
 
     def _keep_parent(self, full: str) -> None:
-        """A directory whose last entry is gone stays, for this session, where the file system drops it."""
+        """Keep a directory for this session if the file system drops it when its last entry is removed."""
         parent = full.rpartition("/")[0]
         if parent != self._opened.root:
             self._made.add(parent)
@@ -418,7 +418,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         self._keep_parent(source)
 
     def _move_file(self, source: str, target: str) -> None:
-        """Rename a file; copy and remove it where the file system has no more."""
+        """Rename a file; copy and remove it if the file system cannot rename."""
         if self._renames() and not MAGIC.intersection(source + target):
             self._fs.mv(source, target)
         else:
@@ -426,7 +426,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             self._fs.rm_file(source)
 
     def _renames(self) -> bool:
-        """Whether it has a rename of its own: fsspec's copies, and takes names for patterns."""
+        """Whether the file system has its own rename: fsspec's copies, and takes names for patterns."""
         from fsspec.spec import AbstractFileSystem
 
         return type(self._fs).mv is not AbstractFileSystem.mv
@@ -463,7 +463,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
 
 
 class ReadOnlyFsspecStorage(SFTPServerFsspecStorage):
-    """One on a file system that cannot be written to: extensions that write are not announced."""
+    """A storage on a read-only file system: extensions that write are not announced."""
 
     write = SFTPAbstractServerStorage.write
     lsetstat = SFTPAbstractServerStorage.lsetstat

@@ -1,6 +1,6 @@
 """Hooks: watch or veto any request. The audit log is one hook; quotas and notifications are others.
 
-A hook says which requests it wants to hear of, and sees them by their names in the table of requests, with
+A hook says which requests it wants to see. It gets them by their names in the table of requests, with
 decoded arguments. READ and WRITE take the engine's fast path if no hook wants them. What may not enter: wire
 formats, storages.
 """
@@ -21,18 +21,18 @@ class SFTPEvent:
     name: as `pysftpjail -Q` prints it ("open", "read", "posix-rename", ...), or "init".
     arguments: the decoded arguments by name; paths and handles are bytes as the client sent them.
     path: the path that the request is about, or that its handle was opened with; None if there is none.
-    target: the other path, where there are two: a new name, a link's text, what copy-data copies to.
+    target: the second path, if there is one: a new name, a link's text, the file that copy-data copies to.
 
     Set when the request has been served.
-    status: the SSH2_FX_* code; SSH2_FX_OK as well where the reply carries data instead of a status.
-    message: the text that went with a failure.
+    status: the SSH2_FX_* code; also SSH2_FX_OK if the reply carries data instead of a status.
+    message: the text that was sent with a failure.
     size: how many bytes of file content were read, written or copied.
     seconds: how long it took.
     read, written: when a file is closed, bytes read and written through its handle, copies included.
     sha256: of what was stored or fetched, if a hook wants digests; sha256_missing: why there is none.
     """
 
-    # What is not set yet is here, because an event is made for each request that a hook hears of.
+    # Class attributes, to keep events cheap: one is made for each request that a hook hears of.
     status = 0
     message = b""
     size = 0
@@ -57,12 +57,12 @@ class SFTPEvent:
 class SFTPHook:
     """The base class of hooks. Override before() and after(), or methods for single requests.
 
-    A method called `before_` or `after_` and the name of a request, with `_` for `-` (before_remove,
+    A method named `before_` or `after_` plus the name of a request, with `_` for `-` (before_remove,
     after_close, before_posix_rename), is called with the event of that request. Raising an SFTPException
     or an OSError before a request vetoes it, and the client gets its status; any other exception vetoes
     it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd, before or after, ends
-    the session. Every method but hears() takes the event of the request, if there is one: what is set when
-    the request has been served is set in after(), refused(), rejected() and abandoned() only.
+    the session. Methods about a request take its event. The fields that are set when a request has been
+    served are set only in after(), refused(), rejected() and abandoned().
     """
 
     #: Names of the requests that before() and after() are called for. None: those that it has methods for,
@@ -97,12 +97,12 @@ class SFTPHook:
         self._call("after_", event)
 
     def refused(self, event: SFTPEvent) -> None:
-        """A request that before() and after() are not called for was refused with PERMISSION_DENIED. READ and
-        WRITE on the fast path are not told of."""
+        """A request that before() and after() are not called for was refused with PERMISSION_DENIED. Not
+        called for READ and WRITE on the fast path."""
 
     def replying(self) -> None:
-        """What was served so far is about to be answered: replies leave together where requests come so.
-        After SFTPSessionEnd, no reply leaves that was not on its way before."""
+        """The replies to what was served so far are about to be sent, together if the requests came together.
+        If this raises SFTPSessionEnd, they are dropped."""
 
     def rejected(self, event: SFTPEvent) -> None:
         """A request could not be served, because it is unknown ("unknown" is its name then), malformed or
@@ -120,8 +120,8 @@ class SFTPHook:
 
 
 class SFTPHooks(SFTPHook):
-    """Several hooks as one. Each is told of the requests that it wants; the first veto counts, and is the
-    last to be asked before that request."""
+    """Several hooks as one. Each hears of the requests that it wants. The first veto counts; hooks after it
+    are not asked about that request."""
 
     def __init__(self, *hooks: SFTPHook) -> None:
         self.hooks = hooks

@@ -278,7 +278,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         return self._entries(entry, self._parent(place) or entry)
 
     def _parent(self, place: Place) -> Entry | None:
-        """Return the parent of a directory; the top is its own. None: the directory itself implies it."""
+        """Return the parent of a directory; the top is its own. None: it exists only through its entries."""
         return place.way[-1][1] if place.way else self._top_entry()
 
     def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:

@@ -1,9 +1,9 @@
 """SFTPServerMountedStorage: several storages in one tree.
 
 A tree has a storage at its top and others at mount points below it. This storage finds the one that a path
-leads to (storages/mounted/tree.py) and hands the request over. A mount point appears in listings though its
-parent does not have it; what the parent has there is hidden. A storage that is away fails alone. What may not
-enter: concrete storages, sessions.
+leads to (storages/mounted/tree.py) and passes the request on. A mount point appears in listings even if its
+parent has no such entry; an entry of the parent is hidden. If a storage cannot be reached, the others still
+work. What may not enter: concrete storages, sessions.
 Facts: mount(8), path_resolution(7), rename(2).
 """
 
@@ -37,13 +37,13 @@ CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class SFTPServerMountedStorage(SFTPAbstractServerStorage):
-    """A storage that has others at mount points.
+    """A storage with others at mount points.
 
-    top: what is at `/`: a storage, a function that opens it, or a Mount. mounts: the same by mount points,
-    which are absolute paths; the directories on the way to one need not exist. across: what a rename from one
-    storage to another does: None refuses it, "copy" copies and then removes. home: where sessions start;
-    None: where those of the top do. pause: seconds until a storage that is away is tried again.
-    Raises ValueError for a mount point that cannot be one, or an unknown value of across.
+    top: what is at `/`: a storage, a function that opens it, or a Mount. mounts: the same by mount point, an
+    absolute path; the directories above it need not exist. across: what a rename from one storage to another
+    does: None refuses it, "copy" copies and then removes. home: where sessions start; None: the home of the
+    top. pause: seconds until an unreachable storage is tried again.
+    Raises ValueError for an invalid mount point, or an unknown value of across.
     """
 
     home: bytes
@@ -67,13 +67,13 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
                 mount.pause = pause
         self._top = self._tree.root.mount
         if any(mount.is_remote for mount in self._tree.mounts):
-            self.window = WINDOW  # a session asks before the storages are open
+            self.window = WINDOW  # a session reads it before the storages are open
         if home is None and self._top.opened is not None:
             home = self._top.opened.home
         self.home = home or b"/"
 
     def refuse_links(self) -> None:
-        """From now on, fail for paths with links: they are resolved by who calls."""
+        """From now on, fail for paths with links: the caller resolves them first."""
         for mount in self._tree.mounts:
             mount.refuses_links = True
             mount.prepare()
@@ -138,7 +138,7 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
     def _attributes(self, node: Node) -> SFTPAttributes:
         """What clients see of a mount point, or of a directory on the way to one: always a directory.
 
-        A storage that is not of this host is not asked: its answer could take long, or not come.
+        A storage on another host is not asked: its answer could take long, or never arrive.
         """
         if not (node.is_point and node.mount.is_remote) or node is self._tree.root:
             try:
@@ -211,10 +211,10 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
         node: Node | None,
         failure: BaseException | None,
     ) -> Iterator[Entry]:
-        """A listing, after one entry that is none: closing a generator that has begun closes entries as well.
+        """A listing, after a dummy entry: closing a generator that has begun closes entries as well.
 
-        dots: what `.` and `..` are, where the storage cannot know. at: whose mount points hide entries. node:
-        whose mount points are shown. failure: comes at the end.
+        dots: `.` and `..`, if the storage cannot know them. at: the node whose mount points hide entries.
+        node: the one whose mount points are shown. failure: is raised at the end.
         """
         hidden = {} if at is None else at.children
         try:
@@ -325,7 +325,7 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
         if source is target:
             source.call("rename", inner_old, inner_new, *([True] if replace else ()))
             return
-        source.call("lstat", inner_old)  # what is missing is missing first
+        source.call("lstat", inner_old)  # a missing source is reported first
         if not self._copies_across:
             points = f"{show(source.point)} and {show(target.point)}"
             raise SFTPFailure(f"Cannot rename between different storages ({points}); copy and delete")

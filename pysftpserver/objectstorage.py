@@ -1,9 +1,9 @@
-"""A storage on an object store: S3, what speaks its protocol, Google Cloud Storage or Azure Blob Storage.
+"""A storage on an object store: S3 or a store with its API, Google Cloud Storage or Azure Blob Storage.
 
 Files are objects whose keys are their paths, so other programs see them as they are. An upload becomes
 visible when it is closed, as a whole. The parts are in storages/objects/: names (names and keys), opening,
 s3 and azure (the protocols), web (HTTP), signing, credentials and google (tokens), directories (which there
-are), listing, reading, draft and buffer (writing), moving (renames of directories), care (for operators).
+exist), listing, reading, draft and buffer (writing), moving (renames of directories), care (for operators).
 docs/objects.md says what is guaranteed.
 What may not enter: wire formats, sessions of clients.
 """
@@ -57,7 +57,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     """The objects of one bucket, or those below a prefix of it.
 
     name: `s3://BUCKET/PREFIX?SETTING=VALUE&...`, `gs://...` or `az://...`, as docs/objects.md describes it.
-    Requests are made when they are needed, so a store that is away fails the calls and not the constructor.
+    Requests are made only when needed: if the store cannot be reached, calls fail, and not the constructor.
     Raises ValueError for a name that cannot be used.
     """
 
@@ -82,13 +82,13 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
 
     @property
     def label(self) -> str:
-        """The name without its settings, for messages of operators."""
+        """The name without its settings, for messages to operators."""
         return f"{self._name.kind}://{self._name.bucket}/{self._top}"
 
     def at_prefix(self, prefix: str) -> SFTPServerObjectStorage:
         """Return a storage for another session that shares the connections of this one.
 
-        prefix: what keys begin with that this one has. Raises ValueError for an invalid one.
+        prefix: what the keys of the new storage begin with. Raises ValueError for an invalid one.
         """
         other = copy.copy(self)
         other._begin(top_of(prefix), self._directories.has_markers)
@@ -99,7 +99,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         self._store.page(self._top, most=1)
 
     def close_client(self) -> None:
-        """Give up the files that are open, abort what could not be aborted before, close idle connections."""
+        """Abandon open files, abort uploads that could not be aborted before, and close idle connections."""
         drafts, self._drafts = self._drafts, {}
         for draft in drafts.values():
             with contextlib.suppress(SFTPException):
@@ -131,7 +131,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     def gc(self, older_than: float = A_DAY, is_dry: bool = False) -> list[str]:
         """Abort uploads that a crash has left behind; return a sentence for each.
 
-        older_than: seconds since an upload has begun, so that running ones stay. is_dry: only report.
+        older_than: seconds since an upload began, so that running ones are kept. is_dry: only report.
         """
         return care.abort_old(self._store, self._top, older_than, is_dry)
 
@@ -160,7 +160,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         return object_at(self._store, key)
 
     def _gone(self, place: Place) -> OSError:
-        """The error for a file that is not there: perhaps a directory is."""
+        """The error for a missing file: another one if there is a directory."""
         return os_error(errno.EISDIR if self._directories.has(place) else errno.ENOENT)
 
     # --- attributes -------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
                 draft.is_changed = True
 
     def _check(self, attrs: SFTPAttributes) -> None:
-        """Raise SFTPUnsupported for what cannot be changed, if that is wanted."""
+        """Raise SFTPUnsupported for fields that cannot be changed, if the settings say so."""
         has_time = (attrs.atime, attrs.mtime) != (None, None) and not self._settings.has_times
         has_more = (attrs.uid, attrs.gid, attrs.permissions) != (None, None, None)
         if self._settings.is_strict and (has_time or has_more):
@@ -409,7 +409,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         return draft.read(off, size)
 
     def _stored(self, draft: Draft) -> Reader:
-        """What a draft has become, for those that only read it."""
+        """The object that a draft has become, for handles that only read it."""
         if draft.spoilt or draft.key is None:
             raise SFTPFailure("The file was not stored")
         return Reader(self._store, *self._store.get_first(draft.key, HEAD))

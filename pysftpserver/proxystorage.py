@@ -1,7 +1,7 @@
-"""The storage on another SFTP server: every method is a request to it, and every answer is its own.
+"""The storage on another SFTP server: every method sends a request to it and returns its answer.
 
 READ and WRITE can be promised (promise_read, promise_write): an engine then has many of them in flight, and
-passes each reply on when it comes. No WRITE is answered before the server behind has answered it. The parts
+passes each reply on when it arrives. No WRITE is answered before the server behind has answered it. The parts
 are in storages/sftp/: behind (the connection, and what the server can do), handles (what is open there),
 connection (requests and replies), replies (what they say), process and starter (`ssh`), address.
 What may not enter: sessions, the loop of a door.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pysftpserver.storages.sftp.connection import Answer, Buffer
 
 LISTED_NAMES = 4096  # names of users, and of groups, that are kept from listings
-COMPUTED = 20 << 20  # bytes a second that a server computes a checksum of, at least
+COMPUTED = 20 << 20  # bytes a second: the least speed at which a server computes a checksum
 
 _FLAGS = (
     (os.O_APPEND, wire.SSH2_FXF_APPEND),
@@ -50,7 +50,7 @@ _ACCESS = {
 def _completed(
     attrs: SFTPAttributes, ask: Callable[[Any], SFTPAttributes], where: bytes | File
 ) -> SFTPAttributes:
-    """Attributes to set, with both times and both owners where there is one: they travel only together."""
+    """Attributes to set, with both times, or both owners, if one is set: they travel only together."""
     if (attrs.atime is None) == (attrs.mtime is None) and (attrs.uid is None) == (attrs.gid is None):
         return attrs
     now = ask(where)
@@ -66,13 +66,13 @@ class SFTPServerProxyStorage(ServerBehind):
 
     remote: [user[:password]@]host; the host may be an alias of ssh_config. key: a file with the private key;
     None: those that ssh tries. port: None: the one of ssh_config, or 22. ssh_config_path: None: the user's
-    and the system's. ssh_agent: whether an agent may be asked. known_hosts_path: the one file with known
+    and the system's. ssh_agent: whether an agent may be asked. known_hosts_path: the only file with known
     hosts; None: ssh's own. check_host_key: False lets any host pose as this one. root: a path there that
-    becomes "/"; None: its own "/". password, password_file: instead of one in remote; of the file, the first
-    line. timeout: seconds without any reply after which the connection is given up. ends_session: whether
-    requests after that end the session, so that clients connect anew; else they fail. program: what is
-    started as ssh. Raises ValueError for what cannot be used, BadInput for a password file that cannot be
-    read. connect() starts it.
+    becomes "/"; None: its own "/". password, password_file: instead of one in remote; the first line of the
+    file. timeout: seconds without any reply after which the connection is closed. ends_session: whether
+    requests after that end the session, so that clients connect again; otherwise they fail. program: the
+    program to run as ssh. Raises ValueError for an invalid argument, BadInput for a password file that cannot
+    be read. connect() starts it.
     """
 
     @classmethod
@@ -97,7 +97,7 @@ class SFTPServerProxyStorage(ServerBehind):
         return wire.encode_string(path)
 
     def _inside(self, path: bytes) -> bytes | None:
-        """What clients call a path there; None if it is outside of the root."""
+        """The clients' path for a path there; None if it is outside the root."""
         if not self._root:
             return path if path.startswith(b"/") else b"/" + path
         if path == self._root:
@@ -107,7 +107,7 @@ class SFTPServerProxyStorage(ServerBehind):
     def realpath(self, path: bytes) -> bytes:
         found = self._ask(replies.path_in, wire.SSH2_FXP_REALPATH, self._path(path or b"/"))
         inside = self._inside(found)
-        # A link leads out: where to is not for clients to know.
+        # A link leads out: clients must not learn where.
         return inside if inside is not None else super().realpath(path)
 
     def userhome(self, user: bytes) -> bytes:
@@ -178,7 +178,7 @@ class SFTPServerProxyStorage(ServerBehind):
         return Listing(connection, name, self._learn)
 
     def _learn(self, longname: bytes, attrs: SFTPAttributes) -> None:
-        """Take what only the longname says: the number of links, and the names of user and group."""
+        """Parse what only the longname has: the number of links, and the names of user and group."""
         words = longname.split(None, 5)
         if len(words) != 6 or not words[1].isdigit() or words[4] != b"%d" % (attrs.size or 0):
             return  # no such line, or one with a name of several words
@@ -257,7 +257,7 @@ class SFTPServerProxyStorage(ServerBehind):
         return parts
 
     def copy_range(self, source: File, off: int, size: int, target: File, target_off: int) -> int | None:
-        """Copy size bytes there, without moving them here; None if the server behind cannot."""
+        """Copy size bytes on the server behind, and return size; None if it cannot."""
         if b"copy-data" not in self.extensions:
             return None
         ranges = wire.encode_u64(off) + wire.encode_u64(size)
@@ -317,7 +317,7 @@ class SFTPServerProxyStorage(ServerBehind):
             self._ask(replies.expect_ok, wire.SSH2_FXP_RENAME, *fields)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
-        # OpenSSH's order of arguments, which is every server's.
+        # OpenSSH's order of arguments, which every server expects.
         target = self._root + target if target.startswith(b"/") else target
         fields = wire.encode_string(target), self._path(linkpath)
         self._ask(replies.expect_ok, wire.SSH2_FXP_SYMLINK, *fields)

@@ -1,8 +1,8 @@
-"""What a storage or a hook raises, and which status a client sees for it.
+"""The exceptions that storages and hooks raise, and the status that a client sees for each.
 
 A storage may raise these, or the OSError that the system gave it, or anything else: status_of() is the
-one place that turns an exception into a status and a message. A message that goes to a client comes
-from the raiser's own words or from the system's text for an errno, never from an exception's filename.
+one place that turns an exception into a status and a message. A client gets the text of an SFTPException
+or the system's text for an errno, never an exception's filename.
 What may not enter: sessions, logs.
 Facts: section 7 of the draft; errno to status as OpenSSH's sftp-server does it.
 """
@@ -37,11 +37,11 @@ STATUS_MESSAGES = {
 
 
 class MalformedPacket(Exception):
-    """A body that ends too early, or holds what its type cannot hold."""
+    """A packet body that ends too early, or holds a value that its type does not allow."""
 
 
 class SFTPException(Exception):
-    """A request failed. The text, where there is one, is shown to the client.
+    """A request failed. The text, if there is one, is shown to the client.
 
     status: the SSH2_FX_* code that the client gets; each subclass has its own.
     """
@@ -54,11 +54,11 @@ class SFTPFailure(SFTPException):
 
 
 class SFTPUnavailable(SFTPFailure):
-    """What the storage needs, such as another server, cannot be reached now. The same may work later."""
+    """Something that the storage needs, such as another server, cannot be reached now. A retry may work."""
 
 
 class SFTPEndOfFile(SFTPException):
-    """Nothing follows: the end of a file or of a listing."""
+    """The end of a file or of a listing."""
 
     status = SSH2_FX_EOF
 
@@ -88,7 +88,7 @@ class SFTPUnsupported(SFTPException):
 
 
 class SFTPLimitReached(SFTPException):
-    """The request asks for more than one session may have (limits.py). status: what the client gets."""
+    """The request exceeds a limit of the session (limits.py). status: the code that the client gets."""
 
     def __init__(self, text: str, status: int = SSH2_FX_FAILURE) -> None:
         super().__init__(f"Limit reached: {text}")
@@ -115,7 +115,7 @@ _STATUS_OF_ERRNO = {
 
 
 def status_of(error: BaseException) -> tuple[int, bytes]:
-    """The status code and the message (UTF-8) that a client gets for an exception. error: of any kind."""
+    """The status code and the message (UTF-8) that a client gets for any exception."""
     if isinstance(error, SFTPException):
         status = error.status
         if not isinstance(status, int) or not 0 <= status < 1 << 32:
@@ -130,14 +130,14 @@ def status_of(error: BaseException) -> tuple[int, bytes]:
             return status, STATUS_MESSAGES[status]
         try:
             return status, os.strerror(error.errno).encode()
-        except (OverflowError, ValueError):  # no number of this system's
+        except (OverflowError, ValueError):  # not an errno of this system
             return status, STATUS_MESSAGES[status]
     name = type(error).__name__
     return SSH2_FX_FAILURE, f"The storage failed ({name}); the server's log says more".encode()
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an exception is an answer; any other is a fault, and logged with its traceback."""
+    """Whether an exception is an answer to the client; any other is a bug, logged with its traceback."""
     if isinstance(error, (SFTPException, MalformedPacket)):
         return True
     return isinstance(error, OSError) and isinstance(error.errno, int)

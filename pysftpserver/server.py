@@ -1,10 +1,10 @@
 """SFTPServer: one SFTP session. Bytes in, bytes out; it does no I/O of its own.
 
-A door hands received bytes to consume() (or to input_queue and process()), and sends what it finds in
-`output`. Every request goes the same way: framing, look-up in the table of requests, decoding, hooks,
+A door hands received bytes to consume() (or to input_queue and process()), and sends the replies in
+`output`. Every request takes the same path: framing, look-up in the table of requests, decoding, hooks,
 handler, reply; an exception on the way becomes a reply in Session.answer_error(). What may not enter:
 sockets, concrete storages, single requests (requests.py), what a request may touch (session.py).
-Facts: draft-ietf-secsh-filexfer-02, sections 3 and 4; sftp-server(8)'s behaviour beyond.
+Facts: draft-ietf-secsh-filexfer-02, sections 3 and 4; otherwise the behaviour of sftp-server(8).
 """
 
 from __future__ import annotations
@@ -62,15 +62,16 @@ class SFTPServer(Session):
     """One session: a storage on one side, packets on the other.
 
     storage: where the files live. hook: sees every request. logfile: a path to append the log to;
-    log: a SFTPLog instead, when the caller has one. fd_in, fd_out: the descriptors that run() serves.
+    log: an SFTPLog instead, if the caller has one. fd_in, fd_out: the descriptors that run() serves.
     raise_on_error: for tests of storages: process() raises what a request raised, after queueing its
     reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
-    deny: names of requests; deny wins. limits: what the session may take; None: the defaults. allow_setid:
+    deny: names of requests; deny overrides allow. limits: of the session; None: the defaults. allow_setid:
     keep the set-uid and set-gid bits that clients send; the default is to drop them. checksums: whether
-    there are the check-file extensions.
+    to offer the check-file extensions.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
 
-    Its attribute initialized says whether INIT was answered, and ended why the session has to end, or None.
+    The attribute initialized is true once INIT was answered; ended is the reason why the session has to end,
+    or None.
     """
 
     def __init__(
@@ -114,14 +115,14 @@ class SFTPServer(Session):
 
     @property
     def hook(self) -> SFTPHook | None:
-        """What watches the session; it sees the requests that it wants."""
+        """The hook of the session; it sees the requests that it wants."""
         return self._hook
 
     @hook.setter
     def hook(self, hook: SFTPHook | None) -> None:
         self._hook = hook
         if hook is not None:
-            # Imported before a sandbox would keep it from being, and by sessions with a hook only.
+            # Imported now, while no sandbox prevents it, and only by sessions with a hook.
             from pysftpserver.hook import SFTPEvent
 
             self._new_event = SFTPEvent
@@ -133,7 +134,7 @@ class SFTPServer(Session):
         heard = () if hook is None else (row.name for row in rows if hook.hears(row.name))
         self._heard = frozenset(heard)
         self._watched = self._heard | self._refused.keys()
-        # bulk.py looks at neither hook nor lists, nor whether INIT has come.
+        # bulk.py checks neither the hook nor the lists, nor whether INIT was received.
         if not self.raise_on_error:
             self.transfers = frozenset(k for k, name in TRANSFERS.items() if name not in self._watched)
 
@@ -160,7 +161,7 @@ class SFTPServer(Session):
             self.output.append(data)
 
     def process(self) -> None:
-        """Serve every complete packet in input_queue, however much output_queue grows by it."""
+        """Serve every complete packet in input_queue, however large output_queue becomes."""
         data = self._input
         limit, self.queue_limit = self.queue_limit, sys.maxsize
         try:
@@ -173,9 +174,9 @@ class SFTPServer(Session):
     def consume(self, buffer: memoryview, start: int, end: int) -> int:
         """Serve the complete packets in buffer[start:end]; return where the rest begins.
 
-        It pauses while the replies in the output queue are over queue_limit: call it again with the rest
-        once they are sent. With sends_each, it pauses after each reply as well. Nothing of the buffer is
-        referred to after the return. Once `ended` is set, everything is consumed and nothing served.
+        It pauses while the replies in the output queue exceed queue_limit: call it again with the rest
+        once they are sent. With sends_each, it pauses after each reply as well. It keeps no reference to
+        the buffer. Once `ended` is set, everything is consumed and nothing served.
         """
         self.position = start  # kept up to date for process(), which must know it after an exception
         transfers = self.transfers if self.log.level < DEBUG1 else ()
@@ -209,8 +210,8 @@ class SFTPServer(Session):
         """Serve fd_in and fd_out until the client is gone; return an exit status.
 
         sandbox: confine this process to what the storage needs, for good (sandbox.py). name: of the client,
-        for the log; None: the account has one client. control: of the process that this one serves for, if
-        there is one (stdio.py).
+        for the log; None: the account has one client. control: the link to the process for which this one
+        serves, if there is one (stdio.py).
         """
         from pysftpserver.stdio import serve
 
@@ -292,7 +293,7 @@ class SFTPServer(Session):
                 event.size = size
         except BaseException as error:
             event.status, event.message = status_of(error)
-            if "handle" in named:  # copy-data may have come a part of the way
+            if "handle" in named:  # copy-data may have copied a part
                 event.size = max(0, self.handles.bytes_read(named["handle"]) - read)
             raise
         finally:
@@ -300,7 +301,7 @@ class SFTPServer(Session):
             self._tell(hook.after, event)
 
     def _close_watched(self, event: SFTPEvent, request_id: int, name: bytes) -> None:
-        """Serve CLOSE, and tell in its event what has passed through the handle."""
+        """Serve CLOSE, and put into its event what was moved through the handle."""
         file = self.handles.opened.get(name)
         if type(file) is not FileHandle:
             serve_close(self, request_id, name)
@@ -314,7 +315,7 @@ class SFTPServer(Session):
             event.sha256, event.sha256_missing = receipt.sha256, receipt.missing
 
     def _tell_moved(self, event: SFTPEvent, file: FileHandle) -> Receipt | None:
-        """Say in an event what has passed through a file's handle; return its receipt, if there is one."""
+        """Put into an event what was moved through a file's handle; return its receipt, if there is one."""
         event.read, event.written = file.bytes_read, file.bytes_written
         if file.fetched is None and file.stored is None:
             return None
@@ -334,8 +335,8 @@ class SFTPServer(Session):
     def _serve_init(self, buffer: memoryview, pos: int, stop: int) -> None:
         """INIT has a version and no request id; sent again, it is answered again.
 
-        The reply has the lower version of the two. What an older client gets is version 3 still, which has
-        nothing that the fields of versions 0 to 2 are not in.
+        The reply has the lower version of the two. An older client still gets the packets of version 3, which
+        contain the fields of versions 0 to 2.
         """
         try:
             version = u32_at(buffer, pos, stop)
@@ -350,7 +351,7 @@ class SFTPServer(Session):
         self.output.append(wire.encode_version(self._announced(), min(version, wire.SFTP_VERSION)))
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:
-        """Ask the hook about INIT, and tell it what became of that; whether the session goes on."""
+        """Ask the hook about INIT, and tell it the result; return whether the session goes on."""
         event = self._event("init", {"version": version})
         try:
             hook.before(event)
@@ -384,7 +385,7 @@ class SFTPServer(Session):
             raise SFTPForbidden
 
     def _event(self, name: str, arguments: dict[str, Any]) -> SFTPEvent:
-        """What the hook is told of a request."""
+        """The event of a request, for the hook."""
         event = self._new_event(name, arguments, arguments.get("path"), arguments.get("target"))
         if "handle" in arguments:
             event.path = self.handles.path_of(arguments["handle"])
@@ -395,7 +396,7 @@ class SFTPServer(Session):
     def _tell_refused(
         self, hook: SFTPHook, request: Request, arguments: tuple[Any, ...], error: BaseException
     ) -> None:
-        """Tell the hook of a refusal that it has not heard of in after()."""
+        """Tell the hook of a refusal for which after() is not called."""
         status, message = status_of(error)
         if status == wire.SSH2_FX_PERMISSION_DENIED:
             event = self._event(request.name, dict(zip(request.fields, arguments, strict=True)))
@@ -403,7 +404,7 @@ class SFTPServer(Session):
             self._tell(hook.refused, event)
 
     def _tell_replying(self, hook: SFTPHook) -> None:
-        """Tell the hook that replies are about to leave, which they do not if it ends the session."""
+        """Tell the hook that replies are about to be sent; drop them if it ends the session."""
         try:
             hook.replying()
         except SFTPSessionEnd as error:
@@ -413,7 +414,7 @@ class SFTPServer(Session):
             self.log.fault(error)
 
     def _tell(self, method: Callable[[SFTPEvent], None], event: SFTPEvent) -> None:
-        """Tell the hook what happened; only SFTPSessionEnd changes anything by now."""
+        """Tell the hook what happened. SFTPSessionEnd ends the session; any other exception is logged."""
         try:
             method(event)
         except SFTPSessionEnd as error:
@@ -455,7 +456,7 @@ class SFTPServer(Session):
             self.log.fault(error)
 
     def _left_open(self) -> Iterator[SFTPEvent]:
-        """What the hook is told of files that the client has not closed."""
+        """An event for the hook for each file that the client has not closed."""
         for file in self.handles.opened.values():
             if type(file) is FileHandle:
                 event = self._event("abandoned", {"path": file.path})

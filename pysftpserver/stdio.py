@@ -1,8 +1,8 @@
 """The stdio door: one session on a pair of descriptors, as sshd hands them to a subsystem.
 
-Sockets, pipes, terminals and files all do. One buffer is filled and emptied for the whole session;
-replies leave in batches (writev), file content one reply at a time through another buffer. Neither
-direction ever waits for the other: the descriptors do not block, and poll says which can move. Memory
+Sockets, pipes, terminals and files all work. One buffer is filled and emptied for the whole session;
+replies are sent in batches (writev), file content one reply at a time through another buffer. Neither
+direction ever waits for the other: the descriptors do not block, and poll says which is ready. Memory
 is bounded by the buffer and the engine's queue_limit: while replies wait, requests are read until the
 buffer is full, and then wait in the client. What may not enter: packets, storages.
 Facts: poll(2), sshd(8) on subsystems.
@@ -10,8 +10,8 @@ Facts: poll(2), sshd(8) on subsystems.
 
 from __future__ import annotations
 
-# The module signal wraps this one in enumerations, whose import takes longer than that of all the rest
-# here together; every session would wait for it.
+# The module signal wraps this one in enumerations. Importing those takes longer than all other imports here
+# together, and every session would wait for it.
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pysftpserver.server import SFTPServer
 
     class Control(Protocol):
-        """What another process has to say to a session that runs in one of its own, and what that is told.
+        """The link between a session in its own process and the process for which it serves.
 
-        descriptor: becomes readable when there is something to hear. signals: the numbers of those that end
+        descriptor: becomes readable when heard() has to be called. signals: numbers of the signals that end
         the session. received, sent: bytes that the session has moved. is_curious: whether paused() is called.
         is_leaving: whether leaves() is called, once.
         """
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
             """The session is about to wait. is_idle: it has nothing to serve or send, and nothing open."""
 
         def leaves(self, is_idle: bool) -> bool:
-            """Whether the session ends now. is_idle: as above, and nothing more has come."""
+            """Whether the session ends now. is_idle: as above, and nothing more was received."""
 
 
-BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
+BUFFER = 1 << 19  # bytes; must hold the largest packet; a larger buffer saves reads
 SEGMENTS_A_CALL = 512  # within every system's IOV_MAX
 SMALL = 4096  # bytes moved between two waits; above that, the processors are busy with a transfer
-EAGERNESS = 50e-6  # seconds for which a wait does not sleep
+EAGERNESS = 50e-6  # seconds for which a wait polls without sleeping
 MOST_IN_VAIN = 10  # doublings; then one wait in 1024 is eager
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -77,16 +77,16 @@ def serve(
 
     Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
     confine this process to what the storage needs, before any request is read. name: of the client, for the
-    log, where several share an account. control: of the process that this one serves for, which logs what
-    begins and ends.
+    log, if several share an account. control: the link to the process for which this one serves, which then
+    logs the begin and the end.
     """
     return _serve(server, sandbox, name, control, lambda wakeup: _pump(server, wakeup, control))
 
 
 def answer(server: SFTPServer, requests: bytes, sandbox: bool = False, name: str | None = None) -> bytes:
-    """Serve requests that have not come from a descriptor; return the replies.
+    """Serve requests that were not read from a descriptor; return the replies.
 
-    It ends early if a signal comes, or if fd_out has no reader any more. sandbox, name: as above.
+    It ends early on a signal, or if fd_out has no reader any more. sandbox, name: as above.
     """
     replies: list[bytes] = []
 
@@ -106,7 +106,7 @@ def _serve(
     control: Control | None,
     work: Callable[[int], None],
 ) -> int:
-    """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
+    """Begin a session, call work, and end it. work: takes the descriptor that wakes it."""
     if server.checksums:
         import pysftpserver.engine.checksums  # noqa: F401 -- now: an upgrade may replace the package meanwhile
     who = ""
@@ -149,7 +149,7 @@ def _serve(
 def _confine(server: SFTPServer, is_first: bool) -> None:
     """Confine the process to what the storage needs; log the result, at ERROR if something is missing.
 
-    is_first: whether the log has not been told before, for another session.
+    is_first: whether this was not logged before, for another session.
     """
     from pysftpserver.host.sandbox import confine
 
@@ -222,7 +222,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
 
 
 def _reader_watch(server: SFTPServer) -> Callable[[], None]:
-    """A function that sets server.stopping when the reader of the replies is gone."""
+    """Return a function that sets server.stopping when the reader of the replies is gone."""
     poll = select.poll()
     poll.register(server.fd_out, 0)
 
@@ -233,7 +233,7 @@ def _reader_watch(server: SFTPServer) -> Callable[[], None]:
 
 
 class _Watch:
-    """What host.watch has: a signal or the reader's going away ends the session, whatever it waits for."""
+    """For host.watch: a signal, or the loss of the reader, ends the session, whatever it is waiting for."""
 
     def __init__(self, server: SFTPServer, wakeup: int) -> None:
         self._server = server
@@ -262,10 +262,10 @@ def _receive(descriptor: int, room: memoryview) -> int | None:
 
 
 def _send(output: OutputQueue, descriptor: int, late: memoryview) -> int:
-    """Write until the queue is empty or the descriptor takes no more; return how many bytes.
+    """Write until the queue is empty or the descriptor takes no more; return the number of bytes written.
 
-    late: where late reads are read into. What was written in part stays there, and no other is read
-    before it is gone.
+    late: the buffer for late reads. A partly written one stays there, and no other is read before the rest
+    of it is written.
     """
     segments = output.segments
     total = 0
@@ -285,21 +285,21 @@ def _send(output: OutputQueue, descriptor: int, late: memoryview) -> int:
 
 
 class _Waiting:
-    """poll() on the three descriptors, asked again only when what is wanted has changed."""
+    """poll() on the three descriptors, registered again only when the wanted events have changed."""
 
     def __init__(
         self, fd_in: int, fd_out: int, wakeup: int, idle: int | None = None, control: Control | None = None
     ) -> None:
         self._in = fd_in
-        # sshd hands one socket over as both: to ask for it once is enough.
+        # sshd passes one socket as both: registering it once is enough.
         self._out = fd_in if _is_same_socket(fd_in, fd_out) else fd_out
         self._poll = select.poll()
         self._wanted: tuple[bool, bool] | None = None
         self._listens = False
-        self._promised = -1  # the descriptor of the promise that is waited for
+        self._promised = -1  # the descriptor of the awaited promise
         self._wakeup = wakeup
         self._patience = None if idle is None else idle * 1000  # milliseconds
-        # With one processor, the client cannot run while this process looks whether it did.
+        # With one processor, the client cannot run while this process polls.
         self._in_vain = 0  # eager waits in a row that brought nothing
         self._pauses = 0 if len(os.sched_getaffinity(0)) > 1 else sys.maxsize  # waits until the next one
         if wakeup >= 0:
@@ -314,8 +314,8 @@ class _Waiting:
         """Wait until a descriptor is ready or a signal comes; return whether there is something to read.
 
         receive, send: what to wait for. is_small: whether little was moved since the last wait, and nothing
-        is under way. awaited: what a storage has promised, to be waited for as well. Returns
-        None when the session has been idle for too long.
+        is under way. awaited: a storage's promise to wait for as well. Returns None when the session has been
+        idle for too long.
         Raises BrokenPipeError when the reader of the replies is gone.
         """
         if (receive, send) != self._wanted:
@@ -330,7 +330,7 @@ class _Waiting:
             return None if awaited is None else False
         for descriptor, events in ready:
             if descriptor == self._in and receive and events & (select.POLLIN | GONE):
-                readable = True  # at the end or on an error as well: reading says which
+                readable = True  # also at the end or on an error: reading tells which
             elif descriptor == self._out and events & GONE:
                 raise BrokenPipeError
             elif descriptor == self._wakeup:
@@ -343,8 +343,8 @@ class _Waiting:
         """Poll without sleeping for up to EAGERNESS seconds; return what is ready, or None.
 
         A client on this host that waits for each reply sends the next request some microseconds later,
-        and sleeping and being woken takes longer than serving it. A client behind a network never answers
-        that soon: each try in vain doubles the number of waits without one.
+        and sleeping and waking up takes longer than serving it. A client across a network never answers
+        that soon: each failed try doubles the number of waits before the next one.
         """
         if self._pauses:
             self._pauses -= 1
@@ -387,8 +387,8 @@ def _is_same_socket(one: int, other: int) -> bool:
 
 
 class _Unblocked:
-    """Descriptors that do not block for the time being. The flag may be shared with other processes
-    (a terminal's is), so it is put back."""
+    """Makes descriptors non-blocking for a while. Other processes may share the flag (a terminal's, for
+    example), so it is restored."""
 
     def __init__(self, *descriptors: int) -> None:
         self._blocking = [descriptor for descriptor in set(descriptors) if os.get_blocking(descriptor)]
@@ -408,9 +408,8 @@ class _Unblocked:
 class _Signals:
     """While a session runs, the ending signals set server.stopping and wake the poll.
 
-    A signal that was ignored stays so: `sftp -D` ignores SIGINT for its server, so that Ctrl-C ends a
-    transfer and not the session. Outside the main thread there are no signals to handle, and nothing
-    is changed.
+    A signal that was ignored stays ignored: `sftp -D` ignores SIGINT for its server, so that Ctrl-C ends a
+    transfer and not the session. Outside the main thread signals cannot be handled, and nothing is changed.
     """
 
     def __init__(self, server: SFTPServer, numbers: tuple[int, ...]) -> None:
@@ -459,7 +458,7 @@ def user() -> str:
 
 
 def key() -> str | None:
-    """The fingerprint of the client's key, where sshd tells it."""
+    """The fingerprint of the client's key, if sshd passes it on; else None."""
     if b"SSH_USER_AUTH" not in os.environb:
         return None  # without an import
     from pysftpserver.host import authinfo
@@ -468,7 +467,7 @@ def key() -> str | None:
 
 
 def peer() -> tuple[str | None, int | None]:
-    """The client's address and port as sshd tells them, where it does."""
+    """The client's address and port, if sshd passes them on; else None."""
     words = os.environb.get(b"SSH_CONNECTION", b"").split()
     port = words[1].decode("latin-1") if len(words) > 1 else ""
     return show(words[0]) if words else None, int(port) if _is_port(port) else None

@@ -1,7 +1,7 @@
 """SFTPServerStorage: the file system as the process sees it, starting in a home directory.
 
-Handles are descriptors. Everything that has to do with how a path becomes a file is in three small
-methods (_open, _place, stat), so that the jail (virtualchroot.py) is this storage with those replaced.
+Handles are descriptors. Everything that resolves a path to a file is in three small methods (_open,
+_place, stat), so that the jail (virtualchroot.py) is this storage with those replaced.
 The working directory is never changed, and never used. What may not enter: wire formats, sessions.
 Facts: POSIX and the Linux manual's section 2 for what calls do; sftp-server.c for the order of errors.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 BILLION = 1_000_000_000  # nanoseconds in a second
-PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
+PATH_MAX = 4096  # bytes, including the NUL byte that ends a path in the kernel
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
@@ -35,8 +35,8 @@ FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
 class SFTPServerStorage(SFTPAbstractServerStorage):
     """The plain storage: whatever the process may reach.
 
-    home: the directory where sessions start. umask: applied to what this storage creates, whatever the
-    process's umask is; None leaves it to the process's.
+    home: the directory where sessions start. umask: applied to what this storage creates, in place of the
+    process's umask; None: the process's.
     """
 
     home: bytes
@@ -47,7 +47,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         self.umask = umask
         self._refuses_links = False
         self._process_umask = 0 if umask is None else _process_umask()
-        # What is needed later is loaded now: an upgrade may replace the package meanwhile.
+        # Load now what is needed later: an upgrade may replace the package meanwhile.
         import pysftpserver.host.linux  # noqa: F401
 
     # --- how a path becomes a file: what the jail replaces -------------------------------------------
@@ -61,7 +61,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def _place(self, path: bytes) -> Place:
-        """The directory entry that path names, without its slash, which some calls take in odd ways."""
+        """The directory entry that path names, without its slash, which some calls treat in odd ways."""
         stripped = path.rstrip(b"/")
         parent, _, name = stripped.rpartition(b"/")
         if name in (b"", b".", b".."):
@@ -81,9 +81,9 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         return SFTPAttributes.from_stat(os.stat(path))
 
     def refuse_links(self) -> None:
-        """From now on, fail for paths with links: they are resolved by who calls, and `..` as well.
+        """From now on, fail for paths with links: the caller resolves links and `..` first.
 
-        So no link that appears between that and the call leads anywhere.
+        So a link that appears between that and the call is not followed.
         """
         import pysftpserver.virtualchroot  # noqa: F401 -- now, as in __init__()
 
@@ -137,7 +137,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         return b"/" + b"/".join(names)
 
     def _final(self, path: bytes) -> bytes:
-        """The path where a file is that is opened by path: links are followed."""
+        """The path of the file that opening path reaches: links are followed."""
         return path if self._refuses_links else self.realpath(path)
 
     def userhome(self, user: bytes) -> bytes:
@@ -181,8 +181,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             _check_size(attrs.size)  # truncate(2) looks at the size before the path
         descriptor = self._open(path, flags)
         try:
-            # An O_PATH descriptor asks no permission of the file, as a path does not; the calls that
-            # change attributes take it by its name in /proc, which is the kernel's and not the user's.
+            # Like a path, an O_PATH descriptor needs no permission on the file. The calls that change
+            # attributes take it by its name in /proc, which belongs to the kernel and not to the user.
             change_attributes(f"/proc/self/fd/{descriptor}", attrs)
         finally:
             os.close(descriptor)
@@ -208,7 +208,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             mode &= ~self.umask
             os.mkdir(place.name, mode, dir_fd=place.directory)
         if mode & self._process_umask:
-            # Whatever took the new directory's place meanwhile, no link is followed.
+            # If a link has taken the new directory's place meanwhile, it is not followed.
             self.lsetstat(path, SFTPAttributes(permissions=mode))
 
     def rmdir(self, path: bytes) -> None:
@@ -218,7 +218,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     # --- files ------------------------------------------------------------------------------------
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
-        # Without O_NONBLOCK, opening a FIFO would hold up the whole session until its other end comes.
+        # Without O_NONBLOCK, opening a FIFO would block the whole session until its other end is opened.
         flags |= os.O_NONBLOCK | os.O_NOCTTY
         if not flags & os.O_CREAT:
             return self._open(path, flags)
@@ -241,7 +241,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def read(self, handle: int, off: int, size: int) -> bytes:
         if off >= FAR_OUT:
             _check_offset(handle, off)
-        # OpenSSH does not look at the file for nothing, even where it may not be read.
+        # As in OpenSSH, reading 0 bytes does not touch the file: it works even on one not open for reading.
         return os.pread(handle, size, off) if size else b""
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
@@ -278,7 +278,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         if not replace:
-            self.lstat(old)  # what is missing is missing first, whatever is wrong with the new name
+            self.lstat(old)  # a missing file is reported first, whatever is wrong with the new name
         with self._place(old) as source, self._place(new) as target:
             if source.must_be_directory or target.must_be_directory:
                 self._check_slashes(source, target, new, replace)
@@ -288,9 +288,9 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
                 _rename_to_free_name(source, target)
 
     def _check_slashes(self, source: Place, target: Place, new: bytes, replace: bool) -> None:
-        """What `name/` means in a rename, for places whose names go to the kernel without the slash."""
+        """Raise OSError if `name/` is wrong in a rename: the kernel gets the names without the slash."""
         if source.is_dots() or target.is_dots():
-            return  # the kernel says enough
+            return  # the kernel's own checks are enough
         kind = source.lstat().st_mode
         if not replace and target.exists():
             if target.must_be_directory and not S_ISREG(kind):
@@ -352,8 +352,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 def change_attributes(target: Target, attrs: SFTPAttributes) -> None:
     """Change the fields that are set: size, permissions, times, owner, in this order.
 
-    target: a descriptor or a path. One failure does not keep the rest from being tried; the last one
-    is raised. This is what OpenSSH does, and what `put -p` by another owner relies on.
+    target: a descriptor or a path. After a failure the rest is still tried, and the last failure is
+    raised. This is what OpenSSH does, and what `put -p` by another owner relies on.
     """
     failure = None
     steps = (_change_size, _change_permissions, _change_times, _change_owner)
@@ -390,7 +390,7 @@ def _change_owner(target: Target, attrs: SFTPAttributes) -> None:
 
 
 def _times(attrs: SFTPAttributes, st: os.stat_result) -> tuple[int, int]:
-    """Both times in nanoseconds; the one that is not set stays as it is."""
+    """atime and mtime in nanoseconds; one that is not set stays as it is."""
     atime = st.st_atime_ns if attrs.atime is None else attrs.atime * BILLION
     mtime = st.st_mtime_ns if attrs.mtime is None else attrs.mtime * BILLION
     return atime, mtime
@@ -417,7 +417,7 @@ def _check_offset(handle: int, offset: int) -> None:
 
 
 def _rename_to_free_name(source: Place, target: Place) -> None:
-    """Rename; an existing target is an error, with no moment in which it could be lost."""
+    """Rename; an existing target is an error. Free of races, except in the last case below."""
     from pysftpserver.host.linux import rename_noreplace
 
     try:
@@ -426,7 +426,7 @@ def _rename_to_free_name(source: Place, target: Place) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
             raise
-    # A file system without that call. A file: link, then unlink, which is free of races too.
+    # This file system lacks that call. For a file: link, then unlink, which is free of races too.
     ends = {"src_dir_fd": source.directory, "dst_dir_fd": target.directory}
     if S_ISREG(source.lstat().st_mode):
         os.link(source.name, target.name, follow_symlinks=False, **ends)
@@ -438,7 +438,7 @@ def _rename_to_free_name(source: Place, target: Place) -> None:
 
 
 def _without_dots(path: bytes) -> bytes:
-    """The absolute form of a path that leads through no link."""
+    """The absolute form of a path that has no links on it."""
     kept: list[bytes] = []
     for name in path.split(b"/"):
         if name == b"..":
@@ -449,7 +449,7 @@ def _without_dots(path: bytes) -> bytes:
 
 
 def _process_umask() -> int:
-    # To ask umask(2) is to change it for a moment, for every thread; /proc only tells.
+    # umask(2) returns the umask only by changing it for a moment, in every thread; /proc just shows it.
     with open("/proc/self/status", "rb") as status:
         line = next(line for line in status if line.startswith(b"Umask:"))
     return int(line.split()[1], 8)

@@ -1,13 +1,13 @@
-"""What a plugin author tests a storage with, all under one name: `from pysftpserver.testing import *`.
+"""All that a plugin author needs to test a storage: `from pysftpserver.testing import *`.
 
 Packet helpers (sftpcmd, get_sftphandle, ...), a client for requests one at a time (SFTPTestClient), the
 storage contract suite (StorageContract), and a working folder for tests (t_path). Their code is in
-pysftpserver.contract, which may change its shape; this module's names stay.
+pysftpserver.contract, whose structure may change; the names of this module stay.
 
 cmd: one of SSH2_FXP_*. parts: encoded arguments, as sftpstring(), sftpint(), sftpint64() and sftpattrs() make
-them. request_id: a uint32. output: what a server has answered, one whole packet unless a function says more;
-a reply of another kind is an AssertionError that says what came instead. What may not enter: anything that a
-served session needs.
+them. request_id: a uint32. output: a server's answer, one whole packet unless a function says otherwise; a
+reply of another type raises an AssertionError that names it. What may not enter: anything that a served
+session needs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ __all__ = [
 def t_path(name: str = "") -> str:
     """A path in the working folder of this process's tests; without a name, the folder itself.
 
-    The folder is made at the first call, and removed with all that is in it when the process ends.
+    The folder is made at the first call, and removed with its contents when the process ends.
     """
     folder = _working_folder(os.getpid())
     return os.path.join(folder, name) if name else folder

@@ -1,11 +1,12 @@
 """SFTPServerVirtualChroot: the jail. `/` is its root, and there is no way out.
 
-Containment is the kernel's, for each operation: openat2(2) with RESOLVE_IN_ROOT resolves a whole path
+The kernel contains each operation: openat2(2) with RESOLVE_IN_ROOT resolves a whole path
 inside the root, links and `..` included, starting from a descriptor that was opened once; operations on
 a directory entry then use that entry's last name, relative to the descriptor of its directory, and
 follow nothing. No path is checked first and used afterwards. Where the kernel has no openat2 (before
-5.6), walk() does the same step by step with O_NOFOLLOW descriptors. No root, no special owner or mode.
-What may not enter: host paths, but for that of the root, which check_root() compares with what was opened.
+5.6), walk() does the same step by step with O_NOFOLLOW descriptors. It needs no root privileges and no
+special owner or mode.
+What may not enter: host paths, except that of the root, which check_root() compares with what was opened.
 Facts: openat2(2), path_resolution(7), symlink(7), proc(5).
 """
 
@@ -40,8 +41,8 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     """A directory tree as a jail.
 
     chroot: the directory that becomes `/`. umask: as in SFTPServerStorage. home: where sessions start,
-    a path in the jail. use_openat2: None takes what the kernel has; False walks, True insists.
-    Raises OSError when chroot cannot be opened as a directory, or openat2 is asked for and missing.
+    a path in the jail. use_openat2: None: use it if the kernel has it; False: never; True: always.
+    Raises OSError if chroot cannot be opened as a directory, or if use_openat2 is True and it is missing.
     """
 
     def __init__(
@@ -54,15 +55,15 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     ) -> None:
         super().__init__(b"/", umask)
         self._root = os.open(chroot, DIRECTORY)
-        path = os.fsencode(chroot)  # not shortened: `..` after a link is not the directory before it
+        path = os.fsencode(chroot)  # not normalized: `..` after a link is not the directory before it
         self._path = path if path.startswith(b"/") else os.path.join(os.getcwdb(), path)
         self._identity = _identity(os.fstat(self._root))
         available = use_openat2 is not False and has_openat2()
         if use_openat2 and not available:
             raise OSError(errno.ENOSYS, "this kernel has no openat2")
         self._openat2 = available
-        # As long as no path has led to another mount, everything is on the root's file system, and need
-        # not be asked one by one whether it is procfs's. The first path that does ends that.
+        # Until a path leads to another mount, every file is on the root's file system, and need not be
+        # checked for being on procfs. The first path that does lead to one ends that.
         self._is_one_mount = available and not is_on_procfs(self._root)
         self._resolve = RESOLVE
         self.home = self.realpath(home)
@@ -102,7 +103,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             try:
                 return openat2(self._root, path, flags, mode, self._resolve | RESOLVE_NO_XDEV)
             except BlockingIOError:
-                pass  # not for another time as long: on as below, where it may meet another mount
+                pass  # renames kept interrupting it: try once more below, which also allows other mounts
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -110,7 +111,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         descriptor = self._open_anywhere(path, flags, mode)
         if not flags & os.O_PATH and is_on_procfs(descriptor):
             # A /proc mounted inside the jail: its files are this process's memory and other processes'
-            # secrets. They can be seen to be there, and neither opened nor listed.
+            # secrets. They are visible, but cannot be opened or listed.
             os.close(descriptor)
             raise os_error(errno.EACCES)
         return descriptor
@@ -120,7 +121,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             try:
                 return openat2(self._root, path, flags, mode, self._resolve)
             except BlockingIOError:
-                pass  # somebody renames without end; what goes step by step need not wait for that
+                pass  # endless renames keep interrupting it; they do not stop walk()
         return walk(self._root, path, flags, mode, bool(self._resolve & RESOLVE_NO_SYMLINKS))
 
     def _place(self, path: bytes) -> Place:
@@ -131,7 +132,7 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             return Place(self._open(path, DIRECTORY), b".", owned=True)
         directory = self._open(parent, DIRECTORY) if parent else self._root
         # The name goes to the kernel without its slash: with it, a link would be followed there, out of
-        # the jail. What the slash means is decided by who uses the place.
+        # the jail. The caller decides what the slash means.
         return Place(directory, name, owned=bool(parent), must_be_directory=len(stripped) < len(path))
 
     def _open_without_links(self, path: bytes) -> int:
@@ -157,13 +158,13 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     def rmdir(self, path: bytes) -> None:
         last = path.rstrip(b"/").rpartition(b"/")[2]
         if last == b".." or (path and not last):
-            self.stat(path)  # what is missing is missing first
+            self.stat(path)  # a missing directory is reported first
             error = errno.ENOTEMPTY if last else errno.EBUSY
             raise OSError(error, os.strerror(error))
         super().rmdir(path)
 
     def _link_at(self, place: Place) -> bytes:
-        for _ in range(3):  # a link that is replaced between the two calls looks odd, once
+        for _ in range(3):  # a link that is replaced between the two calls may look magic, once
             target = super()._link_at(place)
             if not _is_magic(place.lstat(), target):
                 return target
@@ -171,12 +172,12 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 
     def userhome(self, user: bytes) -> bytes:
         if user and user != self.username(os.getuid()):
-            raise SFTPNotFound("No such user")  # others' homes are outside, or not theirs
+            raise SFTPNotFound("No such user")  # other users' homes are not in this jail
         return self.home
 
 
 def _identity(st: os.stat_result) -> tuple[int, int]:
-    """Tells directories apart, also those with other mounts over them."""
+    """Device and inode: they tell directories apart, even if another mount covers one."""
     return st.st_dev, st.st_ino
 
 
@@ -195,9 +196,9 @@ def open_without_links(path: bytes, flags: int, mode: int) -> int:
 
 
 def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool = False) -> int:
-    """What openat2 does with RESOLVE_IN_ROOT, step by step: open path with the directory root as `/`.
+    """Open path with the directory root as `/`, step by step, as openat2 does with RESOLVE_IN_ROOT.
 
-    refuse_links: do what it does with RESOLVE_NO_SYMLINKS.
+    refuse_links: as openat2 does with RESOLVE_NO_SYMLINKS.
 
     Every step opens one name with O_NOFOLLOW, so a link that appears between two calls is an error and
     never a way out; the text of a link is walked like the path itself; `..` goes back to the root and
@@ -218,7 +219,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
             if name in (b"", b"."):
                 continue
             if flags & os.O_CREAT and todo and not any(todo) and name != b"..":
-                raise os_error(errno.EISDIR)  # `name/` makes no file
+                raise os_error(errno.EISDIR)  # `name/` cannot create a file
             if name == b"..":
                 del names[-1:]
                 budget.take(len(names))
@@ -227,7 +228,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
                 directory = _descend(root, names)
                 continue
             if todo:
-                # Most names on the way are directories: only what is none is asked whether it is a link.
+                # Most names on the way are directories: only others are checked for being links.
                 try:
                     below = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
                 except NotADirectoryError as error:
@@ -264,17 +265,17 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool =
 
 
 def _open_last(directory: int, name: bytes, flags: int, mode: int) -> int:
-    """Open the last name of a path, which was no link a moment ago."""
+    """Open the last name of a path, which was not a link a moment ago."""
     descriptor = os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
     if flags & os.O_PATH and not flags & os.O_NOFOLLOW and S_ISLNK(os.fstat(descriptor).st_mode):
-        # O_PATH opens a link that has just appeared itself, where any other open fails.
+        # A link has just appeared: O_PATH opens the link itself, where any other open fails.
         os.close(descriptor)
         raise os_error(errno.ELOOP)
     return descriptor
 
 
 def _link_text(directory: int, name: bytes) -> bytes | None:
-    """The text of a link, or None for anything else, and for nothing. Magic links are refused."""
+    """The text of a link, or None if name is not a link or does not exist. Magic links are refused."""
     try:
         target = os.readlink(name, dir_fd=directory)
     except OSError as error:
@@ -287,10 +288,10 @@ def _link_text(directory: int, name: bytes) -> bytes | None:
 
 
 def _is_magic(st: os.stat_result, target: bytes) -> bool:
-    """Whether a link is one of procfs's that lead elsewhere than their text says, and tell host paths.
+    """Whether a link is a magic one of procfs, which does not lead where its text says and tells host paths.
 
-    A real link has its text's length as its size and mode 0777. (So has not procfs's `self`, whose text
-    is harmless, nor a link of some network file systems; theirs are real when they are relative.)
+    A real link has mode 0777, and its size is the length of its text. (That is not so for procfs's `self`,
+    whose text is harmless, and on some network file systems; their relative links pass as real.)
     """
     if st.st_size == len(target) and st.st_mode & 0o777 == 0o777:
         return False

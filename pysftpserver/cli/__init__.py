@@ -1,1 +1,1 @@
-"""The commands: parsing of arguments, one module each. What they do is elsewhere."""
+"""The commands: parsing of arguments, one module each. The work is done elsewhere."""

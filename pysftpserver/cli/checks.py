@@ -1,6 +1,6 @@
-"""How commands show what was tried for a login: a line for each finding.
+"""How commands show the checks of a login: a line for each finding.
 
-What may not enter: what is tried (host/logins.py).
+What may not enter: the checks (host/logins.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(tried: Iterable[Finding], only_problems: bool = False, indent: str = "") -> int:
-    """Print what was found; 1 if something is wrong, else 0. only_problems: what is in order is left out."""
+    """Print the findings; return 1 if something is wrong, else 0. only_problems: print only problems."""
     status = 0
     for one in tried:
         word = "ok" if not one.problem else "wrong" if one.known else "unknown"

@@ -1,7 +1,7 @@
 """Starts a command, and turns what it raises into one line on standard error and an exit status.
 
-Bad input is exit status 2; something that the command needs and that is not available is status 1. Under
-sshd, the client may see standard error, so the line there has no paths of the host; syslog gets it in full.
+Bad input is exit status 2; if something that the command needs is not available, it is status 1. Under sshd,
+the client may see standard error, so the line there has no paths of the host; syslog gets the full line.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INTERNAL_ERROR = 1
-INTERRUPTED = 128 + 2  # what shells say of a program that SIGINT has ended
+INTERRUPTED = 128 + 2  # as shells report a program that SIGINT has ended
 BROKEN_PIPE = 128 + 13  # and SIGPIPE
-#: Exit statuses of every command. A command's declaration has those that mean something else there.
+#: Exit statuses of every command. Statuses with another meaning are in the command's own declaration.
 STATUSES = (
     (0, "What was asked for is done."),
     (
@@ -68,14 +68,14 @@ def _is_output_gone() -> bool:
 
 
 def _put_out() -> None:
-    """Write what print() has buffered, without Python's complaint at the end if its reader has gone."""
+    """Flush what print() has buffered, without Python's error at exit if the reader has gone."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
     except (OSError, ValueError):
-        pass  # a full disk, or it is closed: for Python to report
+        pass  # a full disk, or it is closed: Python will report it
 
 
 def main_of(prog: str, command: Callable[[Sequence[str]], int]) -> Callable[..., int]:
@@ -86,7 +86,7 @@ def main_of(prog: str, command: Callable[[Sequence[str]], int]) -> Callable[...,
 def tell(line: str) -> None:
     """Write one line to standard error, and ignore failures.
 
-    Not print(): where standard error is closed, sys.stderr is None and print() writes to standard output.
+    Not print(): if standard error is closed, sys.stderr is None and print() writes to standard output.
     """
     try:
         os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")

@@ -33,9 +33,9 @@ class Option:
     default. metavar: the value's name in the help; None for a switch, whose value is True. convert: turns
     the text into the value, or raises BadValue. name: the key of the value; by default the long spelling.
     is_repeated: the option may be given several times; its value is a list, or None. instead: for an option
-    that ends the command: a function from its text to what is printed. hidden_flags: older spellings, which
-    still work and are left out of the help. choices: the words that the value may be, for completion;
-    separator: what stands between several of them.
+    that ends the command: a function from its text to the text to print. hidden_flags: older spellings, which
+    still work and are left out of the help. choices: possible values, for completion; separator: the text
+    between several of them.
     """
 
     def __init__(
@@ -170,9 +170,9 @@ class Subcommand:
 class Commands:
     """A command with subcommands, each with its own options and --help.
 
-    fallback: runs command lines that begin with no subcommand; None makes them errors. own: its declaration.
-    shared: options of every subcommand, which may stand before its word as well. examples, statuses: as of a
-    Command.
+    fallback: runs command lines that do not begin with a subcommand; None makes them errors. own: its
+    declaration. shared: options of every subcommand, which may also precede its word. examples, statuses: as
+    in Command.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Commands:
         raise BadInput(f"{problem}; use one of {known} (try {self.prog} --help)")
 
     def _shared_before(self, words: Sequence[str]) -> int:
-        """How many words shared options take before the subcommand's."""
+        """The number of words that shared options take before the subcommand's."""
         known = {flag: option for option in self.shared for flag in (*option.flags, *option.hidden_flags)}
         at = 0
         while at < len(words) and (option := known.get(words[at].partition("=")[0])) is not None:
@@ -261,7 +261,7 @@ def options_of(settings: type[Settings], names: Collection[str] | None = None) -
 
 
 def converter(kind: Kind[Any], is_secret: bool = False) -> Callable[[str], Any]:
-    """What converts the text of an option to a kind of setting. is_secret: complaints do not repeat it."""
+    """A function that converts an option's text to a kind of setting. is_secret: errors do not repeat it."""
 
     def convert(text: str) -> Any:
         try:

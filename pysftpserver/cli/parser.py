@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from pysftpserver.cli.options import Command, Option
 
-MOST_IN_USAGE = 6  # options; a longer usage says less
+MOST_IN_USAGE = 6  # options; a longer usage is not helpful
 HELP, VERSION = "Print this help and exit.", "Print the version and exit."
 MISSING = "the following arguments are required: "
-WIDTH = 76  # of what argparse does not fill, for 80 columns
+WIDTH = 76  # of text that argparse does not fill, for 80 columns
 
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that raises BadInput instead of printing its usage and exiting.
 
-    rest: what stands for a list of arguments that may be empty.
+    rest: the metavar of a list of arguments that may be empty.
     """
 
     rest = ""
@@ -142,7 +142,7 @@ def _usage(command: Command) -> str:
 
 
 def epilog(command: Command | Commands) -> str:
-    """What stands below the options: the epilog, the examples, and exit statuses of the command's own."""
+    """The text below the options: the epilog, the examples, and the command's own exit statuses."""
     parts = [command.epilog] if command.epilog else []
     if not parts and isinstance(command, Commands):
         parts = [f"Run {command.prog} help COMMAND for the options of a command."]

@@ -18,7 +18,7 @@ BROKEN = 1  # exit status: the log is not as it was written
 
 
 def head(text: str) -> tuple[int, str]:
-    """Number and hash of a head. Raises BadValue."""
+    """The number and the hash of a head. Raises BadValue."""
     from pysftpserver.service.verifying import head
 
     try:
@@ -114,7 +114,7 @@ def verify_table() -> str:
 
 
 def who_table() -> str:
-    """The same of who."""
+    """The same for who."""
     return markdown_table(WHO)
 
 

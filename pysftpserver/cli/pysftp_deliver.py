@@ -23,7 +23,7 @@ PROG = "pysftp-deliver"
 
 
 def numbers(text: str) -> list[int]:
-    """Convert a list of event numbers, or "all", which is none of them. Raises BadValue."""
+    """Convert a list of event numbers, or "all", which gives an empty list. Raises BadValue."""
     if text == "all":
         return []
     if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in text.split(",")):
@@ -79,7 +79,7 @@ def opened_site(path: str) -> Site:
 
 
 def list_events(site: Site) -> int:
-    """Print what waits: number, state, tries, event, path, receiver and the reason of the last failure."""
+    """Print waiting events: number, state, tries, event, path, receiver, and why the last try failed."""
     from pysftpserver.site.ledger import Ledger
     from pysftpserver.site.receivers import shown
     from pysftpserver.site.spool import Spool
@@ -111,7 +111,7 @@ def retry(site: Site, chosen: list[int]) -> int:
 
 
 def deliver(site: Site, until_idle: bool, tell: Callable[[str], object], waits: bool) -> None:
-    """Deliver until a signal ends it. waits: for the place of the only deliverer. Raises BadInput."""
+    """Deliver until a signal ends it. waits: wait while another deliverer runs. Raises BadInput."""
     keep_code()
     from pysftpserver.site.delivering import Deliverer
     from pysftpserver.site.ledger import Ledger
@@ -155,7 +155,7 @@ def storage_of(site: Site, who: dict[str, Any]) -> SFTPAbstractServerStorage:
 
 
 def deliver_for_sessions(path: str) -> None:
-    """Deliver until no session runs and nothing waits: what a session starts."""
+    """Deliver until no session runs and no event waits. A session starts this."""
     log = syslog(INFO, PROG)
     try:
         deliver(opened_site(path), True, lambda text: log.write(INFO, one_line(text)), waits=False)

@@ -1,7 +1,7 @@
 """pysftp-keys: the lines of authorized_keys for one user, for sshd's AuthorizedKeysCommand.
 
 The users and the settings are pysftpd's; pysftpserver/sshd/authorized_keys.py finds the user and writes the
-lines. What may not enter, with users in a file: what makes starting slow. Facts: sshd_config(5).
+lines. What may not enter, with users in a file: anything that makes the start slow. Facts: sshd_config(5).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def beside(prog: str) -> str:
 
 
 def words_for(user: User, settings: KeysSettings, command: str | None, site_command: str | None) -> str:
-    """The words of the command that serves a user. Raises BadInput, and Unavailable if there is none."""
+    """The words of the command that serves a user. Raises BadInput, or Unavailable if there is none."""
     from pysftpserver.sshd import authorized_keys
 
     if user.storage or settings.storage or user.site or settings.site:
@@ -122,14 +122,14 @@ def answer(arguments: Sequence[str]) -> int:
     except BadInput as error:
         complain(error.message)
         raise
-    # In one piece: sshd would accept the first half of the lines.
+    # In one piece: sshd would accept an incomplete list of lines.
     sys.stdout.buffer.write(b"".join(os.fsencode(line) + b"\n" for line in lines))
     sys.stdout.buffer.flush()
     return 0
 
 
 def complain(text: str) -> None:
-    """Write to syslog, unless a person sees standard error: sshd discards that."""
+    """Write to syslog, unless standard error is a terminal or an SSH session's: sshd discards it."""
     if not os.isatty(2) and "SSH_CONNECTION" not in os.environ:
         syslog(ERROR, PROG).error(one_line(text))
 

@@ -1,6 +1,6 @@
-"""pysftp-probe: tries an SFTP server against the rules of the protocol, and says what clients would meet.
+"""pysftp-probe: tries an SFTP server against the rules of the protocol, and reports what clients would meet.
 
-The work is done in probe/. What may not enter: rules, sessions, what reports look like.
+The work is done in probe/. What may not enter: rules, sessions, the look of reports.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def answer(arguments: Sequence[str]) -> int:
 
 
 def target_of(words: Sequence[str], command: Sequence[str] | None) -> Target:
-    """What is to be probed. Raises BadInput."""
+    """The server to probe. Raises BadInput."""
     from pysftpserver.probe import target
 
     if command and not words:
@@ -170,7 +170,7 @@ def ask(target: Target) -> None:
 
 
 def compare(names: Sequence[str]) -> int:
-    """Print what is different in two reports; return the exit status. Raises BadInput."""
+    """Print the differences between two reports; return the exit status. Raises BadInput."""
     if len(names) != 2:
         raise BadInput("--compare takes two files that were written with --json")
     from pysftpserver.probe.report import comparing, json, terminal
@@ -182,9 +182,9 @@ def compare(names: Sequence[str]) -> int:
 
 
 def outputs_of(values: dict[str, Any]) -> dict[str, str]:
-    """The files that reports are written to, by the kind of report. Raises BadInput for one that cannot be.
+    """The files for reports, by the kind of report. Raises BadInput if one cannot be written.
 
-    It is looked at before anything is probed, which may take minutes.
+    This is checked before the probe, which may take minutes.
     """
     found = {kind: values[kind] for kind in ("json", "junit", "html") if values[kind]}
     if list(found.values()).count("-") > 1:
@@ -218,7 +218,7 @@ def probe(target: Target, rules: Sequence[Rule], values: dict[str, Any], outputs
     for kind, path in outputs.items():
         try:
             write(path, rendered(kind, report))
-        except BadInput as error:  # what was found took long: it is shown all the same
+        except BadInput as error:  # the probe took long: show its results all the same
             unwritten = error
     if "-" not in outputs.values():
         show_whole(rendered("terminal", report))
@@ -249,7 +249,7 @@ def until_told(run: Probe) -> Report:
 
 
 def status_of(report: Report) -> int:
-    """The exit status: 0 when the probe came to its end, and every must holds."""
+    """The exit status: 0 if the probe was completed, and every must holds."""
     from pysftpserver.probe.results import ERROR, FAILED
 
     broken = report.count(FAILED, "must") + report.count(ERROR, "must")
@@ -261,7 +261,7 @@ def no_progress(name: str, number: int, count: int) -> None:
 
 
 def show_progress(name: str, number: int, count: int) -> None:
-    """Show what is done next in one line of a terminal, which the next one replaces."""
+    """Show the next step in one line of a terminal, which is replaced each time."""
     place = f"[{number + 1}/{count}] " if count else ""
     os.write(2, f"\r\x1b[K{place}{name}".encode())
 
@@ -276,7 +276,7 @@ def rendered(kind: str, report: Report) -> str:
 
 
 def show_whole(text: str) -> None:
-    """Write to standard output; what its encoding lacks is escaped."""
+    """Write to standard output; characters that its encoding lacks are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 

@@ -1,6 +1,6 @@
 """pysftp-users: adds customers of OpenSSH's sshd, each in a jail, switches them off and removes them.
 
-What it is called and what it takes; people/jailing.py plans and does it, host/logins.py tries it.
+Names and options; people/jailing.py plans and does the work, host/logins.py tries the logins.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ NAME = ("name", "The name of the customer.")
 
 
 def shared_options() -> str:
-    """The table of the options that all words take, for the page."""
+    """The table of the options that all subcommands take, for the page."""
     return markdown_table(Command(PROG, "", "", SHARED))
 
 
 def _jails(options: dict[str, Any], makes_account: bool = False) -> Jails:
-    """Where the customers are. Raises BadInput."""
+    """The place of the customers. Raises BadInput."""
     from pysftpserver.people.jailing import Jails, Where
 
     account = options["account"]
@@ -159,7 +159,7 @@ def _subcommand(
 
 
 def _add(options: dict[str, Any]) -> int:
-    """Add a customer, whose keys and options are those that are given."""
+    """Add a customer with the given keys and options."""
     from pysftpserver.people.customers import Customer, keys_in
     from pysftpserver.people.keys import BadKey, parse_line
 
@@ -183,7 +183,7 @@ def _import(options: dict[str, Any]) -> int:
 
 
 def _make(options: dict[str, Any], wanted: list[Customer]) -> int:
-    """Make customers what they are to be; the exit status. Raises BadInput."""
+    """Bring customers into the wanted state; return the exit status. Raises BadInput."""
     from pysftpserver.cli.pysftpjail import COMMAND as OF_JAIL
     from pysftpserver.cli.session import client_name
 
@@ -267,7 +267,7 @@ def _remove(options: dict[str, Any]) -> int:
 
 
 def _after(options: dict[str, Any], status: int) -> int:
-    """Say which sessions go on, because sshd asks for a key at the login only."""
+    """Print which sessions go on, because sshd checks keys only at login."""
     from pysftpserver.people.jailing import sessions_of
 
     pids = [] if options["dry_run"] else sessions_of(_names(options))
@@ -293,7 +293,7 @@ def _check(options: dict[str, Any]) -> int:
 
 
 def _try(options: dict[str, Any], jails: Jails, names: Sequence[str], only_problems: bool) -> int:
-    """Try what sshd would do for customers; the exit status. Raises BadInput."""
+    """Try what sshd would do for customers; return the exit status. Raises BadInput."""
     from pysftpserver.cli.checks import show
     from pysftpserver.host.logins import findings
 

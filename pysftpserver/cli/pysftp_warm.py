@@ -25,7 +25,7 @@ COMMAND = Command(
     examples=(("Serve every account, started by root:", f"{PROG} --max-per-user 20"),),
     options=(TOML_CONFIG, *options_of(ServerSettings)),
 )
-PLACE = "/usr"  # for a rehearsal: every host has it
+PLACE = "/usr"  # for a rehearsal: it exists on every host
 REHEARSED = b"".join(
     (
         wire.encode_packet(wire.SSH2_FXP_INIT, 3, b""),
@@ -38,7 +38,7 @@ COMMANDS = {module.PROG: module.main for module in (pysftpjail, pysftpserver)}
 
 
 def prepare() -> None:
-    """Import what a session may need: a session in its sandbox cannot, and each would for itself."""
+    """Import what a session may need: a sandboxed session cannot, and others would each do it again."""
     import grp  # noqa: F401
     import pwd  # noqa: F401
     import syslog  # noqa: F401
@@ -59,7 +59,7 @@ def prepare() -> None:
 def rehearse() -> None:
     """Serve a short session of our own, read-only, without a log.
 
-    The interpreter adapts code to what it does, and memory that is written to becomes the process's own.
+    The interpreter specializes code as it runs, and memory that is written to is copied for the process.
     """
     import socket
 
@@ -85,7 +85,7 @@ def serve(arguments: Sequence[str]) -> int:
 
     prepare()
     found = settings()
-    os.environ.clear()  # sessions have their clients'
+    os.environ.clear()  # sessions get their clients' environment
     return Server(found, COMMANDS, ServiceLog(PROG, found), settings, rehearse).run()
 
 

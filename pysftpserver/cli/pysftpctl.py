@@ -1,6 +1,6 @@
 """pysftpctl: lists and changes the users of pysftpd, and shows and ends sessions and bans.
 
-What it is called and what it takes; pysftpserver/sshd/control.py and live.py do it.
+Its subcommands and options; pysftpserver/sshd/control.py and live.py do the work.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _methods(text: str) -> tuple[str, ...]:
 
 
 def _place(folder: str, storage: str, account: str, networks: str) -> tuple[Option, ...]:
-    """The options for where a user's files are, whose, and for where the user may be; with their defaults."""
+    """The options for a user's files, their owner, and the user's networks. Arguments: the defaults."""
     return (
         Option(
             "--folder",
@@ -135,7 +135,7 @@ def _subcommand(
     examples: Sequence[tuple[str, str]] = (),
     statuses: Sequence[tuple[int, str]] = (),
 ) -> Subcommand:
-    """A word whose action gets the settings, and by name its arguments, its options and as_json."""
+    """A subcommand. act gets the settings, and by name the arguments, the options and as_json."""
 
     def declared() -> Command:
         words = {"examples": examples, "statuses": statuses}
@@ -221,7 +221,7 @@ def _live(settings: ServerSettings, as_json: bool) -> int:
 
 def _web(settings: ServerSettings, as_json: bool) -> int:
     path = settings.web_socket
-    if path is None and settings.admin_socket is not None:  # where pysftpd runs pysftpweb, it knows
+    if path is None and settings.admin_socket is not None:  # a pysftpd that runs pysftpweb knows it
         path = live.web_socket_at(settings.admin_socket, _warn)
     if path is None:
         raise BadInput(

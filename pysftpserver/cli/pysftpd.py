@@ -1,6 +1,6 @@
 """pysftpd: a standalone SSH server for SFTP, with users in Redis or in a file.
 
-What it is called, what it takes, and which storages it can serve; the server is in pysftpserver/sshd/.
+Its name, its options, and the storages that it can serve; the server is in pysftpserver/sshd/.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def serve(arguments: Sequence[str]) -> int:
 
     own = run_as.own_account(settings, values["config"])
     policy = run_as.policy(settings, own)
-    if own is not None and policy is None:  # nothing of root is needed
+    if own is not None and policy is None:  # no right of root is needed
         run_as.become_own(own)
 
     storages = storages_of(settings)
@@ -93,7 +93,7 @@ def own_options() -> str:
 
 
 def check(settings: ServerSettings, path: str | None) -> int:
-    """Say what is wrong; the exit status. path: of the configuration."""
+    """Print what is wrong; return the exit status. path: of the configuration."""
     with needed("sshd", "asyncssh", "cryptography"):
         import asyncssh  # noqa: F401
     from pysftpserver.sshd import checking
@@ -102,7 +102,7 @@ def check(settings: ServerSettings, path: str | None) -> int:
 
 
 def storages_of(settings: ServerSettings) -> UserStorages:
-    """What opens the storages of users. Raises BadInput."""
+    """An object that opens the storages of users. Raises BadInput."""
     serves_accounts = bool(settings.run_as or settings.run_as_accounts)
     return user_storages(settings, settings.durable, settings.atomic_uploads, serves_accounts)
 
@@ -110,7 +110,7 @@ def storages_of(settings: ServerSettings) -> UserStorages:
 def user_storages(
     settings: PeopleSettings, is_durable: bool, atomic_uploads: bool, serves_accounts: bool = False
 ) -> UserStorages:
-    """What opens the storages of users. atomic_uploads: those to folders appear whole. Raises BadInput."""
+    """An object that opens the storages of users. atomic_uploads: for folders. Raises BadInput."""
     from pysftpserver.cli.session import kind_of
     from pysftpserver.people.user_storages import Openers, UserStorages
     from pysftpserver.storages.sharing import Storages
@@ -133,7 +133,7 @@ def user_storages(
 def fork_server(
     settings: ServerSettings, storages: UserStorages, policy: RunAs | None
 ) -> Iterator[ForkServer | None]:
-    """What starts the processes of sessions, until the end of the block; None if they are to have none."""
+    """The fork server for the processes of sessions, until the end of the block; None if they have none."""
     if settings.isolation == "thread":
         yield None
         return
@@ -148,8 +148,8 @@ def fork_server(
 
 
 def prepare() -> Callable[[], SFTPAbstractServerStorage]:
-    """Import what a session needs, because a confined process cannot; return what opens a storage to rehearse
-    with.
+    """Import what a session needs, because a confined process cannot; return a function that opens a storage
+    for a rehearsal.
     """
     import grp  # noqa: F401
     import pwd  # noqa: F401

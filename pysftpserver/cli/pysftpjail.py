@@ -73,7 +73,7 @@ def open_jail(
     """Return the jail in the directory chroot, with its home at start_directory. Raises BadInput."""
     try:
         jail = kind(chroot)
-        jail.stat(b"/.")  # fails where the account may open the directory and not enter it
+        jail.stat(b"/.")  # fails if the account may open the directory but not enter it
     except OSError as error:
         message = f"chroot {chroot}: {reason_of(error)}; name an existing directory that this user may enter"
         raise BadInput(message, "the chroot directory cannot be used") from None
@@ -82,9 +82,9 @@ def open_jail(
 
 
 def under_site(options: dict[str, Any], log: SFTPLog) -> SFTPAbstractServerStorage:
-    """The jail with what the site file of --site mounts and asks for. Raises BadInput, Unavailable.
+    """The jail with the mounts and layers of the site file of --site. Raises BadInput, Unavailable.
 
-    With quotas, uploads are atomic, so that one which is refused leaves the old file.
+    With quotas, uploads are atomic, so that a refused one leaves the old file.
     """
     from pysftpserver.stdio import user
     from pysftpserver.storages import by_name, reach, sites
@@ -117,7 +117,7 @@ def jail_of(options: dict[str, Any]) -> SFTPServerVirtualChroot:
 
 
 def check(arguments: Sequence[str], options: dict[str, Any]) -> int:
-    """Try what sshd would do with these arguments; 1 if something is wrong, else 0. Raises BadInput."""
+    """Try what sshd would do with these arguments; return 1 on any problem, else 0. Raises BadInput."""
     import sys
 
     from pysftpserver.cli.checks import show

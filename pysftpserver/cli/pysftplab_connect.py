@@ -50,7 +50,7 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Be a client until the input or the server ends; return the exit status. Raises BadInput."""
+    """Run the client until the input or the server ends; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     port = port_of(values["port"])
     with needed("laboratory", "cryptography"):

@@ -33,7 +33,7 @@ def own_options() -> str:
 
 @hangups_held()
 def serve(arguments: Sequence[str]) -> int:
-    """Serve until a signal comes; return the exit status. Raises BadInput."""
+    """Serve until a signal arrives; return the exit status. Raises BadInput."""
     keep_code()
     values = COMMAND.parse(arguments)
     settings = load(ServerSettings, values["config"], values)

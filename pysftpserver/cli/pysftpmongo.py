@@ -111,7 +111,7 @@ COMMAND = Command(
 
 
 def _bad(message: str) -> BadInput:
-    """The complaint about arguments, which may name hosts and files that a client must not see."""
+    """The error for arguments, which may name hosts and files that a client must not see."""
     return BadInput(message, "bad arguments")
 
 

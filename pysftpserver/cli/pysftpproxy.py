@@ -40,7 +40,7 @@ def timeout(text: str) -> float:
 
 
 def _without_short_flag(option: Option, *flags: str) -> Option:
-    """The same option, where the letter belongs to another one."""
+    """The same option without its letter, which belongs to another option here."""
     return Option(
         option.flags[-1],
         metavar=option.metavar,
@@ -168,17 +168,17 @@ def run(options: dict[str, Any]) -> int:
         storage.connect()
         if options["start_directory"] is not None:
             session.set_home(storage, options["start_directory"], "server")
-        # Neither a umask nor uploads in temporary files: what the server behind does with a file is its own.
+        # Neither a umask nor uploads in temporary files: the server behind decides how it stores a file.
         own = {**options, "umask": None, "atomic_uploads": False}
         return session.serve(PROG, storage, log, own)
     except SFTPException as error:
         message = f"{storage.label}: {error}{hint(str(error))}"
         raise Unavailable(message, "the server behind cannot be reached") from None
-    # ssh ends with this process: to wait for it would keep the client waiting.
+    # ssh ends with this process: waiting for it would keep the client waiting.
 
 
 def hint(words: str) -> str:
-    """What to do about ssh's complaint; "" where it says so itself."""
+    """Advice for ssh's error message; "" if the message has it already."""
     if "ost key" in words:
         return "; add the host's key to the known hosts, once you have compared it"
     if "Permission denied" in words:

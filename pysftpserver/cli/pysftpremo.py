@@ -77,5 +77,5 @@ main = common.main_of(PROG, dispatch)
 
 
 def as_program(word: str) -> int:
-    """Run a subcommand under a name of its own, as older installations know it."""
+    """Run a subcommand as a separate program, as in older installations."""
     return common.run(PROG, lambda words: dispatch([word, *words]), sys.argv[1:])

@@ -101,7 +101,7 @@ def _new_passphrase(path: str) -> bytes:
     if PASSPHRASE in os.environ:
         return os.fsencode(os.environ[PASSPHRASE])
     if not sys.stdin.isatty():
-        return b""  # the output says so
+        return b""  # the output mentions it
     first = getpass.getpass(f"Passphrase for {path} (empty for none): ")
     if getpass.getpass("The same again: ") != first:
         raise BadInput("the two passphrases differ; no key was made")
@@ -166,7 +166,7 @@ COMMANDS = Commands(
 
 def users(words: Sequence[str]) -> int:
     """Run a subcommand of `pysftpremo users`. Raises BadInput."""
-    if not words or words[0].startswith(("-b", "--base")):  # as the list was asked for once
+    if not words or words[0].startswith(("-b", "--base")):  # the older way to ask for the list
         return _list(words)
     return COMMANDS.run(words)
 

@@ -35,13 +35,13 @@ COMMAND = Command(
 
 def settings_table() -> str:
     """The table of the settings for the page, and the option that names their file."""
-    config = CONFIG.help.removesuffix(" There is none by default.")  # which is in a column of its own
+    config = CONFIG.help.removesuffix(" There is none by default.")  # the default has a separate column
     return f"{markdown_table(ServerSettings)}| `--config` `-c` | none | {config} |\n"
 
 
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
-    """Serve until a signal comes. Raises BadInput, Unavailable."""
+    """Serve until a signal arrives. Raises BadInput, Unavailable."""
     keep_code()
     options = COMMAND.parse(words)
 

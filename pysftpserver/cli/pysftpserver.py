@@ -19,7 +19,7 @@ PROG = "pysftpserver"
 
 
 def query(feature: str) -> str:
-    """What -Q prints. Raises BadValue for anything but requests."""
+    """The output of -Q. Raises BadValue for anything except requests."""
     if feature != "requests":
         raise BadValue(f"{feature!r}: unknown query; use -Q requests")
     return "\n".join(session.request_names())
@@ -68,7 +68,7 @@ COMMAND = Command(
 
 
 def expand(template: str) -> str:
-    """Expand %d, %u and %% in a start directory. Raises BadInput for others, and without a user name."""
+    """Expand %d, %u and %% in a start directory. Raises BadInput for any other %, or without a user name."""
     values = {"%": "%"}
     if "%d" in template or "%u" in template:
         values.update(_user())

@@ -36,7 +36,7 @@ def moment(text: str) -> float:
 
 
 def user_name(text: str) -> str:
-    """Convert the name of a user; nothing is that of sessions without one. Raises BadValue."""
+    """Convert the name of a user; an empty one is for sessions without a user. Raises BadValue."""
     return text and session.client_name(text)
 
 
@@ -138,14 +138,14 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def user_of(options: dict[str, Any]) -> str:
-    """What {user} stands for."""
+    """The value of {user}."""
     from pysftpserver.stdio import user
 
     return options["user"] if options["user"] is not None else os.environ.get("USER") or user()
 
 
 class Meant:
-    """The storage that the options name. Everything here raises BadInput."""
+    """The storage that the options name. All methods raise BadInput."""
 
     def __init__(self, options: dict[str, Any], log: SFTPLog) -> None:
         self.opening = by_name.Opening(
@@ -157,7 +157,7 @@ class Meant:
         self.name = by_name.parse(options[WHAT], WHAT, ("user",))
 
     def check_places(self, options: dict[str, Any]) -> None:
-        """Refuse jails that hold start-up files, records, or files that lead here."""
+        """Refuse jails that contain start-up files, audit records, or files that name the storage."""
         jails = reach.directories(self.name, WHAT, self.opening)
         if jails:
             files = reach.files(self.name, WHAT, self.opening)
@@ -173,7 +173,7 @@ class Meant:
     ) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
         """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds.
 
-        The reason does not begin with the place. names: other storages than all in it.
+        The reason does not begin with the place. names: use these storages in place of all in it.
         """
         for place, name in reach.parts(self.name, WHAT, self.opening) if names is None else names:
             began = time.perf_counter()
@@ -250,7 +250,7 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
 
 
 def site_of(meant: Meant) -> Any:
-    """The site file that is meant. Raises BadInput."""
+    """The site file that the options name. Raises BadInput."""
     from pysftpserver.site import opening
 
     if meant.name.scheme != by_name.SITE:
@@ -259,7 +259,7 @@ def site_of(meant: Meant) -> Any:
 
 
 def missing_for(site: Any) -> list[str]:
-    """What a site file needs on this host and this account does not find, a line each."""
+    """A line for each thing that a site file needs on this host and this account cannot find."""
     import shutil
 
     from pysftpserver.site.receivers import key_of
@@ -303,8 +303,8 @@ def explain(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
 
 
 def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Print which operations of an audit log would be decided otherwise; 1 if there are any. Raises
-    BadInput."""
+    """Print the operations of an audit log that would be decided differently; return 1 if there are any.
+    Raises BadInput."""
     from pysftpserver.site import explain as explaining
 
     status, undecided = 0, explaining.Undecided()
@@ -326,7 +326,7 @@ def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
 
 
 def recount(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Count again what the user's quotas count, and print it. Raises BadInput, Unavailable."""
+    """Recount the usage under the user's quotas, and print it. Raises BadInput, Unavailable."""
     from pysftpserver.site import opening
     from pysftpserver.site.state import State
 
@@ -346,7 +346,7 @@ def recount(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
 
 
 def below_site(meant: Meant, site: Any, over: str | None) -> SFTPAbstractServerStorage:
-    """The storage of a site without the layers of the site. over: its name, if the file has none.
+    """The storage of a site without the site's layers. over: the storage's name, if the file has none.
 
     Raises BadInput, Unavailable.
     """
@@ -370,9 +370,9 @@ def show(outcome: Outcome) -> None:
 
 
 def collect_garbage(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Remove what interrupted uploads have left, or count it, and print the result.
+    """Remove leftovers of interrupted uploads, or count them, and print the result.
 
-    Returns 1 if a storage cannot be reached, else 0. Raises BadInput if there is none that keeps parts.
+    Returns 1 if a storage cannot be reached, else 0. Raises BadInput if no storage keeps parts of uploads.
     """
     seconds = (session.OLD if options["older_than"] is None else options["older_than"]) * 3600
     status, has_any = 0, False

@@ -1,6 +1,6 @@
 """pysftpweb: files in a browser and over WebDAV, for the users of pysftpd.
 
-What it is called and what it takes; the server is in pysftpserver/web/.
+Its name and options; the server is in pysftpserver/web/.
 """
 
 from __future__ import annotations

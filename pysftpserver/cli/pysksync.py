@@ -1,6 +1,7 @@
 """pysksync: the SK Sync server and client.
 
-What is here: the words of the command line, and which storages they mean. What may not enter: the protocol.
+This module has the words of the command line, and opens the storages that they name. What may not enter: the
+protocol.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def serve_or_sync(words: Sequence[str]) -> int:
 
 @hangups_held()
 def serve(words: Sequence[str]) -> int:
-    """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
+    """Serve until a signal arrives; return the exit status. Raises BadInput, Unavailable."""
     keep_code()
     values = SERVE.parse(words)
     if len(values["CONFIG"]) > 1:
@@ -118,7 +119,7 @@ def sync(words: Sequence[str]) -> int:
 
 
 def meaning(words: list[str]) -> tuple[list[str], str]:
-    """(CONFIG if it is given, NAME) of the words for a client. Raises BadInput."""
+    """(CONFIG if it is given, NAME) from the words for a client. Raises BadInput."""
     if words == ["client"]:
         return [], "client"
     if len(words) == 2:
@@ -130,7 +131,7 @@ def meaning(words: list[str]) -> tuple[list[str], str]:
 
 
 def config_file(values: dict[str, Any], named: Sequence[str]) -> str | None:
-    """The one configuration that was named, else the one of the usual name, else None. Raises BadInput."""
+    """The configuration file that was named, else the one with the usual name, else None. Raises BadInput."""
     given = [*named, *([values["config"]] if values["config"] is not None else [])]
     if len(given) > 1:
         raise BadInput(f"{' and '.join(given)}: name one configuration")
@@ -140,7 +141,7 @@ def config_file(values: dict[str, Any], named: Sequence[str]) -> str | None:
 
 
 def loader(file: str | None, values: dict[str, Any]) -> Callable[[], ServerSettings]:
-    """What reads the configuration, now and again. values: of the command line."""
+    """A function that reads the configuration, now and later. values: of the command line."""
     return lambda: options.load(ServerSettings, file, values)
 
 
@@ -188,7 +189,7 @@ class OpenStorage:
         return self._database
 
     def is_of_user(self, name: str, key: str) -> bool:
-        """Whether {user} is in a name. What the storage needs is imported then; it cannot be opened yet."""
+        """Whether {user} is in a name. If so, import what the storage needs; it cannot be opened yet."""
         is_of_user = self._named.has_fields(name, key, "user")
         if is_of_user:
             self._named.load(name, key, "user")

@@ -1,7 +1,7 @@
 """pysksync make-cert: a self-signed certificate and its key, for TLS.
 
-What is here: the words of the command line. What makes the pair is imported when it is needed, so that help
-works without the extra. What may not enter: keys, what is in a certificate.
+This module has the words of the command line. The code that makes the pair is imported when it is needed, so
+that help works without the extra. What may not enter: keys, the content of a certificate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """pysksync users: the users that may log in to an SK Sync server.
 
-What is here: the words of the command line. What may not enter: the format of the file, prompts.
+This module has the words of the command line. What may not enter: the format of the file, prompts.
 """
 
 from __future__ import annotations

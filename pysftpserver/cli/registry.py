@@ -1,7 +1,7 @@
 """ONE table: every command with its room, its extra, its page and its tests.
 
-setup.py installs what is in bin/; the README's table, the checks of the pages, of the packaging and of the
-installation come from here. To add a door is to add a row (docs/architecture.md has the other places).
+setup.py installs the files in bin/; the README's table and the checks of the pages, the packaging and the
+installation use this table. To add a door, add a row (docs/architecture.md has the other places).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 class Program(NamedTuple):
     """A command that people type. module: in cli/, its main() runs it. room: where the work is done.
 
-    extra: what installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: what it is
-    for, in half a sentence. Of a door, by: how people reach it; storages: the scheme of the storage that it
-    serves, or ALL.
+    extra: installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: its purpose, in
+    half a sentence. For a door, by: how people reach it; storages: the scheme of the storage that it serves,
+    or ALL.
     """
 
     name: str

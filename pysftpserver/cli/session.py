@@ -68,14 +68,14 @@ def octal_umask(text: str) -> int:
 
 
 def client_name(text: str) -> str:
-    """Return the name of a client. Raises BadValue for what would not fit into a line of a log."""
+    """Return the name of a client. Raises BadValue for a name that does not fit into a line of a log."""
     if not text or not text.isprintable() or len(text) > LONGEST_NAME:
         raise BadValue(f"invalid name {text!r}: use 1 to {LONGEST_NAME} printable characters")
     return text
 
 
 def hours(text: str) -> float:
-    """Convert a number of hours, 0 to MOST_HOURS. Raises BadValue for all but digits and one point."""
+    """Convert a number of hours, 0 to MOST_HOURS: digits, and perhaps one point. Raises BadValue."""
     if (
         len(text) < 12
         and text.isascii()
@@ -204,7 +204,7 @@ LIST_REQUESTS = Option(
     help="Print the names of all requests, for use with -p and -P, and exit.",
 )
 
-#: What confines a session and records it.
+#: Options that confine a session and record it.
 SECURITY_OPTIONS = (
     Option(
         "--no-sandbox",
@@ -276,7 +276,7 @@ def kind_of(base: type[Storage], options: dict[str, Any]) -> type[Storage]:
 
 
 def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) -> None:
-    """Refuse a jail that holds what this account runs, the records of the session, or files that lead to it.
+    """Refuse a jail that contains programs of this account, records of the session, or files that lead to it.
 
     files: of the last kind. Raises BadInput.
     """
@@ -286,7 +286,7 @@ def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) 
         root = os.stat(chroot)
         held = None if options["allow_home_in_jail"] else homes.held_by(chroot)
     except (OSError, ValueError):
-        return  # what opens the jail says what is wrong
+        return  # opening the jail will report what is wrong
     if held is not None:
         message = (
             f"chroot {chroot}: it holds {held}, so clients could make this account run programs; name a "
@@ -303,10 +303,10 @@ def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) 
 
 
 def who(user: str, options: dict[str, Any]) -> dict[str, str]:
-    """The values by which a site file knows whom a session is for.
+    """The values that tell a site file whom a session is for.
 
-    user: what {user} stands for. options: gets "session", the name that the session has in events and in its
-    audit records.
+    user: the value of {user}. options: gets "session", the name of the session in events and in its audit
+    records.
     """
     from pysftpserver.stdio import peer
 
@@ -317,9 +317,9 @@ def who(user: str, options: dict[str, Any]) -> dict[str, str]:
 
 
 def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:
-    """Make sessions start in a directory of the storage. place: what the message calls the storage.
+    """Make sessions start in a directory of the storage. place: the storage's name in the message.
 
-    Raises BadInput if it does not exist, SFTPException if the storage cannot say.
+    Raises BadInput if it does not exist, SFTPException if the storage cannot tell.
     """
     try:
         storage.home = storage.realpath(b"/" + os.fsencode(start_directory))
@@ -334,7 +334,7 @@ def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: st
 def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:
     """Serve one session of the command prog on standard input and output; return the exit status.
 
-    options: the values of all options above, by name. Raises BadInput when the session cannot begin.
+    options: the values of all options above, by name. Raises BadInput if the session cannot begin.
     """
     check_client(prog)
     command = checksum_command(options)
@@ -342,7 +342,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
     if options["umask"] is not None:
         os.umask(options["umask"])  # one process is one session, and this costs nothing per file
     if options["atomic_uploads"] and command is None:
-        remove_leftovers(storage, log)  # only when nothing can stop the session any more
+        remove_leftovers(storage, log)  # only when nothing can prevent the session any more
     limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
         storage,
@@ -364,7 +364,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
 
 
 def checksum_command(options: dict[str, Any]) -> Command | None:
-    """The client's command, if it is one of those that --checksums answers. Raises BadInput."""
+    """The client's command, if it is one that --checksums answers. Raises BadInput."""
     if not options["checksums"]:
         return None
     from pysftpserver.service import sums
@@ -376,7 +376,7 @@ def checksum_command(options: dict[str, Any]) -> Command | None:
 
 
 def answer(server: SFTPServer, command: Command, sandbox: bool, name: str | None) -> int:
-    """Print what a command for checksums prints; return its exit status."""
+    """Print the output of a command for checksums; return its exit status."""
     from pysftpserver import stdio
 
     if command.requests:

@@ -1,1 +1,1 @@
-"""One session: what packets mean, what is open, what is answered."""
+"""One session: the meaning of packets, the open files, and the replies."""

@@ -1,7 +1,7 @@
 """The audit log: a hook that records each operation as one line of JSON, and the sinks that store the lines.
 
-READ and WRITE are recorded only if that is asked for: what a file's handle has moved is in the record of its
-close. Records of requests that change nothing wait until a change, or until the replies leave, and are
+READ and WRITE are recorded only on request: the record of a file's close has the bytes that its handle has
+moved. Records of requests that change nothing wait until a change, or until the replies are sent, and are
 written together.
 
 Text that a client chose is inside a JSON string in plain ASCII, so no name can forge a record or drive a
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     Sink = Callable[[bytes], None]
 
-PATIENCE = 10_000  # milliseconds to wait for a sink that takes nothing
+PATIENCE = 10_000  # milliseconds to wait for a sink that accepts no data
 PAUSE = 0.0005  # seconds between two tries to lock a file that another session is writing to
-AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
+AT_ONCE = select.PIPE_BUF  # bytes for which there is room whenever poll(2) reports any
 TRANSFERS = ("read", "write")  # requests that are recorded at the level "all" only
 LEVELS = FILES, OPERATIONS, ALL = "files", "operations", "all"
 PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
@@ -53,12 +53,12 @@ OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 
 _ROWS = *REQUESTS.values(), *EXTENDED_REQUESTS.values()
 #: Requests that change nothing.
 LOOKS = frozenset(row.name for row in _ROWS if not row.writes) - {"open", "close"}
-#: Those of them that tell nothing of what is in a file or a directory: the level "files" leaves them out.
+#: Those of them that reveal no content of a file or a directory: the level "files" leaves them out.
 LOOK_UPS = frozenset(name for name in LOOKS - {"opendir", "read"} if not name.startswith("check-"))
-#: Requests of whose arguments there is nothing to say beyond paths.
+#: Requests with no arguments worth recording besides paths.
 BARE = frozenset(row.name for row in _ROWS if {"path", "handle", "target"}.issuperset(row.fields))
 MOST_WAITING = 256  # records that wait: memory
-LONG = 1024  # bytes of a record that does not wait
+LONG = 1024  # bytes; longer records do not wait
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() would make one for each record
 LINE = '%s%06dZ",%s,"request":%s,"path":%s,"result":"%s","bytes":%s,"duration":%d.%06d%s'
 DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
@@ -68,9 +68,9 @@ class AuditLog(SFTPHook):
     """Records the operations of one session.
 
     sink: stores one line, or raises. user, peer, port: the account, and the client's address and port; None
-    where they are not known. log: the session's. best_effort: lost records are counted in it, and the session
-    goes on. number: of the connection in the door's log, if it has one. session: the name that all records of
-    this one have; None: a new one. level: "all" records each READ and WRITE as well, which keeps them off the
+    if not known. log: the session's. best_effort: the log counts lost records, and the session goes on.
+    number: of the connection in the door's log, if it has one. session: the session's name in all its
+    records; None: a new one. level: "all" records each READ and WRITE as well, which keeps them off the
     fast path; "files" leaves out look-ups that are not refused. digests: records have the SHA-256 of files.
     key: the fingerprint of the client's key, if it is known.
     """
@@ -100,7 +100,7 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        self._stamp = -1, ""  # a second, and what a record of it begins with
+        self._stamp = -1, ""  # a second, and the beginning of records in it
         self._waiting: list[bytes] = []
         self._store_all: Callable[[list[bytes]], int] | None = getattr(sink, "store_all", None)
         self.session = session or new_session()
@@ -211,7 +211,7 @@ class AuditLog(SFTPHook):
         seconds: float,
         more: dict[str, Any] | None = None,
     ) -> bytes:
-        """A record. moment: of its begin, in seconds since 1970. more: further names and values."""
+        """A record. moment: when it began, in seconds since 1970. more: further names and values."""
         second, stamp = self._stamp
         if int(moment) != second:
             second = int(moment)
@@ -253,7 +253,7 @@ class AuditLog(SFTPHook):
             try:
                 self._sink(line)
                 done += 1
-            except Exception as error:  # not OSError only: whatever failed, there is no record
+            except Exception as error:  # not only OSError: on any failure, there is no record
                 self._lose(error, line.decode().rstrip())
                 is_lost = True
         if is_lost:
@@ -277,12 +277,12 @@ class AuditLog(SFTPHook):
 
 
 def new_session() -> str:
-    """A name for the records of one session."""
+    """A new name for the records of one session."""
     return os.urandom(8).hex()
 
 
 def client_text(name: str, value: bytes) -> dict[str, str]:
-    """Text that a client chose: as it is if it is UTF-8, otherwise as near as can be, and in full as hex."""
+    """Text that a client chose: unchanged if it is UTF-8, otherwise an approximation and the full hex."""
     try:
         return {name: value.decode()}
     except UnicodeDecodeError:
@@ -290,12 +290,12 @@ def client_text(name: str, value: bytes) -> dict[str, str]:
 
 
 def file_sink(path: str | os.PathLike[str] | int, patience: int | None = None) -> Sink:
-    """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened.
+    """A sink that appends to a file, created with mode 0600. Raises OSError if it cannot be opened.
 
-    path: may also be what open_for_appending() has returned, and is the sink's from now on.
+    path: may also be a descriptor from open_for_appending(), which the sink then owns.
 
     Sessions that write to one file take turns, so that a record is there whole or not at all. patience:
-    milliseconds to wait for a file that takes nothing; None: PATIENCE.
+    milliseconds to wait for a file that accepts no data; None: PATIENCE.
     """
     return FileSink(path if isinstance(path, int) else open_for_appending(path), True, patience)
 
@@ -306,10 +306,10 @@ def descriptor_sink(descriptor: int) -> Sink:
 
 
 class FileSink:
-    """Stores lines. is_own: this sink alone has the descriptor, and closes it; others may have the file open.
+    """Stores lines. is_own: the sink owns the descriptor and closes it; others may have the file open.
 
-    If a line can be written only in part, the part is cut off again; where that is not possible, the next
-    record begins on a new line. A sink that takes nothing is waited for once, until it takes something again.
+    If a line can be written only in part, the part is cut off again; if that is not possible, the next
+    record begins on a new line. A sink that accepts no data is waited for once, until it accepts some again.
     """
 
     def __init__(self, descriptor: int, is_own: bool = False, patience: int | None = None) -> None:
@@ -322,7 +322,7 @@ class FileSink:
         self._patience = self._most
         self._torn = False
         self._kept = 0  # lines of those that failed together and could not be cut off again
-        self._locked = descriptor  # whose lock is taken
+        self._locked = descriptor  # the descriptor to lock
 
     def __del__(self) -> None:
         if self._is_own:
@@ -335,7 +335,7 @@ class FileSink:
         """Store lines with one write; return how many are stored. The rest can be tried one by one."""
         self._kept = 0
         if not self._is_file or self._torn:
-            return 0  # another process may write in between, or a line end has to come first
+            return 0  # another process may write in between, or a line end has to be written first
         try:
             self._take(lines)
         except OSError:
@@ -393,7 +393,7 @@ class FileSink:
         return True
 
     def _lock(self) -> bool:
-        """Lock the file for this session's record; return False where there are no locks."""
+        """Lock the file for this session's record; return False if it cannot be locked."""
         deadline = time.monotonic() + self._patience / 1000
         while True:
             try:

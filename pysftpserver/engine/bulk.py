@@ -1,21 +1,20 @@
-"""The fast path: READ and WRITE on real files, packet after packet, with as little Python as that takes.
+"""The fast path: READ and WRITE on real files, packet after packet, with as little Python as possible.
 
-Moving bytes is the kernel's work; what a Python server can waste is the time between two of its calls.
-So the two requests that transfers are made of are served here, in one loop, before the table of requests
-is asked:
+The kernel moves the bytes; a Python server loses time only between two of its calls. So the two requests
+that transfers consist of are served here, in one loop, without the table of requests:
 
-- One unpack takes the header and all arguments: this server's handles have four bytes, and with that
-  READ and WRITE have every field at the same place. No slices, no tuples of arguments, no call a field.
-- What a large READ asks for is read when its turn to be sent comes (LateRead), into one buffer that stays
-  in the processor's cache and is written from there, header and all. A fresh buffer for each costs more
-  than the copy.
+- One unpack takes the header and all arguments: this server's handles have four bytes, so READ and WRITE
+  have every field at the same offset. No slices, no tuples of arguments, no call for each field.
+- The data of a large READ is read when its reply is about to be sent (LateRead), into one buffer that stays
+  in the processor's cache and is written from there, including the header. A fresh buffer for each costs
+  more than the copy.
 - Small READs are answered at once, so that many replies leave in one call.
 - Chunks are written from the receive buffer itself.
 
 Only the ordinary case is served. Anything else (an odd handle or length, a file that only its storage can
-read, an offset far out) is left where it is, to be served in the usual way, and so are requests that a hook
-wants to hear of, or a log of every request. Both ways give the same replies; tests hold them against each
-other. What may not enter: other requests, concrete storages, sockets.
+read, a very large offset) is left in the buffer for the usual way, and so are requests that a hook wants to
+hear of, or a log of every request. Both ways give the same replies; tests compare them.
+What may not enter: other requests, concrete storages, sockets.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ if TYPE_CHECKING:
     from pysftpserver.engine.session import Session
 
 TRANSFERS = {SSH2_FXP_READ: "read", SSH2_FXP_WRITE: "write"}
-NEITHER = -1  # no packet's type
+NEITHER = -1  # not the type of any packet
 FAR_OUT = 1 << 40  # bytes; offsets from here on go the usual way
 LATE_FROM = 32 * 1024  # bytes asked for from which a READ is answered late
 
 
 def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) -> int:
-    """Serve the READ and WRITE packets that buffer[start:end] begins with; return where they end.
+    """Serve the READ and WRITE packets at the beginning of buffer[start:end]; return where they end.
 
-    That is `start` when the first packet is left to the usual way. Pauses where consume() would.
+    Return `start` if the first packet is left to the usual way. Pauses where consume() would.
     """
     reads = SSH2_FXP_READ if SSH2_FXP_READ in session.transfers else NEITHER
     writes = SSH2_FXP_WRITE if SSH2_FXP_WRITE in session.transfers else NEITHER
@@ -80,7 +79,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                     start = stop
                     continue
                 session.position = stop
-                if count >= LATE_FROM or file.fetched is not None and output.late:  # a digest wants the order
+                if count >= LATE_FROM or file.fetched is not None and output.late:  # a digest needs the order
                     wanted = count if count < most_data else most_data
                     output.append_late(LateRead(request_id, file, offset, wanted, session.failed_read))
                 elif data := os.pread(file.descriptor, count, offset):
@@ -123,7 +122,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
             else:
                 break
         except BaseException as error:
-            output.settle()  # the log keeps the order of the replies, too
+            output.settle()  # the log keeps the order of the replies as well
             if file.stored is not None:
                 file.stored.spoil()
             session.answer_error(request_id, TRANSFERS[kind], error)

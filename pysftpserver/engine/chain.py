@@ -1,11 +1,11 @@
 """The chain of an audit log: each record has a number, the hash of the record before, and its own.
 
 A record ends with `"seq":N,"prev":"...","hash":"..."`. The hash is the SHA-256 of the line up to that field,
-so it covers the one before. What comes next is in a file beside the log (FILE.chain), whose lock all writers
-take: the chain goes on when the log is rotated, and through several files at once. After a writer that was
-killed in the middle of a line, the next record vouches for what is left of it (`"skipped"`). People who can
-write both files can write another chain: a head (number and hash of a record) that is kept elsewhere tells.
-What may not enter: what a record says.
+so it covers the hash before. The head of the chain is in a file next to the log (FILE.chain), which all
+writers lock: the chain continues when the log is rotated, and through several files at once. If a writer was
+killed in the middle of a line, the next record vouches for the rest of that line (`"skipped"`). People who
+can write both files can write another chain: to detect that, keep a head (number and hash of a record)
+elsewhere. What may not enter: what a record says.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.engine.audit import Sink
 
-STATE = ".chain"  # behind the log's name: the file that has the head
+STATE = ".chain"  # appended to the log's name: the file that has the head
 NONE = "0" * 64  # the hash before the first record
 SEQ, PREV, HASH, SKIPPED = b',"seq":', b',"prev":"', b',"hash":"', b',"skipped":"'
 HASHED = len(HASH) + 64 + 2  # bytes of a line from the field with its hash on
 #: Number and hash of the last record; device, inode and size of its file.
 HEAD = "%020d %s %020d %020d %020d\n"
-NEWER = b"v"  # in front of the number of a format that is not 1
+NEWER = b"v"  # precedes the version of a format other than 1
 HEAD_SIZE = len(HEAD % (0, NONE, 0, 0, 0))
 TAIL = 1 << 20  # bytes at the end of a log that are searched for the last record
 
 
 class Link:
-    """What binds a record: seq, prev, hash; skipped: the hash of the bytes that it vouches for, or "".
+    """The chain fields of a record: seq, prev, hash; skipped: the hash of the bytes it vouches for, or "".
 
     is_intact: whether the hash is that of the line.
     """
@@ -51,7 +51,7 @@ class Link:
 
 
 def link_of(line: bytes) -> Link | None:
-    """What binds the record in a line (without its end); None for a line that is not a record of a chain."""
+    """The chain fields of a line (without its end); None for a line that is not a record of a chain."""
     body, rest = line[:-HASHED], line[-HASHED:]
     text, seq, number = body[: -len(PREV) - 65].rpartition(SEQ)
     prev = body[-len(PREV) - 65 :]
@@ -73,9 +73,9 @@ def _hex(text: bytes) -> str:
 
 
 def read_head(state: bytes) -> tuple[int, str, tuple[int, int], int] | None:
-    """(number, hash, (device, inode), size) of what is in FILE.chain; None for anything else.
+    """(number, hash, (device, inode), size) from the content of FILE.chain; None if it is not a head.
 
-    Raises OSError for what a newer version has written.
+    Raises OSError if a newer version has written it.
     """
     words = state.split()
     if state.startswith(NEWER):
@@ -89,13 +89,13 @@ def read_head(state: bytes) -> tuple[int, str, tuple[int, int], int] | None:
 def chained_sink(log: str | os.PathLike[str] | int, state: str | int, patience: int | None = None) -> Sink:
     """A sink that appends to a log with a chain. Raises OSError, also if it is not a regular file.
 
-    log, state: the file and its FILE.chain, or what open_for_appending() and open_state() have returned.
+    log, state: the file and its FILE.chain, or the results of open_for_appending() and open_state().
     """
     first = log if isinstance(log, int) else open_for_appending(log, reads=True)
     second = -1
     try:
         second = state if isinstance(state, int) else open_state(state)
-        read_head(os.pread(second, HEAD_SIZE + 1, 0))  # not to write over what a newer version keeps there
+        read_head(os.pread(second, HEAD_SIZE + 1, 0))  # do not overwrite what a newer version keeps there
         return ChainedSink(first, second, patience)
     except BaseException:
         for descriptor in (first, second):
@@ -111,7 +111,7 @@ def open_state(path: str | os.PathLike[str]) -> int:
 
 
 class ChainedSink(FileSink):
-    """Stores records with what binds them. Both descriptors are its own.
+    """Stores records with their chain fields. It owns both descriptors.
 
     head: "number:hash" of the last record that it has stored.
     """
@@ -150,7 +150,7 @@ class ChainedSink(FileSink):
         self.head = f"{seq}:{prev}"
 
     def _last(self, size: int) -> tuple[int, str, int]:
-        """Number and hash of the last record, and where what is behind it in this file begins.
+        """Number and hash of the last record, and the offset of the bytes after it in this file.
 
         size: of the file.
         """
@@ -165,13 +165,13 @@ class ChainedSink(FileSink):
         if place == self._place and size > end:  # a writer was killed before it could say what it has written
             seq, digest, more = _recovered(self._tail(end, size), seq, digest)
             return seq, digest, end + more
-        # Another file was written to last. In this one, only a line that was not ended can be left.
+        # The last record is in another file. Here, only an unfinished line can be left over.
         if not size or self._tail(size - 1, size) == b"\n":
             return seq, digest, size
         return seq, digest, size - len(self._tail(max(0, size - TAIL), size).rpartition(b"\n")[2])
 
     def _tail(self, start: int, end: int) -> bytes:
-        """What the log has there, up to TAIL bytes."""
+        """The log's content between two offsets, at most TAIL bytes."""
         return os.pread(self._descriptor, min(end - start, TAIL), start)
 
     def _hash_of(self, start: int, end: int) -> bytes:
@@ -183,7 +183,7 @@ class ChainedSink(FileSink):
 
 
 def _recovered(tail: bytes, seq: int, digest: str) -> tuple[int, str, int]:
-    """Number and hash of the last whole record in a tail, or those given; and where it ends there."""
+    """Number and hash of the last whole record in a tail, or those given; and where the record ends in it."""
     end = place = 0
     for line in tail.splitlines(keepends=True):
         place += len(line)

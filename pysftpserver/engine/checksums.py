@@ -1,9 +1,9 @@
-"""check-file: digests of what is in a file, computed where the file is.
+"""check-file: digests of a file's content, computed on the server.
 
-hashlib takes longer to import than all that a session imports otherwise: the first digest imports it, or
-load() before. What may not enter: names of requests, concrete storages.
-Facts: draft-ietf-secsh-filexfer-extensions-00, section 3; ISO 3309 for crc32, whose bytes are in the order
-of the network, as the usual eight digits show them.
+hashlib takes longer to import than everything else in a session: the first digest imports it, or an earlier
+call of load(). What may not enter: names of requests, concrete storages.
+Facts: draft-ietf-secsh-filexfer-extensions-00, section 3; ISO 3309 for crc32, whose bytes are in network
+order, as in the usual eight digits.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 STEP = 256 << 10  # bytes, about a millisecond: after each, the session can end
 LEAST_BLOCK = 256  # bytes
-PAUSE = 0.02  # seconds between two looks for a free turn
-PATIENCE = 60.0  # seconds for which a turn is waited for
+PAUSE = 0.02  # seconds between two tries to get a turn
+PATIENCE = 60.0  # seconds to wait for a turn
 
 
 class CRC32:
-    """zlib's, as hashlib would have it."""
+    """zlib's CRC-32 with the interface of a hashlib digest."""
 
     digest_size = 4
 
@@ -55,25 +55,25 @@ class CRC32:
 def _new(name: str) -> Digest:
     import hashlib
 
-    # It is not for security: some systems refuse MD5 and SHA-1 otherwise.
+    # Declared as not for security: otherwise some systems refuse MD5 and SHA-1.
     made: Digest = getattr(hashlib, name)(usedforsecurity=False)
     return made
 
 
 def load() -> None:
-    """Import what digests need, because a confined process cannot."""
+    """Import what digests need now: a sandboxed process cannot do it later."""
     _new("md5")
 
 
-#: Of digests, in bytes.
+#: Bytes of a digest, by algorithm.
 SIZES = {"md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64, "crc32": 4}
 ALGORITHMS: dict[str, Callable[[], Digest]] = {name: partial(_new, name) for name in SIZES} | {"crc32": CRC32}
 
 
 def chosen(algorithms: bytes, block: int) -> str:
-    """The first algorithm of a client's list that there is.
+    """The first algorithm of a client's list that this server has.
 
-    Raises SFTPFailure if there is none, and for a size of blocks that the draft excludes.
+    Raises SFTPFailure if it has none, and for a block size that the draft excludes.
     """
     if 0 < block < LEAST_BLOCK:
         raise SFTPFailure(f"A block has at least {LEAST_BLOCK} bytes")
@@ -87,11 +87,11 @@ def chosen(algorithms: bytes, block: int) -> str:
 def reply(
     session: Session, file: FileHandle, offset: int, length: int, block: int, algorithm: str, prefix: bytes
 ) -> bytes:
-    """What a reply says of a part of an open file: prefix, the algorithm, the digests one after the other.
+    """The body of a reply about a part of an open file: prefix, the algorithm, the digests in a row.
 
-    length: bytes; 0: up to the end. What is beyond the end is left out. block: bytes of which each digest is,
-    the last one perhaps of fewer; 0: one digest of all. Raises SFTPFailure for a file that is not open for
-    reading, for what is not a regular file, and for more digests than fit into a packet.
+    length: bytes; 0: up to the end. A part beyond the end is left out. block: bytes for each digest, of which
+    the last may cover fewer; 0: one digest for all. Raises SFTPFailure for a file that is not open for
+    reading or not a regular file, and for more digests than fit into a packet.
     """
     prefix += wire.encode_string(algorithm.encode())
     check_offset(offset)
@@ -109,14 +109,14 @@ def reply(
 
 
 def _size(session: Session, file: FileHandle) -> int | None:
-    """The size of a file; None where only reading tells."""
+    """The size of a file; None if only reading can tell."""
     try:
         attrs = session.storage.fstat(file.object)
     except SFTPUnsupported:
         return None
     if attrs.permissions is not None and S_IFMT(attrs.permissions) not in (0, S_IFREG):
         raise SFTPFailure("Only regular files have checksums")  # /dev/zero has no end, and a FIFO waits
-    return attrs.size or None  # the files of /proc have no bytes, and content
+    return attrs.size or None  # files of /proc have size 0, but content
 
 
 def _digests(
@@ -155,7 +155,7 @@ def _digests(
 
 
 def _reader(session: Session, file: FileHandle) -> Callable[[int, int], memoryview]:
-    """A function of an offset and a size that reads up to size bytes. The next call may use their memory."""
+    """A function of an offset and a size that reads up to size bytes. The next call may reuse the memory."""
     descriptor = file.descriptor
     if descriptor is None:
         read = session.storage.read
@@ -173,7 +173,7 @@ def _too_many(most: int) -> SFTPFailure:
 
 
 class _Turn:
-    """A turn among the sessions that compute checksums, where these are limited."""
+    """A turn among the sessions that compute checksums, if their number is limited."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -1,9 +1,8 @@
-"""copy-data: from one open file into another without a round trip to the client.
+"""copy-data: copies from one open file into another without a round trip to the client.
 
-Through the kernel (copy_file_range) where both are real files, through the storage's copy_range() if it has
-one, and through its read() and write() otherwise. What may
-not enter: packets. Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, copy_file_range(2), and
-sftp-server.c's behaviour.
+Uses the kernel (copy_file_range) if both are real files, the storage's copy_range() if it has one, and its
+read() and write() otherwise. What may not enter: packets. Facts: draft-ietf-secsh-filexfer-extensions-00,
+section 7, copy_file_range(2), and the behaviour of sftp-server.c.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.handles import FileHandle
     from pysftpserver.engine.session import Session
 
-KERNEL_STEP = 16 << 20  # bytes a call, some 10 milliseconds: each is a step, after which the session can end
+KERNEL_STEP = 16 << 20  # bytes a call, about 10 milliseconds; after each such step, the session can end
 STORAGE_STEP = 256 << 10  # bytes
 TOLERANCE = 64 << 10  # bytes that may be missing at the end of a file: sftp-server's buffer, its status OK
 
@@ -40,21 +39,21 @@ def copy_data(
         raise SFTPFailure("Cannot copy a file onto itself")
     if target.flags & os.O_APPEND:
         target_offset = 0
-    # sftp-server reads a buffer there, which the kernel refuses so near the last offset, if the file system
-    # has such offsets; only of a copy that fits into the buffer it says nothing.
+    # sftp-server reads a whole buffer there, which the kernel refuses so near the last offset, if the file
+    # system has such offsets. Only a copy that fits into the buffer passes.
     check_offset(offset if 0 < length <= TOLERANCE else offset + TOLERANCE)
     check_offset(target_offset)
     if source.flags & os.O_WRONLY or not target.flags & (os.O_WRONLY | os.O_RDWR):
         raise os_error(errno.EBADF)
-    # Read and write nothing first, so that what cannot work fails before anything has moved.
+    # Read and write 0 bytes first, so that what cannot work fails before anything is copied.
     session.storage.read(source.object, offset, 0)
     session.storage.write(target.object, target_offset, b"")
-    # No further than the end as it is now: a target that is the same file by another name would move
-    # it away. At least one byte is asked for, in case the size is out of date; but at the last offset there
-    # is, the kernel has an error for that in place of the end of the file.
+    # No further than the current end: a target that is the same file by another name would move the end
+    # away. At least one byte is asked for, in case the size is out of date; but not at the last possible
+    # offset, where the kernel reports an error instead of the end of the file.
     todo = min(length or sys.maxsize, max(1, _size(session, source) - offset), MAX_OFFSET - offset)
     copied = 0
-    # The kernel refuses to copy beyond the last offset even where the file to copy from has ended.
+    # The kernel refuses to copy beyond the last offset even if the source has ended.
     step = _kernel_step(session, source, target) if todo <= MAX_OFFSET - target_offset else None
     while copied < todo:
         session.count_step()
@@ -74,7 +73,7 @@ def copy_data(
 
 
 def _size(session: Session, file: FileHandle) -> int:
-    """The size of a file, or the largest there is where only reading tells."""
+    """The size of a file, or the largest possible one if only reading can tell."""
     try:
         return session.storage.fstat(file.object).size or sys.maxsize
     except SFTPUnsupported:
@@ -84,7 +83,10 @@ def _size(session: Session, file: FileHandle) -> int:
 def _kernel_step(
     session: Session, source: FileHandle, target: FileHandle
 ) -> Callable[[int, int, int], int | None] | None:
-    """A function that copies once where the files are, or returns None where that cannot be done; or None."""
+    """A function that copies one step in the kernel or the storage, or returns None if it cannot.
+
+    None if the target was opened to append.
+    """
     reading = source.descriptor
     writing = session.storage.fileno(target.object) if target.takes_views else None
     if target.flags & os.O_APPEND:
@@ -101,7 +103,7 @@ def _kernel_step(
     def step(offset: int, wanted: int, target_offset: int) -> int | None:
         session.storage.check_write(target.object, target_offset, wanted)
         try:
-            # Zero may be the end of the file, or a file system without this call: reading will tell.
+            # Zero may mean the end of the file, or a file system without this call: reading will tell.
             return os.copy_file_range(reading, writing, wanted, offset, target_offset) or None
         except (OSError, OverflowError):
             return None

@@ -1,8 +1,8 @@
-"""How each request is served: one short function a request.
+"""How each request is served: one short function for each.
 
-A handler does three things: parse (the decoder in its row of the table did), act (through the storage),
-reply. It raises what goes wrong, and the engine answers it; it returns how many bytes of file content
-it moved, if that is what it does. What may not enter: I/O other than the storage's, wire encodings.
+A handler does three things: parse (already done by the decoder in its row of the table), act (through the
+storage), reply. It raises errors, which the engine answers. A handler that moves file content returns how
+many bytes it moved. What may not enter: I/O other than the storage's, wire encodings.
 Facts: draft-ietf-secsh-filexfer-02, sections 6 and 8; OpenSSH's PROTOCOL, section 4, and what its
 sftp-server does where the draft is silent.
 """
@@ -51,7 +51,7 @@ MAX_NAMES = 64 << 10  # bytes of a READDIR reply: sshfs takes 128 KiB, and large
 
 
 def _open_flags(pflags: int) -> int:
-    """The os.O_* flags for the SSH2_FXF_* ones. Neither READ nor WRITE opens for reading."""
+    """The os.O_* flags for the SSH2_FXF_* ones. If neither READ nor WRITE is set, open for reading."""
     writes = pflags & wire.SSH2_FXF_WRITE
     if pflags & wire.SSH2_FXF_READ and writes:
         flags = os.O_RDWR
@@ -89,7 +89,7 @@ def serve_read(session: Session, rid: int, handle: bytes, offset: int, length: i
     size = min(length, session.limits.data)
     check_offset(offset)
     data = session.storage.read(file.object, offset, size)
-    if not data and size:  # to ask for nothing is odd, but no error
+    if not data and size:  # asking for 0 bytes is odd, but not an error
         if file.fetched is not None:
             file.fetched.end = offset
         raise SFTPEndOfFile
@@ -108,7 +108,7 @@ def serve_write(session: Session, rid: int, handle: bytes, offset: int, chunk: b
     """SSH_FXP_WRITE, section 6.4: a STATUS when all of the chunk is stored."""
     file = session.handles.file(handle)
     if file.flags & os.O_APPEND:
-        offset = 0  # whatever the client sent: the end of the file is meant
+        offset = 0  # the client's offset is ignored: the end of the file is meant
     check_offset(offset)
     chunk = chunk if file.takes_views else bytes(chunk)
     answer = session.storage.write(file.object, offset, chunk)  # type: ignore[func-returns-value]
@@ -171,7 +171,7 @@ def serve_check_file_handle(
 def serve_check_file(
     session: Session, rid: int, handle: bytes, algorithms: bytes, offset: int, length: int, block: int
 ) -> None:
-    """check-file, as paramiko sends it: the same, behind the name of the extension."""
+    """check-file, as paramiko sends it: the same, after the name of the extension."""
     _check_file(session, rid, handle, algorithms, (offset, length, block), wire.encode_string(b"check-file"))
 
 
@@ -209,7 +209,7 @@ def serve_fstat(session: Session, rid: int, handle: bytes) -> None:
 
 
 def serve_setstat(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
-    """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
+    """SSH_FXP_SETSTAT, section 6.9: a STATUS; without any attribute, it succeeds."""
     if not attrs.is_empty():
         session.storage.setstat(session.path(path), session.attributes(attrs))
         if attrs.size is not None:
@@ -277,7 +277,7 @@ def serve_readdir(session: Session, rid: int, handle: bytes) -> None:
                 break
             entries.append(entry)
     except BaseException:
-        # A generator that has raised would just end now, and what the client has would look like all.
+        # A generator that has raised would simply end next time, and the listing would look complete.
         directory.is_broken = getattr(directory.entries, "gi_frame", directory) is None
         raise
     if not entries:
@@ -348,7 +348,7 @@ def serve_realpath(session: Session, rid: int, path: bytes) -> None:
 
 
 def expand_tilde(session: Session, path: bytes) -> bytes:
-    """The path to give to the storage, for one that may begin with `~` or `~user`."""
+    """The path to pass to the storage, for a client's path that may begin with `~` or `~user`."""
     if path.startswith(b"~"):
         user, slash, rest = path[1:].partition(b"/")
         path = session.storage.userhome(user) + slash + rest
@@ -367,7 +367,7 @@ def serve_expand_path(session: Session, rid: int, path: bytes) -> None:
 
 
 def serve_home_directory(session: Session, rid: int, user: bytes) -> None:
-    """home-directory: a NAME with where a user starts; no name is the session's own user."""
+    """home-directory: a NAME with a user's home directory; no name means the session's own user."""
     try:
         session.send_name(rid, session.storage.userhome(user))
     except SFTPNotFound as error:
@@ -377,7 +377,7 @@ def serve_home_directory(session: Session, rid: int, user: bytes) -> None:
 def _names(session: Session, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
     end = time.thread_time() + NAMING
     for number in numbers:
-        if session.stopping:  # there may be tens of thousands, each of them asked of the host
+        if session.stopping:  # there may be tens of thousands, each looked up on the host
             raise SFTPFailure("The server is going down")
         if time.thread_time() > end:
             raise SFTPFailure("Too many users or groups at once; ask for fewer")
@@ -395,17 +395,17 @@ def serve_users_groups(session: Session, rid: int, uids: tuple[int, ...], gids: 
 
 
 def serve_statvfs(session: Session, rid: int, path: bytes) -> None:
-    """statvfs@openssh.com: figures of a file system."""
+    """statvfs@openssh.com: statistics of a file system."""
     session.send_statvfs(rid, session.storage.statvfs(session.path(path)))
 
 
 def serve_fstatvfs(session: Session, rid: int, handle: bytes) -> None:
-    """fstatvfs@openssh.com: the same of an open file's."""
+    """fstatvfs@openssh.com: the same for an open file."""
     session.send_statvfs(rid, session.storage.fstatvfs(session.handles.file(handle).object))
 
 
 def serve_limits(session: Session, rid: int) -> None:
-    """limits@openssh.com: what this server takes, in bytes and handles."""
+    """limits@openssh.com: the limits of this server, in bytes and handles."""
     limits = session.limits
     body = wire.encode_limits(limits.packet, limits.data, limits.data, limits.handles)
     session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)

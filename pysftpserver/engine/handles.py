@@ -1,6 +1,6 @@
 """The open files and directories of one session, and the handles by which a client names them.
 
-What may not enter: packets; what is done with an open file.
+What may not enter: packets; the use of an open file.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pysftpserver.engine.receipts import Digest
 
     class Share(Protocol):
-        """What a user has in all sessions. check() raises SFTPLimitReached when that may not be more."""
+        """A user's open handles in all sessions. check() raises SFTPLimitReached if no more are allowed."""
 
         def check(self) -> None: ...
         def add(self, change: int) -> None: ...
 
 
 class FileHandle:
-    """An open file: the storage's own object, and what was moved through it (bytes).
+    """An open file: the storage's own object, and the bytes that were moved through it.
 
-    fetched, stored: digests of that, if a hook wants them: of a file that is read only, and of any other.
+    fetched, stored: their digests, if a hook wants them: for a file that is only read, and for any other.
     """
 
     __slots__ = tuple(
@@ -43,7 +43,7 @@ class FileHandle:
         self.path = path
         self.flags = flags
         self.object = opened
-        self.descriptor: int | None = None  # set only where reading it means the same as storage.read()
+        self.descriptor: int | None = None  # set only if reading it means the same as storage.read()
         self.takes_views = False
         self.bytes_read = 0
         self.bytes_written = 0
@@ -52,7 +52,7 @@ class FileHandle:
 
 
 class DirectoryHandle:
-    """An open directory: what the storage lists, and an encoded entry that did not fit the last reply."""
+    """An open directory: the storage's listing, and an encoded entry that did not fit the last reply."""
 
     __slots__ = ("entries", "is_broken", "listing", "path", "waiting")
 
@@ -61,7 +61,7 @@ class DirectoryHandle:
         self.listing = listing
         self.entries = iter(listing)
         self.waiting: bytes | None = None
-        self.is_broken = False  # whether the storage has failed to list on
+        self.is_broken = False  # whether the storage has failed in the middle of the listing
 
 
 class HandleTable:
@@ -86,7 +86,7 @@ class HandleTable:
         self._last = 0
 
     def check_room(self) -> None:
-        """Raises SFTPLimitReached when no more may be opened."""
+        """Raises SFTPLimitReached if no more handles may be opened."""
         if len(self.opened) >= self.limit:
             raise SFTPLimitReached(f"{self.limit} open handles; close some of them first")
         if self.share is not None:
@@ -125,11 +125,11 @@ class HandleTable:
         return self._add(handle)
 
     def number_from_anywhere(self) -> None:
-        """Give out other handles than those of an earlier process of the session, whatever these were."""
+        """Start at a random handle, to avoid those of an earlier process of this session."""
         self._last = int.from_bytes(os.urandom(4), "big")
 
     def _add(self, handle: FileHandle | DirectoryHandle) -> bytes:
-        # Numbers are not used again, so that a client that mixes up its handles is told so.
+        # Numbers are not reused, so that a client that mixes up its handles gets an error.
         self._last = (self._last + 1) & 0xFFFFFFFF
         name = self._last.to_bytes(4, "big")
         self.opened[name] = handle
@@ -175,7 +175,7 @@ class HandleTable:
                 self.share.add(-1)
 
     def close_file(self, file: FileHandle) -> None:
-        """Close what opened_file() has returned."""
+        """Close a file that opened_file() has returned."""
         try:
             self._storage.close(file.object)
         except SFTPUnsupported:
@@ -193,7 +193,7 @@ class HandleTable:
                 self._log.fault(error)
 
     def spoil_digests(self) -> None:
-        """A file has been made longer or shorter; which of the open ones, if any, is not known."""
+        """Spoil the digests of stored content: a file's size was changed, perhaps that of an open one."""
         if self.new_digest is not None:
             for handle in self.opened.values():
                 if type(handle) is FileHandle and handle.stored is not None:

@@ -1,8 +1,8 @@
 """Limits of one session: one table of them, each with a name, a default and a range.
 
-The commands' flags, the checks and the table in docs/openssh.md come from it: adding a limit is adding a
-row, and the line that keeps it. A request that goes over one is refused, and the session goes on; what
-cannot be refused by itself (a packet that is too long, a client that is silent for too long) ends it. No
+The commands' flags, the checks and the table in docs/openssh.md are made from it: to add a limit, add a row
+and the line that enforces it. A request that exceeds a limit is refused, and the session goes on. If no
+single request can be refused (a packet is too long, a client is silent for too long), the session ends. No
 limit makes a reply wrong. What may not enter: I/O, what a request does.
 """
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 RESERVED_DESCRIPTORS = 32  # for the interpreter, the log and the work of one request
-DESCRIPTORS_A_HANDLE = 2  # what a listing needs; a file has one
+DESCRIPTORS_A_HANDLE = 2  # a listing needs two; a file needs one
 MOST_HANDLES = 1024  # open handles of one session, even if the process could have more
-PAIR_HEADER = 8  # bytes that an extended attribute takes at least: two lengths
+PAIR_HEADER = 8  # the least size in bytes of an extended attribute: two lengths
 NAMES = frozenset(("path", "target", "user"))  # fields of requests that hold names
 LONGEST_IDLE = 1_000_000  # seconds; poll(2) counts milliseconds in 31 bits
 
@@ -28,9 +28,9 @@ LONGEST_IDLE = 1_000_000  # seconds; poll(2) counts milliseconds in 31 bits
 class Limit:
     """A row of the table.
 
-    name: of the value in Limits, and of the flag `--max-NAME` (or of the one named by flag). default: None
-    has its meaning in the text. least, most: the range of values. unit: what a value counts. text: what is
-    limited, as the help says it.
+    name: of the value in Limits, and of the flag `--max-NAME` (or of the one named by flag). default: the
+    text says what None means. least, most: the range of values. unit: of the values. text: what is limited,
+    for the help.
     """
 
     __slots__ = ("default", "flag", "least", "most", "name", "text", "unit")
@@ -50,7 +50,7 @@ class Limit:
 # fmt: off
 LIMITS = (
     Limit(
-        "packet", MAX_PACKET, 34_000, MAX_PACKET, "bytes",  # 34,000 are what the draft's section 3 wants
+        "packet", MAX_PACKET, 34_000, MAX_PACKET, "bytes",  # the draft's section 3 asks for 34,000
         "Maximum length of a packet; a longer one ends the session.",
     ),
     Limit(
@@ -85,9 +85,9 @@ LIMITS = (
 class Limits:
     """The limits of one session: attributes with the names of the table.
 
-    Take what is not given from the table's defaults. Raises ValueError for a name that is not in the table
-    and for a value out of its range.
-    data: the most content that a READ or a WRITE moves, in bytes: a packet less room for the rest.
+    Values that are not given have the table's defaults. Raises ValueError for a name that is not in the table
+    and for a value out of range.
+    data: maximum content of a READ or a WRITE in bytes: that of a packet, less room for the other fields.
     """
 
     packet: int
@@ -112,11 +112,11 @@ class Limits:
 
     @property
     def harmless(self) -> int:
-        """The length in bytes up to which a request's body can break none of what check() looks at."""
+        """The length in bytes up to which a request's body cannot exceed any limit that check() enforces."""
         return min(self.path, self.extended * PAIR_HEADER)
 
     def check(self, fields: list[str], arguments: tuple[Any, ...]) -> None:
-        """Raises SFTPLimitReached for decoded arguments of a request that are more than is allowed."""
+        """Raises SFTPLimitReached if the decoded arguments of a request exceed a limit."""
         for field, value in zip(fields, arguments, strict=True):
             if field in NAMES and len(value) > self.path:
                 text = f"a path of {len(value)} bytes, where {self.path} are allowed"

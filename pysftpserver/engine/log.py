@@ -1,4 +1,4 @@
-"""The session's log: levels and lines as sftp-server(8) has them, to syslog, stderr or a file.
+"""The session's log: the levels and lines of sftp-server(8), to syslog, stderr or a file.
 
 Not the logging module: importing it costs more than the rest of a session's start. Text that a client chose
 (names above all) goes through show(), so that no name can forge a line or drive a terminal.
@@ -67,7 +67,7 @@ class SFTPLog:
         self.write(INFO, text)
 
     def fault(self, error: BaseException) -> None:
-        """Log an unexpected exception with the calls that led to it and its causes, a line each.
+        """Log an unexpected exception with the calls that led to it and its causes, one line for each.
 
         Calls are named by module and line, without paths of this host.
         """

@@ -1,8 +1,8 @@
 """Receipts: the SHA-256 of every file that is stored or fetched, computed while its content passes.
 
-A digest takes content as long as that comes in order, from the first byte to the last. A file that was
-written in another order is read again once it is closed; of a file that was not fetched as a whole there is
-no digest. Imported only where a hook asks for digests. What may not enter: wire formats, hooks.
+A digest takes content only in order, from the first byte to the last. A file that was written in another
+order is read again once it is closed; a file that was not fetched as a whole gets no digest. Imported only if
+a hook asks for digests. What may not enter: wire formats, hooks.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from pysftpserver.engine.handles import FileHandle
     from pysftpserver.engine.session import Session
 
-STEP = 256 << 10  # bytes that are read again at once
+STEP = 256 << 10  # bytes of each read when a file is read again
 WRITES = os.O_WRONLY | os.O_RDWR
 IN_PART = "not fetched as a whole, in order"
 
 
 class Digest:
-    """The SHA-256 of what passes, as long as it comes in order.
+    """The SHA-256 of content that passes in order.
 
-    position: bytes so far. in_order: whether nothing came at another place. end: where the file was found to
-    end, or -1.
+    position: bytes so far. in_order: false once content came at another offset. end: the offset at which the
+    file was found to end, or -1.
     """
 
     __slots__ = ("_hash", "end", "in_order", "position")
@@ -41,7 +41,7 @@ class Digest:
         self.end = -1
 
     def feed(self, offset: int, data: bytes | memoryview) -> None:
-        """Content that was read or written at an offset."""
+        """Add content that was read or written at an offset."""
         if offset == self.position and self.in_order:
             self._hash.update(data)
             self.position += len(data)
@@ -49,18 +49,18 @@ class Digest:
             self.in_order = False
 
     def spoil(self) -> None:
-        """Something else has changed the file, or may have."""
+        """Give up the digest: something else has changed the file, or may have."""
         self.in_order = False
 
     def hexdigest(self) -> str:
-        """The digest of what came."""
+        """The digest of the content so far."""
         return self._hash.hexdigest()
 
 
 class Receipt:
-    """What CLOSE says of a file: its SHA-256, or why there is none; neither where nothing was moved.
+    """What CLOSE reports of a file: its SHA-256, or why there is none; neither if nothing was moved.
 
-    is_open: it has to be read again to tell.
+    is_open: whether the file has to be read again to tell.
     """
 
     __slots__ = ("is_open", "missing", "sha256")
@@ -72,7 +72,7 @@ class Receipt:
 
 
 def streamed(session: Session, file: FileHandle) -> Receipt:
-    """The receipt for a file that is about to be closed, as far as what has passed tells it."""
+    """The receipt for a file that is about to be closed, from the content that has passed."""
     digest = file.fetched
     if digest is not None:
         if digest.in_order and digest.position == 0 and digest.end < 0:

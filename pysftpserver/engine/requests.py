@@ -1,9 +1,9 @@
 """The table of requests: for each request and extension its name, decoder and handler, and whether it writes.
 
-Dispatch, read-only mode, allow and deny lists, the announced extensions, hooks and the log all come
-from this table: adding a request is adding a row (and its function in handlers.py). The order, the
-names, what counts as writing and the words of the log are sftp-server(8)'s; the numbers and names are the
-draft's, section 4, and OpenSSH's PROTOCOL's, section 4.
+Dispatch, read-only mode, allow and deny lists, the announced extensions, hooks and the log all use this
+table: to add a request, add a row (and its function in handlers.py). The order, the names, what counts as
+writing and the words of the log are those of sftp-server(8); the numbers and names are from section 4 of the
+draft and section 4 of OpenSSH's PROTOCOL.
 What may not enter: I/O, sessions, how a request is served.
 """
 
@@ -33,10 +33,10 @@ ALGORITHMS = b"md5,sha1,sha224,sha256,sha384,sha512,crc32"  # what VERSION says 
 class Request:
     """A row of the table.
 
-    name: as allow and deny lists, hooks and `-Q` have it. decode: the body's decoder in wire.py; fields
-    names what it returns. handler: serves it. writes: whether read-only mode refuses it (open decides by
-    its flags). log: level and line. version: what VERSION announces, for extensions, unless it is empty.
-    needs: storage methods without which there is no such extension. fills: the field with the handle of the
+    name: as in allow and deny lists, hooks and `-Q`. decode: the body's decoder in wire.py; fields names the
+    values that it returns. handler: serves it. writes: whether read-only mode refuses it (open decides by
+    its flags). log: level and line. version: what VERSION announces for an extension; not announced if empty.
+    needs: storage methods without which the extension is not offered. fills: the field with the handle of the
     file that it puts content into.
     """
 
@@ -69,7 +69,7 @@ class Request:
 
 
 def _says(level: int, template: str) -> tuple[int, Callable[..., Iterator[str]]]:
-    """A line made of the arguments that are paths."""
+    """A log level, and a function that makes the line from the arguments."""
 
     def line(session: Session, *arguments: Any) -> Iterator[str]:
         yield template.format(*(show(a) if isinstance(a, bytes) else a for a in arguments))
@@ -250,14 +250,14 @@ EXTENDED_REQUESTS = {
     ),
 }
 # fmt: on
-#: Those for which a session needs checksums.py.
+#: The extensions for which a session needs checksums.py.
 CHECKS = frozenset((b"check-file-name", b"check-file-handle", b"check-file"))
 
 _offered: dict[type, dict[bytes, Request]] = {}
 
 
 def offered(cls: type[SFTPAbstractServerStorage]) -> dict[bytes, Request]:
-    """The extended requests for which a storage class has what they need."""
+    """The extended requests for which a storage class has the necessary methods."""
     if cls not in _offered:  # each session asks, and classes are few
         rows = EXTENDED_REQUESTS.items()
         _offered[cls] = {name: row for name, row in rows if all(overrides(cls, need) for need in row.needs)}

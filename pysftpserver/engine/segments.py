@@ -1,11 +1,11 @@
 """The output queue: replies on their way to the client, in order.
 
-A segment is bytes, or a READ that is answered when its turn to be sent comes: until then it holds no
-memory, and then it is read into a buffer that the door uses again and again. No invented bytes: a reply
-holds what one read of the file returned, and its length is made from that. (sendfile would spare a copy.
-It queues references to the file's pages, so that bytes which are "sent" still become zeros when another
-process truncates the file before the client takes them: docs/performance.md.) What may not enter: writing;
-the late reads are the queue's only I/O.
+A segment is bytes, or a READ that is answered when its reply is about to be sent: until then it holds no
+memory, and then it is read into a buffer that the door reuses. No bytes are invented: a reply holds what one
+read of the file returned, and its length is that of the result. (sendfile would save a copy. It queues
+references to the file's pages, so bytes that are already "sent" become zeros if another process truncates
+the file before the client receives them: docs/performance.md.) What may not enter: writing; the late reads
+are the queue's only I/O.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     Segment = bytes | bytearray | memoryview
 
 
-LONGEST_READ = DATA_HEADER + MAX_DATA  # bytes of room that every late read fits into
+LONGEST_READ = DATA_HEADER + MAX_DATA  # bytes; every late read fits
 # Where the data begins in a page of memory. Most reads begin at the start of a page of the file, and some
 # processors (AMD EPYC) copy it four to six times slower to a place 1 to 31 bytes after the start of a page.
 DATA_AT = 64
 
 
 def buffer(size: int) -> memoryview:
-    """Return memory that is taken, and the time to get it, only as far as it is used."""
+    """Return a buffer whose memory is allocated only as far as it is used."""
     return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
@@ -53,7 +53,7 @@ def room() -> memoryview:
 class LateRead:
     """A READ of up to size bytes at offset of an open file with a descriptor.
 
-    failed: makes the reply for an exception; called with the request id and the exception.
+    failed: makes the reply for an error; called with the request id and the exception.
     """
 
     __slots__ = ("failed", "file", "offset", "request_id", "size")
@@ -73,7 +73,7 @@ class LateRead:
         self.failed = failed
 
     def reply(self, room: memoryview) -> Segment:
-        """Read now: the whole reply, made in room (DATA_HEADER and size bytes, or more) if it is DATA."""
+        """Read now; return the whole reply. DATA is made in room (at least DATA_HEADER and size bytes)."""
         end = DATA_HEADER + self.size
         try:
             count = os.preadv(self.file.descriptor, [room[DATA_HEADER:end]], self.offset)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class LateRead:
         return room[: DATA_HEADER + count]
 
     def kept_reply(self) -> bytes:
-        """Read now: the whole reply, with no more memory than it needs, however much was asked for."""
+        """Read now; return the whole reply in no more memory than it needs, even if more was asked for."""
         try:
             data = os.pread(self.file.descriptor, self.size, self.offset)  # type: ignore[arg-type]
             if not data:
@@ -160,10 +160,10 @@ class PromisedStatus(PromisedReply):
 
 
 class OutputQueue:
-    """Segments in order, and how many bytes they stand for.
+    """Segments in order, and their size.
 
-    segments: a list that a door sends from its front; it calls sent() with what it has sent.
-    size: bytes that are still to be sent, late reads with all that they may bring. late: how many of the
+    segments: a list that a door sends from its front; it calls sent() with the number of bytes sent.
+    size: bytes that are still to be sent; late reads count with the size asked for. late: how many of the
     segments are late reads or promises. promised: how many are promises.
     """
 
@@ -187,12 +187,12 @@ class OutputQueue:
         self.late += 1
 
     def append_promise(self, reply: PromisedReply) -> None:
-        """Queue what a storage has promised. A WRITE counts as much as a READ: both are in flight."""
+        """Queue a storage's promise. A WRITE counts as much as a READ: both are in flight."""
         self.append_late(reply)
         self.promised += 1
 
     def awaited(self) -> Promise | None:
-        """Make replies of the kept promises at the front; return the one that the first segment waits for."""
+        """Turn kept promises at the front into replies; return the promise that is first now, or None."""
         for index, segment in enumerate(self.segments):
             if isinstance(segment, PromisedReply):
                 if not segment.promise.is_kept():
@@ -240,9 +240,9 @@ class OutputQueue:
         del segments[:done]
 
     def settle(self) -> None:
-        """Read everything that is late now, because what comes next might change or close its file."""
-        # Late reads are younger than the last settle(): looked for from the end, they are found at a cost
-        # that does not grow with the queue of a client that takes nothing. They are read in their order.
+        """Read everything that is late now, because the next request might change or close its file."""
+        # Late reads are younger than the last settle(): a search from the end finds them at a cost that does
+        # not grow with the queue of a client that receives nothing. They are read in their order.
         indexes: list[int] = []
         index = len(self.segments)
         while len(indexes) < self.late:

@@ -1,6 +1,6 @@
 """One session: what a request may touch, and the replies that it may give.
 
-Handlers, the fast path and copies are handed a Session and know nothing above it. What may not enter:
+Handlers, the fast path and copies get a Session and know nothing above it. What may not enter:
 framing, the table of requests, hooks, sockets, concrete storages, wire encodings (wire.py).
 Facts: draft-ietf-secsh-filexfer-02, section 7, for the replies.
 """
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
 
     class Turns(Protocol):
-        """Turns that several sessions have. take() does not wait; it returns whether there was one."""
+        """Turns shared by several sessions. take() does not wait; it returns whether a turn was free."""
 
         def take(self) -> bool: ...
         def give_back(self) -> None: ...
 
 
 MAX_OFFSET = (1 << 63) - 1  # bytes
-#: The figures that a statvfs reply begins with, in their order.
+#: The first numbers of a statvfs reply, in their order.
 STATVFS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_fsid".split()
 
 
 def check_offset(offset: int) -> None:
-    """Raises SFTPBadMessage for an offset that no file can have."""
+    """Raises SFTPBadMessage for an offset that is too large for any file."""
     if offset > MAX_OFFSET:
         raise SFTPBadMessage("The offset is beyond any file's end")
 
 
 def check_count(answer: object, count: int) -> None:
-    """Raises SFTPFailure when a storage's write() returned fewer bytes than the count that it was given."""
+    """Raises SFTPFailure if a storage's write() returned fewer bytes than count, which it was given."""
     if isinstance(answer, int) and answer < count:
         raise SFTPFailure(f"The storage has stored {answer} bytes of {count}")
 
@@ -61,16 +61,16 @@ def check_count(answer: object, count: int) -> None:
 class Session:
     """What requests share from INIT to the end of a session.
 
-    storage: where the files live. log: the session's. limits: what it may take. read_only: whether OPEN
+    storage: where the files live. log, limits: the session's. read_only: whether OPEN
     refuses flags that write. raise_on_error: answer_error() raises what it has answered. allow_setid: keep
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
-    output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
+    output: the replies that wait to be sent. queue_limit: their size in bytes at which serving pauses.
     sends_each: set by a door that sends each reply before the next request is served, which may take long.
-    turns: which sessions may compute checksums, where that is limited.
+    turns: limits how many sessions compute checksums at once; None: no limit.
     transfers: the types of packets that may take the fast path. position: how far the buffer that is being
     served has been consumed. stopping: set by a door, for requests that take long to give up. on_step:
-    called between the steps of such requests; it may set stopping. steps: how many there were. ended: why
-    the session has to end, once it has to.
+    called between the steps of such requests; it may set stopping. steps: how many there were. ended: the
+    reason why the session has to end, or None.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Session:
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
 
     def path(self, path: bytes) -> bytes:
-        """The path to give to the storage, for one that the client sent."""
+        """The path to pass to the storage, for one that the client sent."""
         home = self.storage.home
         if home is None or not path or path.startswith(b"/"):
             return path
@@ -114,7 +114,7 @@ class Session:
         return mode & 0o7777 & ~self._dropped_bits
 
     def attributes(self, attrs: SFTPAttributes) -> SFTPAttributes:
-        """The attributes to give to the storage, for those that the client sent."""
+        """The attributes to pass to the storage, for those that the client sent."""
         mode = attrs.permissions
         if mode is None or not mode & self._dropped_bits:
             return attrs
@@ -141,9 +141,9 @@ class Session:
         self.output.clear()
 
     def answer_error(self, request_id: int, name: str, error: BaseException) -> None:
-        """Log what went wrong with a request, and answer it. name: the request's, for the log.
+        """Log the error of a request, and answer it. name: the request's, for the log.
 
-        Raises KeyboardInterrupt, and what it has answered if raise_on_error is set.
+        Raises KeyboardInterrupt, and with raise_on_error also the error that it has answered.
         """
         if isinstance(error, KeyboardInterrupt):
             raise error
@@ -166,7 +166,7 @@ class Session:
     # --- replies: a handler ends with one of these, or raises -----------------------------------
 
     def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
-        """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
+        """Queue a STATUS. message: UTF-8; None: the usual text of the code."""
         self.output.append(self._status(request_id, status, message))
 
     def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
@@ -179,7 +179,7 @@ class Session:
         return wire.encode_status(request_id, status, message)
 
     def failed_read(self, request_id: int, error: BaseException) -> bytes:
-        """The reply for a late READ that could not be done."""
+        """The reply to a late READ that failed."""
         return self._error_reply(request_id, "read", error)
 
     def failed_write(self, request_id: int, error: BaseException) -> bytes:

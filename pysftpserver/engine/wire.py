@@ -1,8 +1,8 @@
 """The SFTP version 3 wire format: constants, and packets to values and back.
 
-What may not enter: storages, sessions, I/O. Decoders take a
-buffer and two offsets and return values, encoders return bytes. Nothing here slices a receive buffer
-except to copy out the few bytes it returns; the chunk of a WRITE is a view.
+What may not enter: storages, sessions, I/O. Decoders take a buffer and two offsets and return values,
+encoders return bytes. A receive buffer is sliced only to copy out the few bytes that are returned; the chunk
+of a WRITE is a view.
 Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4, for the extensions.
 """
 
@@ -86,12 +86,12 @@ SSH2_FXE_STATVFS_ST_NOSUID = 0x00000002
 
 # Sizes in bytes, as OpenSSH's client and server use them.
 MAX_PACKET = 262144  # the largest value of a packet's length field
-MAX_DATA = 261120  # the largest READ or WRITE chunk: MAX_PACKET less 1 KiB for the rest
+MAX_DATA = 261120  # the largest READ or WRITE chunk: MAX_PACKET less 1 KiB for the other fields
 PACKET_HEADER = 4  # the length field itself
 REQUEST_HEADER = 5  # type and request id
 
-# READ and WRITE with a handle of this many bytes (this server's have them) share a layout: header, type,
-# id, handle, offset, and a length, which is what READ asks for and how much data follows in WRITE.
+# READ and WRITE with a handle of this many bytes (as this server's have) share a layout: header, type, id,
+# handle, offset, and a length: in READ, the bytes asked for; in WRITE, those of the data that follows.
 HANDLE_SIZE = 4
 TRANSFER_LENGTH = 25  # the length field of such a READ, and of such a WRITE without its data
 TRANSFER_HEADER = PACKET_HEADER + TRANSFER_LENGTH
@@ -126,7 +126,7 @@ _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
 
-# --- decoding: (buffer, first offset, offset behind the last byte) -> values -------------------------
+# --- decoding: (buffer, first offset, offset after the last byte) -> values ---------------------------
 
 
 def u32_at(buf: Buffer, pos: int, end: int) -> int:
@@ -146,7 +146,7 @@ def u64_at(buf: Buffer, pos: int, end: int) -> int:
 
 
 def string_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
-    """The string at pos, and the offset behind it."""
+    """The string at pos, and the offset after it."""
     start = pos + 4
     if start > end:
         raise MalformedPacket("ends inside a number")
@@ -157,7 +157,7 @@ def string_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
 
 
 def path_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
-    """A string that names a file: a NUL byte cannot be part of it."""
+    """A string that names a file, and the offset after it. Raises MalformedPacket for a NUL byte in it."""
     path, pos = string_at(buf, pos, end)
     if b"\0" in path:
         raise MalformedPacket("a path holds a NUL byte")
@@ -165,12 +165,12 @@ def path_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
 
 
 def attributes_at(buf: Buffer, pos: int, end: int) -> SFTPAttributes:
-    """The ATTRS structure at pos. Extended pairs are counted and passed over."""
+    """The ATTRS structure at pos. Extended pairs are counted and ignored."""
     return attributes_and_end(buf, pos, end)[0]
 
 
 def attributes_and_end(buf: Buffer, pos: int, end: int) -> tuple[SFTPAttributes, int]:
-    """The same, and the offset behind it."""
+    """The same, and the offset after it."""
     flags = u32_at(buf, pos, end)
     pos += 4
     attrs = SFTPAttributes()
@@ -202,7 +202,7 @@ def attributes_and_end(buf: Buffer, pos: int, end: int) -> tuple[SFTPAttributes,
 
 
 def decode_nothing(buf: Buffer, pos: int, end: int) -> tuple[()]:
-    """No arguments; whatever follows is passed over, as OpenSSH does."""
+    """No arguments; any bytes that follow are ignored, as in OpenSSH."""
     return ()
 
 
@@ -391,7 +391,7 @@ def put_data_header(room: memoryview, request_id: int, size: int) -> None:
 
 
 def encode_data_header(request_id: int, size: int) -> bytes:
-    """A DATA packet up to, and not including, its `size` bytes of data."""
+    """The beginning of a DATA packet, before its `size` bytes of data."""
     return _HEADER_U32.pack(size + 9, SSH2_FXP_DATA, request_id, size)
 
 
@@ -407,7 +407,7 @@ def encode_name_entry(name: bytes, longname: bytes, attrs: SFTPAttributes) -> by
 
 
 def encode_bare_name(name: bytes) -> bytes:
-    """One entry without attributes, as REALPATH and READLINK reply it: the longname is the name."""
+    """One entry without attributes, as in replies to REALPATH and READLINK: the longname is the name."""
     text = encode_string(name)
     return text + text + _NO_ATTRS
 
@@ -436,5 +436,5 @@ def encode_statvfs(numbers: tuple[int, ...]) -> bytes:
 
 
 def encode_string_list(strings: Iterable[bytes]) -> bytes:
-    """Strings packed one behind the other, inside a string."""
+    """Strings packed one after the other, inside a string."""
     return encode_string(b"".join(map(encode_string, strings)))

@@ -1,1 +1,1 @@
-"""What only Linux gives: system calls, entries, accounts, the sandbox."""
+"""What only Linux offers: system calls, entries, accounts, the sandbox."""

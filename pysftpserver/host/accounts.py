@@ -1,7 +1,7 @@
-"""Names of users and groups by their numbers, as the host has them.
+"""Names of the host's users and groups by their numbers.
 
 Storages of real files show them in listings. A sandboxed process can no longer open the host's databases, so
-keep() opens them beforehand. What may not enter: storages, anything but names and numbers.
+keep() opens them beforehand. What may not enter: storages, anything except names and numbers.
 Facts: getpwuid(3), nsswitch.conf(5), passwd(5), group(5).
 """
 
@@ -35,8 +35,8 @@ def groupname(gid: int) -> bytes | None:
 
 
 def own_reason(error: BaseException) -> str:
-    """As reason_of(), with this process's account where that has no permission: it may not be the one that
-    started the program.
+    """As reason_of(), with the name of this process's account if it lacks permission: it may not be the one
+    that started the program.
     """
     if not isinstance(error, PermissionError):
         return reason_of(error)
@@ -47,7 +47,7 @@ def own_reason(error: BaseException) -> str:
 
 
 def _closed_directory(path: object) -> str:
-    """Which directory above a file this process may not enter, in words; "": it may enter all."""
+    """A text that names the directory above a file that this process may not enter; "": it may enter all."""
     if not isinstance(path, str):
         return ""
     above = "/"
@@ -65,16 +65,16 @@ def own_group() -> str:
 
 
 def own_name() -> str:
-    """What people call the account that has started this process."""
+    """The name of the account that has started this process, or its uid."""
     name = username(os.getuid())
     return f"uid {os.getuid()}" if name is None else os.fsdecode(name)
 
 
 def keep() -> None:
-    """Open what username() and groupname() need, before a sandbox keeps them from it.
+    """Open what username() and groupname() need, before a sandbox prevents it.
 
-    The local files are held open. Other databases (LDAP, for example) are asked once, so that the library for
-    them is loaded and connected; if they do not answer inside a sandbox, listings show numbers.
+    The local files are kept open. Other databases (LDAP, for example) are queried once, so that their library
+    is loaded and connected; if they do not answer inside a sandbox, listings show numbers.
     """
     for path, known, number in ((USERS, username, os.getuid()), (GROUPS, groupname, os.getgid())):
         if path not in _kept:
@@ -82,7 +82,7 @@ def keep() -> None:
             try:
                 _kept[path] = _Database(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError:
-                pass  # a host without it
+                pass  # a host without this file
 
 
 def _kept_name(path: str, number: int) -> bytes | None:
@@ -107,7 +107,7 @@ _kept: dict[str, _Database] = {}
 
 
 def _parse(descriptor: int) -> dict[int, bytes]:
-    """Names by number, of lines `name:password:number:...`; the first of a number counts."""
+    """Names by number, from lines `name:password:number:...`; the first line with a number counts."""
     names: dict[int, bytes] = {}
     with open(os.dup(descriptor), "rb") as lines:
         lines.seek(0)

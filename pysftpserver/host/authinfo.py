@@ -1,6 +1,6 @@
-"""Which key a client of sshd has logged in with, if sshd says so: ExposeAuthInfo yes in sshd_config.
+"""The key with which a client of sshd has logged in, if sshd_config has ExposeAuthInfo yes.
 
-sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded, and makes it as the
+sshd then names a file in SSH_USER_AUTH, with a line for each method that has succeeded, and creates it as the
 account that logs in. No other file is read: a variable that a client could set must not choose one. What may
 not enter: logs, sessions.
 Facts: sshd_config(5) and ssh(1) on SSH_USER_AUTH; OpenSSH's PROTOCOL.certkeys.
@@ -12,17 +12,17 @@ import os
 import stat
 
 VARIABLE = b"SSH_USER_AUTH"
-FILES = b"/tmp/sshauth."  # what sshd makes the file's name of, with letters and digits behind it
+FILES = b"/tmp/sshauth."  # sshd appends letters and digits to it
 MOST = 1 << 16  # bytes of the file
 CERTIFICATE = b"-cert-v01"
 NUMBERS = {b"ssh-rsa": 2, b"ecdsa": 2, b"sk-ecdsa": 3, b"sk-ssh": 2}  # fields of a key; of others, 1
 
 
 def key() -> str | None:
-    """The fingerprint of the client's key, as ssh-keygen and sshd's log have it: SHA256:...
+    """The fingerprint of the client's key, as in ssh-keygen and sshd's log: SHA256:...
 
-    Of a certificate, its key's, and the certificate's id and serial number in parentheses. None if sshd
-    does not say, or the client has used no key.
+    For a certificate, that of its key, and the certificate's id and serial number in parentheses. None if
+    sshd does not tell, or the client has not used a key.
     """
     path = os.environb.get(VARIABLE, b"")
     if not path.startswith(FILES) or not path[len(FILES) :].isalnum():
@@ -48,7 +48,7 @@ def key() -> str | None:
 
 
 def _described(base64: bytes) -> str:
-    """Raises ValueError if the text is not a key."""
+    """The fingerprint, with what key() adds to it. Raises ValueError if the text is not a key."""
     import binascii
 
     blob = binascii.a2b_base64(base64)
@@ -64,12 +64,12 @@ def _described(base64: bytes) -> str:
         _, rest = _string(rest)
     own = _packed(plain) + body[: len(body) - len(rest)]
     serial = int.from_bytes(rest[:8], "big")
-    name, _ = _string(rest[12:])  # behind the certificate's type
+    name, _ = _string(rest[12:])  # after the certificate's type
     return f"{_fingerprint(own)} (certificate {ascii(name.decode(errors='replace'))}, serial {serial})"
 
 
 def _string(data: bytes) -> tuple[bytes, bytes]:
-    """A string, and what follows it. Raises ValueError."""
+    """A string, and the bytes after it. Raises ValueError."""
     end = 4 + int.from_bytes(data[:4], "big")
     if len(data) < max(4, end):
         raise ValueError("too short")

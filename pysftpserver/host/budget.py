@@ -1,7 +1,7 @@
 """Limits the processor time of one request.
 
-A path of a few kilobytes can lead through millions of names. Names are what is asked about; the answer is an
-error once this thread has worked for too long on them. What may not enter: paths, storages.
+A path of a few kilobytes can lead through millions of names. Callers count the names; take() raises an error
+once this thread has worked for too long on them. What may not enter: paths, storages.
 Facts: path_resolution(7), clock_gettime(2) on CLOCK_THREAD_CPUTIME_ID.
 """
 
@@ -12,12 +12,12 @@ import time
 
 from pysftpserver.failures import os_error
 
-FREE = 32  # names that no clock is asked for: more than ordinary paths have
+FREE = 32  # names for which the clock is not read: more than ordinary paths have
 SECONDS = 0.024  # of processor time; a request may look up four paths (a rename, without openat2)
 
 
 class Budget:
-    """Processor time of this thread, from the first name on. seconds: how much."""
+    """Limits this thread's processor time, from the first name on. seconds: the limit."""
 
     __slots__ = ("_count", "_end", "_seconds")
 
@@ -27,7 +27,7 @@ class Budget:
         self._end = 0.0
 
     def take(self, names: int = 1) -> None:
-        """Count this many names that are looked at. Raises OSError(ELOOP) when the time is over."""
+        """Count this many names. Raises OSError(ELOOP) when the time is used up."""
         self._count += names
         if self._count > FREE:
             now = time.thread_time()

@@ -1,6 +1,6 @@
-"""What a process reads of this host to connect to others by their names, with TLS, from Python.
+"""The files that Python reads on this host to connect to other hosts by name, with TLS.
 
-A sandbox leaves these files to be read. What may not enter: storages, secrets.
+A sandbox keeps these files readable. What may not enter: storages, secrets.
 Facts: resolv.conf(5), nsswitch.conf(5), ld.so(8), SSL_CTX_load_verify_locations(3).
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 
 RESOLVER = "/etc/resolv.conf"
-# Names, and libraries that a switch for names loads. All are files that every account may read.
+# Name resolution, and the libraries that nsswitch.conf loads. Every account may read all of these files.
 _NAMES = "/etc/hosts /etc/host.conf /etc/nsswitch.conf /etc/gai.conf /etc/services /etc/ld.so.cache".split()
 _LIBRARIES = "/lib /lib64 /usr/lib /usr/lib64 /usr/local/lib".split()
 _CERTIFICATES = (
@@ -25,7 +25,7 @@ def files() -> list[str]:
     found.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # this package
     found += [path for path in sys.path if path.startswith(sys.prefix) and path != sys.prefix]
     resolver = os.path.dirname(os.path.realpath(RESOLVER))
-    if resolver != os.path.dirname(RESOLVER):  # what manages it replaces the file there
+    if resolver != os.path.dirname(RESOLVER):  # the program that manages it replaces the file there
         found.append(resolver)
     if "ssl" in sys.modules:
         paths = sys.modules["ssl"].get_default_verify_paths()

@@ -1,4 +1,4 @@
-"""Directory entries of a file system: where one is, and all of a directory's.
+"""Directory entries of a file system: the place of one, and the listing of a directory.
 
 Used by the storages of real files. What may not enter: how a path is resolved.
 """
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-ENCODING = sys.getfilesystemencoding()  # os.fsencode() does the same, at the price of two more calls a name
+ENCODING = sys.getfilesystemencoding()  # os.fsencode() does the same, with two more calls for each name
 
 
 class Place:
-    """Where a directory entry is: for calls that work on the entry itself and do not follow it.
+    """The place of a directory entry, for calls that work on the entry itself and do not follow it.
 
-    directory: the descriptor that name is relative to, or None for a full path. must_be_directory: the
-    path ended in a slash that name no longer has. A context manager: leaving it closes the descriptor.
+    directory: the descriptor that name is relative to, or None for a full path. must_be_directory: whether
+    the path ended in a slash, which name no longer has. A context manager that closes the descriptor.
     """
 
     __slots__ = ("directory", "must_be_directory", "name", "owned")
@@ -48,15 +48,15 @@ class Place:
             os.close(self.directory)
 
     def lstat(self) -> os.stat_result:
-        """What is there, links not followed."""
+        """The entry's stat result; a link is not followed."""
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def is_dots(self) -> bool:
-        """Whether the name does not name an entry: `.`, `..`, or the top."""
+        """Whether the name is not that of an entry, but `.`, `..` or the top."""
         return self.name.rpartition(b"/")[2] in (b"", b".", b"..")
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Whether there is such an entry."""
         try:
             self.lstat()
         except FileNotFoundError:
@@ -64,13 +64,13 @@ class Place:
         return True
 
     def existing(self) -> Place:
-        """Itself. Raises NotADirectoryError for `name/` where something else than a directory is."""
+        """Return itself. Raises NotADirectoryError for `name/` if name exists and is not a directory."""
         if self.must_be_directory and self.exists() and not S_ISDIR(self.lstat().st_mode):
             raise os_error(errno.ENOTDIR)
         return self
 
     def for_a_new_file(self) -> Place:
-        """Itself. Raises what the kernel says to `name/` where something else than a directory is made."""
+        """Return itself. Raises the kernel's error for `name/` if what is to be made is not a directory."""
         if self.must_be_directory:
             number = errno.EEXIST if self.exists() else errno.ENOENT
             raise OSError(number, os.strerror(number))
@@ -80,7 +80,7 @@ class Place:
 class Listing:
     """The entries of an open directory with their attributes; closing it closes the descriptor.
 
-    parent: asked for the attributes of `..`, when they are due.
+    parent: called for the attributes of `..`, when they are needed.
     """
 
     def __init__(self, descriptor: int, parent: Callable[[], SFTPAttributes]) -> None:
@@ -112,7 +112,7 @@ class Listing:
     def _attributes_of_parent(self) -> SFTPAttributes:
         try:
             return self._parent()
-        except OSError:  # of a directory that may be read and not searched, or is gone
+        except OSError:  # the directory may be read but not searched, or is gone
             return self._attributes_of_dot()
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class Listing:
 
 
 def path_of_descriptor(descriptor: int) -> bytes | None:
-    """The path at which an open file is now (proc(5), /proc/PID/fd); None: that is not known.
+    """The current path of an open file (proc(5), /proc/PID/fd); None: it is not known.
 
     It ends with " (deleted)" if the name that was opened is gone.
     """

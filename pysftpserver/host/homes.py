@@ -1,6 +1,6 @@
-"""Finds out whether a directory holds what an account runs programs from, or a file that it must not hold.
+"""Finds out whether a directory contains files from which an account runs programs, such as its home.
 
-Who can write such a directory through a jail can run programs as the account: the next login reads a .bashrc.
+A client that can write to such a directory can run programs as the account: the next login reads a .bashrc.
 What may not enter: jails, options. Facts: sshd(8) on files, bash(1) and zsh(1) on start-up files.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 
-#: Files and directories below a home directory that make sshd, a login shell or systemd run something.
+#: Files and directories below a home directory from which sshd, a login shell or systemd runs programs.
 START_UP = (
     *(f".ssh/{name}" for name in ("authorized_keys", "authorized_keys2", "rc", "environment", "config")),
     *(".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".pam_environment", ".forward"),
@@ -20,9 +20,9 @@ START_UP = (
 
 
 def held_by(directory: str) -> str | None:
-    """The home directory of this process's account, or what is started from there, if it is in a directory.
+    """The home directory of this process's account, or a start-up file there, if it is in a directory.
 
-    Nothing needs to be there yet: a client could make it. Raises OSError if the directory is not there.
+    It need not exist yet: a client could create it. Raises OSError if the directory does not exist.
     """
     root = os.stat(directory)
     directory = os.path.realpath(directory)
@@ -41,7 +41,7 @@ def held_by(directory: str) -> str | None:
 
 
 def _homes() -> list[str]:
-    """The account's home directories, without links: where login shells look, and where sshd does."""
+    """The account's home directories, without links: that of login shells, and that of sshd."""
     homes = {os.environ.get("HOME", "")}
     try:
         homes.add(pwd.getpwuid(os.getuid()).pw_dir)
@@ -51,12 +51,12 @@ def _homes() -> list[str]:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether a path is a directory's own, or below it. Both are without links."""
+    """Whether a path is that of a directory or below it. Both are without links."""
     return directory != "/" and f"{path}/".startswith(f"{directory}/")
 
 
 def is_in(path: str, root: os.stat_result) -> bool:
-    """Whether a path leads to a directory, or below it. root: its attributes, as os.stat() has them.
+    """Whether a path leads to a directory, or below it. root: its os.stat().
 
     By device and inode, because a directory may be mounted at several places.
     """
@@ -66,7 +66,7 @@ def is_in(path: str, root: os.stat_result) -> bool:
             if os.path.samestat(os.stat(path), root):
                 return True
         except OSError:
-            pass  # what is not there is in a directory all the same
+            pass  # a path that does not exist is in a directory all the same
         above = os.path.dirname(path)
         if above == path:
             return False

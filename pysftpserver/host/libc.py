@@ -1,8 +1,8 @@
 """The C library's functions, called through the compiled part of ctypes.
 
-Importing ctypes itself would take a tenth of a session's start, and only the names of a few C types are
-needed of what it adds. Each type takes time, too: numbers of an int's size, bytes and arrays can be passed
-as they are. What may not enter: which functions are called, and what for.
+Importing ctypes itself would take a tenth of a session's start, and all it would add are the names of a few
+C types. Each type takes time as well: numbers of an int's size, bytes and arrays can be passed as they are.
+What may not enter: which functions are called, and what for.
 Facts: the source of ctypes.
 """
 
@@ -56,7 +56,7 @@ class _Function(CFuncPtr):
 
 
 def load(library: str | None) -> int:
-    """Load a library; None for what is loaded already. Raises OSError."""
+    """Load a library and return its handle; None: what is loaded already. Raises OSError."""
     return dlopen(library, 0)  # type: ignore[arg-type]
 
 
@@ -64,9 +64,9 @@ _everything = load(None)
 
 
 def function(name: str) -> Any:
-    """A function that returns an int, keeps errno for get_errno(), and lets others run meanwhile.
+    """A function that returns an int, keeps errno for get_errno(), and lets other threads run meanwhile.
 
-    None where the C library lacks it.
+    None if the C library lacks it.
     """
     try:
         return _Function(dlsym(_everything, name))

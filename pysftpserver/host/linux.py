@@ -1,5 +1,5 @@
-"""System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2),
-syncfs(2), a part of prctl(2), a part of sync_file_range(2).
+"""System calls that the standard library lacks: openat2(2), renameat2(2), the type in fstatfs(2), syncfs(2),
+a part of prctl(2), a part of sync_file_range(2).
 
 Thin wrappers; what they are used for may not enter. Each raises OSError, as the calls in os do.
 Facts: openat2(2), rename(2), prctl(2), sync(2), sync_file_range(2).
@@ -26,21 +26,21 @@ SYNC_FILE_RANGE_WRITE = 2
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PR_SET_NO_NEW_PRIVS = 38
-LONGEST_NAME = 15  # bytes of a process's
+LONGEST_NAME = 15  # bytes of a process's name
 
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
-# The types of ext4, XFS, Btrfs, F2FS and tmpfs, whose syncfs(2) is as good as an fsync(2) of each file. That
-# of FUSE does not ask the program behind it, and those of stacked file systems differ between kernels.
+# The types of ext4, XFS, Btrfs, F2FS and tmpfs, whose syncfs(2) is as good as an fsync(2) of each file. For
+# FUSE, syncfs(2) does not reach the program behind it; for stacked file systems, it depends on the kernel.
 SYNCED_AS_A_WHOLE = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994}
 SYNCFS_REPORTS_ERRORS = (5, 8)  # from this version of the kernel on
 
-# openat2 gives EAGAIN when a rename anywhere on the host came between the names of a path with `..`. Trying
-# again is the cure, but not for a long path while somebody does nothing but rename.
+# openat2 fails with EAGAIN if a rename anywhere on the host happened while it resolved a path with `..`.
+# Trying again helps, but not for a long path during endless renames.
 _ATTEMPTS = 32
 
 _syscall = libc.function("syscall")
-# No argtypes: to check five arguments by them takes a third of the whole call, which every OPEN and STAT
-# make. Small integers and bytes arrive as they are, and nothing else is passed.
+# No argtypes: checking five arguments by them takes a third of the whole call, which every OPEN and STAT
+# makes. Small integers and bytes are passed correctly without, and nothing else is passed.
 _syscall.restype = libc.c_long
 _renameat2 = libc.function("renameat2")
 _sync_file_range = libc.function("sync_file_range")
@@ -58,14 +58,14 @@ _hows: dict[tuple[int, int, int], bytes] = {}
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """Open path, relative to a directory's descriptor, within the limits of the RESOLVE_* flags.
 
-    Raises OSError; BlockingIOError where renames elsewhere came in between every time.
+    Raises OSError; BlockingIOError if renames elsewhere interrupted every attempt.
     """
     if b"\0" in path:
         raise ValueError("embedded null byte")
     how = _hows.get((flags, mode, resolve))
     if how is None:
         how = b"".join(field.to_bytes(8, sys.byteorder) for field in (flags, mode, resolve))
-        if len(_hows) < 1000:  # modes come from clients
+        if len(_hows) < 1000:  # clients choose the modes
             _hows[flags, mode, resolve] = how
     descriptor: int = _syscall(OPENAT2, directory, path, how, HOW)
     attempts = 1
@@ -79,7 +79,7 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
 
 
 def has_openat2() -> bool:
-    """Whether this kernel has openat2, and whatever filters system calls here lets it through."""
+    """Whether this kernel has openat2, and no filter of system calls (a container's) blocks it."""
     try:
         os.close(openat2(AT_FDCWD, b"/", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS))
     except OSError:
@@ -88,13 +88,13 @@ def has_openat2() -> bool:
 
 
 def is_on_procfs(descriptor: int) -> bool:
-    """Whether an open file is procfs's."""
+    """Whether an open file is on procfs."""
     statfs = _Statfs()  # one for each call: there may be sessions in other threads
     return bool(_fstatfs(descriptor, statfs) == 0 and statfs[0] == PROC_SUPER_MAGIC)
 
 
 def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: bytes) -> None:
-    """Rename atomically unless the target exists. Raises OSError(EINVAL or ENOSYS) where it cannot."""
+    """Rename atomically unless the target exists. Raises OSError(EINVAL or ENOSYS) if that is unsupported."""
     if _renameat2 is None:
         raise os_error(errno.ENOSYS)
     directories = [AT_FDCWD if number is None else number for number in (old_dir, new_dir)]
@@ -102,16 +102,16 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
 
 
 def start_writing(descriptor: int) -> None:
-    """Have the kernel begin to write a file to its disk, without waiting; where it cannot, do nothing."""
+    """Have the kernel begin to write a file to disk, without waiting. If it cannot, do nothing."""
     if _sync_file_range is not None:
         _sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE)
 
 
 def sync_file_system(descriptor: int) -> bool:
-    """Return when all that was written to a file's file system is safe from a crash.
+    """Return True when everything written to the file system of an open file is safe from a crash.
 
-    False: this kernel or this file system does not promise that. Raises OSError when something, of any file,
-    could not be written since this one was opened.
+    False: this kernel or this file system does not promise that. Raises OSError if a write to any file failed
+    since this one was opened.
     """
     statfs = _Statfs()
     if not _syncfs_reports_errors() or _fstatfs(descriptor, statfs) or statfs[0] not in SYNCED_AS_A_WHOLE:
@@ -132,7 +132,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def end_with_parent(parent: int, number: int) -> None:
-    """Get this signal when the parent, whose process id is given, ends; at once if it has ended."""
+    """Get the signal with this number when the parent (a process id) ends; at once if it has ended."""
     prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
@@ -144,6 +144,6 @@ def name_process(name: str) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Keep this process, and all that it starts, from ever getting more privileges. (It always works.)"""
+    """Prevent this process and its children from ever getting more privileges. (It always works.)"""
     zero = libc.c_ulong(0)
     _prctl(PR_SET_NO_NEW_PRIVS, libc.c_ulong(1), zero, zero, zero)

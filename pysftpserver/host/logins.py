@@ -1,4 +1,4 @@
-"""Tries what sshd does for an account whose key forces a command, and says what would fail and what to do.
+"""Tries what sshd does for an account whose key forces a command; reports what would fail and what to do.
 
 Root tries it as the account, in a process that becomes it. What may not enter: what the command does.
 Facts: sshd(8) on logins and authorized_keys; sshd_config(5); auth.c and misc.c of OpenSSH on who is let in.
@@ -35,7 +35,7 @@ NOLOGIN = "/etc/nologin"
 
 
 class Finding(NamedTuple):
-    """What was looked at, and what is wrong with it ("": nothing). known: whether it could be tried."""
+    """What was checked, and what is wrong with it ("": nothing). known: whether it could be checked."""
 
     what: str
     problem: str = ""
@@ -50,10 +50,10 @@ def findings(
     keys_file: str | None,
     config: str | None,
 ) -> Iterator[Finding]:
-    """Everything that sshd needs, for an account. words: the forced command. directory: what it serves.
+    """Check everything that sshd needs for an account. words: the forced command. directory: served by it.
 
-    keys_file: authorized_keys, whose lines have the command; None: where sshd looks. config: of sshd; None:
-    its own choice.
+    keys_file: the authorized_keys whose lines have the command; None: where sshd looks. config: sshd's
+    configuration file; None: its default.
     """
     try:
         account = pwd.getpwnam(name)
@@ -120,7 +120,7 @@ def _install(name: str) -> str:
 
 
 def _as_account(account: pwd.struct_passwd, attempt: Callable[[], Answer]) -> Answer:
-    """What an attempt answers, in a process of the account."""
+    """The answer of an attempt that is made in a process of the account."""
     if os.geteuid() == account.pw_uid:
         return attempt()
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -174,7 +174,7 @@ def _directory_problem(directory: str, read_only: bool) -> str | None:
 
 
 def _run(account: pwd.struct_passwd, command: str) -> str | None:
-    """Run a command as sshd does, with nothing to read; why it fails."""
+    """Run a command as sshd does, with empty input; return why it fails."""
     shell = account.pw_shell or "/bin/sh"
     environment = {"USER": account.pw_name, "LOGNAME": account.pw_name, "HOME": account.pw_dir}
     environment |= {"SHELL": shell, "PATH": PATH, "PYSFTP_WARM": ""}
@@ -204,7 +204,7 @@ def _run(account: pwd.struct_passwd, command: str) -> str | None:
 
 
 def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
-    """Why sshd would not read authorized_keys, as StrictModes has it."""
+    """Why sshd would not read authorized_keys under StrictModes; "": it would."""
     home = os.path.realpath(account.pw_dir)
     try:
         at = os.path.realpath(path, strict=True)
@@ -222,7 +222,7 @@ def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
 
 
 def _settings(account: pwd.struct_passwd, config: str | None) -> dict[str, list[str]] | str:
-    """What sshd's configuration says for an account, by names in small letters; or why it cannot be known."""
+    """sshd's settings for an account, by names in small letters; or why they cannot be read."""
     program = shutil.which("sshd", path=SBIN)
     if program is None:
         return "it is not installed; install OpenSSH's server"
@@ -253,7 +253,7 @@ def _places(account: pwd.struct_passwd, settings: dict[str, list[str]]) -> list[
 def _keys(
     account: pwd.struct_passwd, keys_file: str | None, settings: dict[str, list[str]]
 ) -> Iterator[Finding]:
-    """Whether sshd finds the file with the key, and reads it."""
+    """Check whether sshd finds the file with the key, and reads it."""
     places = _places(account, settings)
     shown = ", ".join(places) or "no file"
     if keys_file is None:
@@ -272,7 +272,7 @@ def _keys(
 def _config(
     account: pwd.struct_passwd, settings: dict[str, list[str]], has_own_options: bool
 ) -> Iterator[Finding]:
-    """What else sshd's configuration may have against a login."""
+    """Check for other settings of sshd that may prevent a login."""
 
     def found(name: str, problem: str) -> Finding:
         return Finding(f"sshd_config: {name}", problem)

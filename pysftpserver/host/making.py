@@ -1,4 +1,4 @@
-"""Makes and removes accounts and groups by the host's own tools, and acts as one of them for a while.
+"""Makes and removes accounts and groups with the host's own tools, and acts as an account for a while.
 
 What may not enter: what accounts are for. Facts: useradd(8), groupadd(8), userdel(8), credentials(7).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHELL = "/bin/sh"
 MARK = "pysftp-users"  # the comment of accounts that are made here
-NO_PASSWORD = "*"  # matches none; "!" would make sshd without PAM refuse keys, too
+NO_PASSWORD = "*"  # matches no password; "!" would make sshd without PAM refuse keys as well
 TOOLS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -31,7 +31,7 @@ def make_group(name: str) -> None:
 
 
 def make_account(name: str, home: str, group: str | None, makes_home: bool) -> None:
-    """Make an account without a password, with a shell that sshd can run a command with.
+    """Make an account without a password, and with a shell with which sshd can run a command.
 
     Raises Unavailable.
     """
@@ -59,13 +59,13 @@ def was_made_here(name: str) -> bool:
 
 
 def is_led_by(account: Account, path: str) -> bool:
-    """Whether an account could make a path lead elsewhere: it can write a directory above, or owns a link."""
+    """Whether an account could make a path lead elsewhere: it can write to a parent, or owns a link."""
     todo, at, links = os.path.abspath(path).split("/")[1:-1], "/", 0
     while True:
         try:
             found = os.lstat(at)
         except OSError:
-            return False  # who makes it is its owner
+            return False  # whoever creates it will own it
         mode = found.st_mode
         is_open = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid in account.groups)
         is_link = stat.S_ISLNK(mode)
@@ -86,9 +86,9 @@ def is_led_by(account: Account, path: str) -> bool:
 
 @contextlib.contextmanager
 def acting_as(account: Account | None) -> Iterator[None]:
-    """Be an account until the end of the block, as far as files are concerned; root alone changes.
+    """Access files as an account until the end of the block. Only root changes; None: no change.
 
-    What an account can write, it can make lead elsewhere: root must not follow. None: nothing changes.
+    An account can redirect any path that it can write to: root must not follow.
     """
     if account is None or os.geteuid() != 0:
         yield

@@ -1,4 +1,4 @@
-"""Gives up root's rights for good: all of them, to be an account of the host, or all but a few capabilities.
+"""Gives up root's rights for good: all of them, to become an account of the host, or all but a few.
 
 What may not enter: which process may be which account, sessions.
 Facts: capabilities(7), credentials(7), setresuid(2), prctl(2), getpwnam(3), getgrouplist(3).
@@ -15,11 +15,11 @@ from pysftpserver.host import libc
 from pysftpserver.host.linux import forbid_new_privileges, prctl
 
 KILL, SETGID, SETUID = 5, 6, 7  # capabilities
-TO_BECOME_OTHERS = frozenset((KILL, SETGID, SETUID))  # and to end what others have become
+TO_BECOME_OTHERS = frozenset((KILL, SETGID, SETUID))  # and to end processes that have become others
 UMASK = 0o022  # of an account's sessions
 STARTERS_VARIABLES = ("HOME", "USER", "LOGNAME", "USERNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR")
 PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
-HIGHEST = 63  # capability that the kernel's masks have room for
+HIGHEST = 63  # the highest capability that the kernel's masks have room for
 VERSION_3 = 0x20080522  # of capset(2)'s arguments
 
 _capset = libc.function("capset")
@@ -38,7 +38,7 @@ class Account:
 
 
 def account(name: str) -> Account:
-    """The account of that name, as the host has it now. Raises ValueError for none, and for root's."""
+    """The host's account with that name. Raises ValueError if there is none, or it is root's."""
     import pwd
 
     try:
@@ -52,7 +52,7 @@ def account(name: str) -> Account:
 
 
 def group_number(name: str) -> int | None:
-    """The number of a group; None: there is none of that name."""
+    """The number of the group with that name; None: there is none."""
     import grp
 
     try:
@@ -69,7 +69,7 @@ def has(capabilities: frozenset[int]) -> bool:
 
 
 def keep_only(capabilities: frozenset[int]) -> None:
-    """Give up all other capabilities, and what programs could give back. Raises OSError."""
+    """Give up all other capabilities, also those that programs could give back. Raises OSError."""
     _bound(capabilities)
     mask = sum(1 << number for number in capabilities)
     low, high = mask & 0xFFFFFFFF, mask >> 32
@@ -86,7 +86,7 @@ def become(wanted: Account) -> None:
     _bound(frozenset())
     os.setgroups(wanted.groups)
     os.setresgid(wanted.gid, wanted.gid, wanted.gid)
-    os.setresuid(wanted.uid, wanted.uid, wanted.uid)  # it takes root's capabilities along
+    os.setresuid(wanted.uid, wanted.uid, wanted.uid)  # this drops root's capabilities as well
     keep_only(frozenset())
     prctl(PR_SET_DUMPABLE, 0)
     os.umask(UMASK)
@@ -98,11 +98,11 @@ def become(wanted: Account) -> None:
     for again in (os.setuid, os.setgid):
         with contextlib.suppress(OSError):
             again(0)
-            os._exit(1)  # root's rights can be had again: nothing may be served
+            os._exit(1)  # root's rights could be regained: nothing may be served
 
 
 def _bound(capabilities: frozenset[int]) -> None:
-    """Limit what programs that this process runs can have; without the right to, no_new_privs alone does."""
+    """Limit the capabilities of programs that this process runs; if not allowed, only no_new_privs does."""
     for number in range(HIGHEST + 1):
         if number not in capabilities:
             with contextlib.suppress(OSError):  # the kernel does not know it, or this process may not

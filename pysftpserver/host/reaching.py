@@ -1,4 +1,4 @@
-"""Why this process cannot reach a file: which directory on the way stops it.
+"""Why this process cannot reach a file: the directory on the way that stops it.
 
 What may not enter: other accounts, what the file is for. Facts: path_resolution(7).
 """
@@ -14,7 +14,7 @@ MOST_LINKS = 40
 
 
 def blocked(path: str) -> str | None:
-    """What keeps this process from reading and running the file that a path leads to, or None."""
+    """Why this process cannot read and run the file that a path leads to, or None."""
     todo, at, links = os.path.abspath(path).split("/")[1:], "/", 0
     while todo:
         name = todo.pop(0)
@@ -40,7 +40,7 @@ def blocked(path: str) -> str | None:
 
 
 def mode_of(path: str) -> str:
-    """The permissions of what is at a path, in octal."""
+    """The permissions of the file at a path, in octal."""
     try:
         return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
     except OSError:

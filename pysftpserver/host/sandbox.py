@@ -1,13 +1,13 @@
 """The sandbox: what a process gives up, for good, before it serves its first request.
 
-Storages keep their promises by how they are written; here the kernel keeps them again, whatever a mistake
-in Python code would do. Landlock confines opening, making, removing, renaming and linking of files to the
-directories that a storage names; seccomp refuses sockets but local ones, which syslog needs, programs, new
-processes, which could outlive the session, and what ends others. Neither needs root, and neither can be
-undone. What they do not know of is in docs/security.md.
+The Python code of a storage keeps clients inside its directories; here the kernel does so again, in case of a
+bug. Landlock confines opening, making, removing, renaming and linking of files to the directories that a
+storage names. seccomp refuses sockets except local ones, which syslog needs, programs, new processes, which
+could outlive the session, and calls that end other processes. Neither needs root, and neither can be undone.
+docs/security.md says what they do not cover.
 
 What this kernel lacks is left out and reported. What may not enter: storages, sessions, logs; this module is
-imported only if a sandbox is asked for.
+imported only if a sandbox is wanted.
 Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h, clone(2).
 """
 
@@ -39,7 +39,7 @@ FILES = (1 << 13) - 1  # all rights of ABI 1
 RIGHTS_OF_ABI = ((1, FILES), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
 READING = READ_FILE | READ_DIR
 NOT_NEEDED = EXECUTE | IOCTL_DEV
-LEAST_ABI = 2  # with the first, nothing could be renamed from one directory to another
+LEAST_ABI = 2  # ABI 1 allows no renames from one directory to another
 BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
 NETWORK_ABI = 4
 ABSTRACT_UNIX_SOCKET, SIGNAL = 1 << 0, 1 << 1
@@ -47,13 +47,13 @@ SCOPE_ABI = 6
 
 SECCOMP_SET_MODE_FILTER = 1
 ALL_THREADS = 1 << 0  # of this process take the filter
-SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
+SPEC_ALLOW = 1 << 2  # without costly mitigations for processes that run untrusted code, which this does not
 AF_UNIX = 1
 CLONE_THREAD = 0x10000
 
 
 class Architecture:
-    """What of an architecture the filter must know: AUDIT_ARCH_*, and numbers of system calls."""
+    """What the filter must know of an architecture: AUDIT_ARCH_*, and numbers of system calls."""
 
     __slots__ = ("audit", "clone", "limits", "processes", "seccomp", "sockets")
 
@@ -79,7 +79,7 @@ ARCHITECTURES = {
     "aarch64": Architecture(0xC00000B7, 277, (198, 199), (221, 281), 220, 261),
 }
 X32 = 0x40000000  # numbers of x86_64's other set of system calls begin here
-# Instructions of the filter, and what it may return.
+# Instructions of the filter, and its possible results.
 LOAD, IS_EQUAL, IS_AT_LEAST, HAS_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
@@ -88,12 +88,12 @@ INSTRUCTION = 8  # bytes
 _syscall = libc.function("syscall")
 _syscall.restype = libc.c_long
 
-# By what they are for. Not functools.cache: importing that would take a fifth of a session's start.
+# By purpose. Not functools.cache: importing that would take a fifth of a session's start.
 _filters: dict[tuple[bool, bool], bytearray] = {}
 
 
 class Level:
-    """What is in force. lacks: what this kernel or this process keeps from it."""
+    """What is in force. lacks: what is missing because of this kernel or this process."""
 
     def __init__(self) -> None:
         self.holds: list[str] = []
@@ -109,20 +109,20 @@ def confine(
     network: bool = False,
     reading: Iterable[str] = (),
 ) -> Level:
-    """Confine this process to what is beneath directories; return what is in force now.
+    """Confine this process to the files below directories; return what is in force now.
 
     directories: descriptors, None for no confinement of files and programs. read_only: nothing may be changed
-    there either. network: whether sockets are needed. reading: paths of what may be read besides; what is not
-    there is left out. Open files stay open. It holds for the calling thread and all threads and processes
-    that it starts, for good; threads that already run are not confined by
-    Landlock, which the result reports.
+    there either. network: whether sockets are needed. reading: further paths that may be read; those that do
+    not exist are left out. Open files stay open. It applies for good to the calling thread and all threads
+    and processes that it starts; threads that already run are not confined by Landlock, which the result
+    reports.
     Raises ValueError for a descriptor that is not a directory's.
     """
     level = Level()
     has_threads = len(os.listdir("/proc/self/task")) > 1
     if has_threads and directories is not None:
         level.lacks.append("other threads: they run already")
-    forbid_new_privileges()  # or the kernel lets only root confine itself
+    forbid_new_privileges()  # otherwise the kernel lets only root confine itself
     if directories is not None and "threading" in sys.modules:
         load_libgcc()
     try:
@@ -144,14 +144,14 @@ def rehearse() -> None:
     try:
         os.close(_ruleset(landlock_abi(), (FILES, 0, 0)))
     except OSError:
-        pass  # confine() says so
+        pass  # confine() reports it
     known = ARCHITECTURES.get(os.uname().machine)
     if known is not None:
         _filter_of(known, True, False)
 
 
 def load_libgcc() -> None:
-    """The C library loads this library when a thread is ended, and aborts when it cannot."""
+    """Load libgcc: the C library loads it when a thread ends, and aborts if it cannot."""
     try:
         libc.load("libgcc_s.so.1")
     except OSError:
@@ -162,14 +162,14 @@ def load_libgcc() -> None:
 
 
 def landlock_abi() -> int:
-    """The version of Landlock that this kernel has. Raises OSError when it has none, or not for us."""
+    """The version of Landlock that this kernel has. Raises OSError if it has none, or forbids its use."""
     return _call(LANDLOCK_CREATE_RULESET, None, libc.c_size_t(0), ASK_FOR_ABI)
 
 
 def _landlock(
     abi: int, directories: Iterable[int] | None, read_only: bool, network: bool, reading: Iterable[str] = ()
 ) -> list[str]:
-    """Restrict this process as far as that version can; what is in force then, in words."""
+    """Restrict this process as far as that version can; return texts that say what is in force."""
     if abi < LEAST_ABI:
         raise OSError(f"this kernel has version {abi}")
     handled = sum(rights for since, rights in RIGHTS_OF_ABI if since <= abi) if directories is not None else 0
@@ -210,7 +210,7 @@ def _allow_reading(ruleset: int, path: str) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError):
-        return  # it is not there
+        return  # it does not exist
     try:
         _allow(ruleset, READING if S_ISDIR(os.fstat(descriptor).st_mode) else READ_FILE, descriptor)
     finally:
@@ -229,10 +229,10 @@ def _allow(ruleset: int, rights: int, directory: int) -> None:
 
 
 def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
-    """Refuse what Landlock does not know of; what is in force then, in words.
+    """Refuse what Landlock does not cover; return texts that say what is in force.
 
-    Its network rights are about TCP, and it takes no notice of programs in memory, nor of prlimit(2), which
-    can end another process. io_uring would be a way past any filter.
+    Landlock's network rights cover only TCP, and it ignores programs in memory and prlimit(2), which can end
+    another process. io_uring would bypass any filter.
     """
     known = ARCHITECTURES.get(os.uname().machine)
     if known is None or sys.maxsize < 1 << 32:
@@ -250,7 +250,7 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
 
 
 def _filter_of(known: Architecture, no_programs: bool, network: bool) -> bytearray:
-    """The filter for a process; nothing changes it."""
+    """The filter for a process. It must not be changed."""
     code = _filters.get((no_programs, network))
     if code is None:
         refused = {IO_URING_SETUP: errno.EACCES}
@@ -266,16 +266,16 @@ def _filter_of(known: Architecture, no_programs: bool, network: bool) -> bytearr
 
 
 def _program(audit: int, refused: dict[int, int], only_with: dict[int, tuple[int, int]]) -> bytes:
-    """The filter. A call takes the first check that is about it: three instructions, or one.
+    """The filter's code. A call takes the first check that is about it: three instructions, or one.
 
     refused: calls, and the error of each. only_with: calls, and the test that their first argument must pass.
     """
-    # Each instruction: code, how many to pass over if it is true, and if it is false, operand.
+    # Each instruction: code, how many to skip if it is true, and if it is false, operand.
     refuse = (RETURN, 0, 0, REFUSE | errno.EACCES)
     program = [
         (LOAD, 0, 0, ARCHITECTURE),
         (IS_EQUAL, 1, 0, audit),
-        refuse,  # 32-bit calls have other numbers: none of them
+        refuse,  # all 32-bit calls, which have other numbers
         (LOAD, 0, 0, NUMBER),
         (IS_AT_LEAST, 0, 1, X32),
         refuse,

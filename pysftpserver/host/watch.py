@@ -1,8 +1,8 @@
-"""What a wait for another host heeds besides that host: that the session of this thread is over.
+"""Lets a wait for another host end early when the session of this thread is over.
 
-A door that serves one session in its thread says so here, because a storage is asked from far below it, also
-while it is being opened, and a layer between them would have nothing to add. What may not enter: sessions,
-storages, why a session is over.
+A door that serves one session in its thread registers here: storages are called far below it, also while they
+are being opened, and the layers between have nothing to add. What may not enter: sessions, storages, why a
+session is over.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     class Watch(Protocol):
         @property
         def descriptors(self) -> Mapping[int, int]:
-            """What becomes ready when the session may be over, with the events of poll(2)."""
+            """Descriptors that become ready when the session may be over, with the events for poll(2)."""
 
         def is_over(self) -> bool:
-            """Whether the session is over, as far as it is known."""
+            """Whether the session is known to be over."""
 
         def look(self) -> bool:
-            """The same; one of the descriptors is ready, and is not afterwards if the session goes on."""
+            """The same, after a descriptor became ready; if the session goes on, it is no longer ready."""
 
 
 class _OfThread(_local):
     watch: Watch | None = None
 
 
-#: Of each thread its own. watch: None where no session is served.
+#: Separate for each thread. watch: None if the thread serves no session.
 here = _OfThread()
-LOOKS = 0.25  # seconds between two looks, where a library waits
+LOOKS = 0.25  # seconds between two looks while a library waits
 
 
 class Helping:
-    """A Watch for another thread that works for this session: it is over when this thread has seen that."""
+    """A Watch for another thread that works for this session: over once this thread has seen that it is."""
 
     descriptors: Mapping[int, int] = {}
 
@@ -47,7 +47,7 @@ class Helping:
 
 
 def is_over() -> bool:
-    """Look whether the session of this thread is over. It does not wait."""
+    """Whether the session of this thread is over. Does not wait."""
     watch = here.watch
     if watch is None or watch.is_over():
         return watch is not None
@@ -58,7 +58,7 @@ def is_over() -> bool:
 
 
 def rest(seconds: float) -> None:
-    """Sleep, until the session of this thread is over."""
+    """Sleep for this time, or until the session of this thread is over."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not is_over():
         time.sleep(min(left, LOOKS))

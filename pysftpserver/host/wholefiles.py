@@ -1,6 +1,6 @@
 """Writes files of this host, such as keys, into temporary files that are renamed into place.
 
-Files of a storage are for uploads/. What may not enter: what is in the files.
+For files of a storage, see uploads/. What may not enter: the meaning of the content.
 Facts: rename(2), link(2), fsync(2).
 """
 
@@ -22,7 +22,7 @@ PREFIX = ".pysftp-"  # of the names of temporary files, as in uploads/temporary.
 
 
 class TemporaryFile:
-    """A temporary file in the directory of path, where commit() puts it. file: open for writing."""
+    """A temporary file in the directory of path; commit() renames it to path. file: open for writing."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -36,9 +36,9 @@ class TemporaryFile:
         os.fsync(self.file.fileno())
 
     def commit(self, replace: bool = True) -> None:
-        """Rename the file into place; sync() comes before, for all that has to survive a crash.
+        """Rename the file into place. If it has to survive a crash, call sync() first.
 
-        replace: whether another file may be there. Raises OSError; without replace, FileExistsError.
+        replace: whether to replace an existing file. Raises OSError; without replace, FileExistsError.
         """
         self.file.flush()
         if replace:
@@ -53,12 +53,12 @@ class TemporaryFile:
         except FileExistsError:
             raise
         except OSError:
-            # A file system without hard links, such as a memory card's: the name is taken first.
+            # A file system without hard links, such as that of a memory card: create the name first.
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.replace(self._temporary_path, self.path)
 
     def _sync_directory(self) -> None:
-        """Make the new name safe from a crash, where the directory can be opened for that."""
+        """Make the new name safe from a crash, if the directory can be opened for that."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -81,8 +81,8 @@ def open_temporary(
 ) -> Iterator[TemporaryFile]:
     """A temporary file in the directory of path with that content, which is safe from a crash.
 
-    It is discarded at the end unless it was committed. owner: the attributes of a file with the same owner;
-    None: this process. Raises OSError, also when the file cannot be given to that owner.
+    It is discarded at the end unless it was committed. owner: the attributes of a file whose owner it gets;
+    None: this process. Raises OSError, also if the file cannot be given to that owner.
     """
     temporary = TemporaryFile(path)
     descriptor = temporary.file.fileno()
@@ -110,8 +110,8 @@ def _give(descriptor: int, owner: os.stat_result) -> None:
 def first_line(path: str | int, what: str, keep_spaces: bool = False) -> str:
     """The first line of a small file, without white space around it.
 
-    path: or a descriptor, which stays open. what: what the file is, for the complaint. keep_spaces: remove
-    the end of the line only, as for passwords. Raises BadInput for a file that cannot be read.
+    path: or a descriptor, which stays open. what: what the file is, for the message. keep_spaces: remove only
+    the line end, as for passwords. Raises BadInput if the file cannot be read.
     """
     try:
         with open(path, "rb", closefd=isinstance(path, str)) as lines:

@@ -1,6 +1,6 @@
 """Accepts connections, even when the process has run out of descriptors: on an event loop, and in threads.
 
-asyncio's own listeners write a traceback for each attempt then, a hundred at once, and clients wait in vain.
+In that case, asyncio's own listeners write a traceback for each attempt, a hundred at once, and clients hang.
 What may not enter: protocols, what a connection serves. Facts: accept(2), errors.
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.service.front import Front
 
-AT_ONCE = 32  # connections that are accepted before others have their turn
+AT_ONCE = 32  # connections that are accepted before other work has its turn
 PAUSE = 1.0  # seconds without accepting when there is no descriptor left at all
 QUIET = 10.0  # seconds between two lines about the same
 
 
 class Seldom:
-    """Logs an error at most every QUIET seconds, and says how often it happened meanwhile."""
+    """Logs an error at most every QUIET seconds, with the number of times that it happened meanwhile."""
 
     def __init__(self, log: SFTPLog | logging.Logger) -> None:
         self._log = log
@@ -45,7 +45,7 @@ class Seldom:
 
 
 class Reserve:
-    """Descriptors that are kept for a listening socket, to accept connections with when there are no others.
+    """Descriptors that are reserved for a listening socket, to accept connections when there are no others.
 
     most: how many. Not thread-safe.
     """
@@ -65,7 +65,7 @@ class Reserve:
         return True
 
     def accept(self, accept: Callable[[], tuple[socket.socket, Any]]) -> socket.socket | None:
-        """Close one of the descriptors and accept a connection in its place; None if that fails too."""
+        """Close one of the descriptors and accept a connection in its place; None if that fails as well."""
         if not self._kept:
             return None
         os.close(self._kept.pop())
@@ -89,9 +89,9 @@ def no_descriptor_line(name: str, error: OSError, is_served: bool = False) -> st
 class Acceptor:
     """Accepts connections on a listening socket that does not block, until close().
 
-    factory: makes the protocol of a connection. name: what the log calls the listener. reserve: descriptors
-    that are kept for it. serves_in_need: whether a connection that needs one of them is served: the
-    administrator's are. Others are closed at once, so that their clients do not wait. front: screens
+    factory: makes the protocol of a connection. name: the listener's name in the log. reserve: descriptors
+    that are reserved for it. serves_in_need: whether to serve a connection that needs one of them, as for the
+    administrator; otherwise it is closed at once, so that the client does not wait. front: screens
     connections before they are served.
     """
 
@@ -126,7 +126,7 @@ class Acceptor:
             self._front.close()
 
     def leave(self) -> None:
-        """The same, where another process accepts on the socket: what is being screened here goes on."""
+        """The same, if another process accepts on the socket: the screening of connections here goes on."""
         if self._listening.fileno() < 0:
             return
         if self._timer is not None:
@@ -158,7 +158,7 @@ class Acceptor:
                 self._front.screen(one, name[0], self._serve)
 
     def _accept_in_need(self, error: OSError) -> None:
-        """Use the reserve."""
+        """Accept a connection with a descriptor of the reserve."""
         self._seldom.error(no_descriptor_line(self._name, error, self._serves_in_need), self._loop.time())
         one = self._reserve.accept(self._listening.accept)
         if one is None:

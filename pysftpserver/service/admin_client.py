@@ -55,9 +55,9 @@ def found(path: str) -> list[str]:
 def ask_all(
     path: str, question: dict[str, Any], warn: Callable[[str], None], most: int | None = None
 ) -> list[dict[str, Any]]:
-    """The answers of all processes that answer, or of the first ones. warn: told of those that do not.
+    """The answers of all processes that answer, or of the first ones. warn: called for those that do not.
 
-    Raises AdminError when none answers.
+    Raises AdminError if none answers.
     """
     answers: list[dict[str, Any]] = []
     failures = []
@@ -86,7 +86,7 @@ def oldest_first(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def ask(
     path: str, question: dict[str, Any], patience: float = PATIENCE, setting: str = "admin_socket"
 ) -> dict[str, Any]:
-    """The answer of one process. patience: seconds for all of it. setting: what messages call the socket.
+    """The answer of one process. patience: seconds in all. setting: the socket's name in messages.
 
     Raises AdminError.
     """
@@ -97,7 +97,7 @@ def ask(
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(patience)
             connection.connect(path)
-            with contextlib.suppress(BrokenPipeError):  # a refusal may come before the question is sent
+            with contextlib.suppress(BrokenPipeError):  # a refusal may arrive before the question is sent
                 connection.sendall(json.dumps(question).encode() + b"\n")
             line = _line(connection, deadline)
         answer = json.loads(line)
@@ -119,7 +119,7 @@ def ask(
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:
-    """Receive a line. Raises OSError, EOFError where nothing comes, and ValueError where it has no end."""
+    """Receive a line. Raises OSError, EOFError if nothing arrives, and ValueError if it has no end."""
     parts: list[bytes] = []
     length = 0
     while not parts or not parts[-1].endswith(b"\n"):

@@ -1,6 +1,6 @@
-"""The policy for doors that are full: who is let in, and which stranger makes room for a newcomer.
+"""The policy for full doors: whether a new connection is admitted, and which stranger makes room for it.
 
-A stranger is a connection that has not logged in. sshd refuses newcomers at random where there are many
+A stranger is a connection that has not logged in. sshd refuses newcomers at random if there are many
 strangers (MaxStartups in sshd_config(5)); here, the network with the most strangers loses its oldest one, so
 a newcomer gets in at once while any network crowds the door. What may not enter: sockets, clocks, protocols.
 """
@@ -32,7 +32,7 @@ QUICK_LOGIN = 2.0  # seconds; a login takes a fraction of one
 def admit(
     guests: Collection[Someone], network: str, now: float, most: int, per_address: int | None
 ) -> tuple[Someone | None, str | None]:
-    """Whether a newcomer is let in: (the stranger to evict for that, or None; the reason for refusing it).
+    """Whether a newcomer is admitted: (the stranger to evict for it, or None; the reason to refuse it).
 
     guests: without the newcomer. most, per_address: max_connections and max_per_address; None for no limit.
     """
@@ -52,7 +52,7 @@ def admit(
 def to_evict(strangers: Iterable[Someone], network: str, now: float) -> Someone | None:
     """The stranger that makes room for a newcomer from a network, or None.
 
-    It is the oldest one of the network with the most strangers. Where that has no more than the newcomer's
+    It is the oldest one of the network with the most strangers. If that has no more than the newcomer's
     network would have, strangers get QUICK_LOGIN: they may be about to log in.
     """
     strangers = list(strangers)

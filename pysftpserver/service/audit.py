@@ -1,7 +1,7 @@
 """The audit log of doors that do not speak SFTP: the same records as the engine's hook writes.
 
-One schema for all doors: time, session, peer, port, user, request, path, result, bytes, duration, and what
-else there is to say of a request. What may not enter: keys, tokens, what files and commands contain.
+One schema for all doors: time, session, peer, port, user, request, path, result, bytes, duration, and further
+details of a request. What may not enter: keys, tokens, the content of files and commands.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
 
 
-WAIT = 200  # milliseconds for an audit log that takes nothing: an event loop stands still meanwhile
+WAIT = 200  # milliseconds for an audit log that accepts no data: an event loop stands still meanwhile
 
 
 def sink_of(path: str, is_chained: bool, descriptors: Sequence[int] = ()) -> Sink:
@@ -43,7 +43,7 @@ def sink_of(path: str, is_chained: bool, descriptors: Sequence[int] = ()) -> Sin
 
 
 def open_files(path: str, is_chained: bool) -> list[int]:
-    """Open what sink_of() takes; return the descriptors, which can be given to a process. Raises OSError."""
+    """Open the files for sink_of(); return descriptors, which can be passed to a process. Raises OSError."""
     opened = [open_for_appending(path, is_chained)]
     if is_chained:
         from pysftpserver.engine import chain
@@ -66,7 +66,7 @@ class AuditFile:
         self.reopen()
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now. Raises BadInput, and goes on in the old one then."""
+        """Continue in the file that has the name now. Raises BadInput, and continues in the old one then."""
         try:
             sink = sink_of(self._path, self._is_chained)
         except OSError as error:
@@ -86,7 +86,7 @@ class AuditFile:
 
 
 def result_of(error: BaseException | None) -> str:
-    """The word for what became of a request: "OK", or the name of the status that SFTP has for the error."""
+    """The word for the result of a request: "OK", or the name of SFTP's status for the error."""
     return "OK" if error is None else RESULTS[status_of(error)[0]]
 
 
@@ -105,13 +105,13 @@ class DoorAudit(AuditLog):
     ) -> None:
         """Record one request. size: bytes of content that it moved. details: further names and values.
 
-        Raises SFTPSessionEnd when the record cannot be stored and best effort is not enough.
+        Raises SFTPSessionEnd if the record cannot be stored and best effort is not enough.
         """
         self._moved += size
         self._write(self._noted, request, result, path, size, seconds, details)
 
     def cut_off(self, cause: str, seconds: float) -> None:
-        """Record the end of a session that could not do it itself. How much it has moved is not known."""
+        """Record the end of a session that could not do so itself. How much it has moved is not known."""
         self._write(self._line, "end", time.time(), None, "FAILURE", None, seconds, {"cause": cause})
 
     def end(self, message: str) -> None:
@@ -137,9 +137,9 @@ class DoorAudit(AuditLog):
 
 
 class AuditTrail:
-    """Where the records of a door go: to a file, or to `otherwise`.
+    """Stores the records of a door, in a file or in `otherwise`.
 
-    log: the door's. Raises BadInput for a file that cannot be written.
+    log: the door's. Raises BadInput if the file cannot be written.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class AuditTrail:
         self._log = log
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now. Raises BadInput."""
+        """Continue in the file that has the name now. Raises BadInput."""
         if self._file is not None:
             self._file.reopen()
 

@@ -2,9 +2,9 @@
 
 The table is in memory that the processes of one server share. Each process writes only to its own part and
 reads all of them, so nothing needs a lock: points fade by halves, so that those in several parts add up, and
-what a process takes away from the sum is negative in its own part. A keyed digest of the network decides
-where its record may be: clients cannot choose whose record they displace. Times are arguments, in seconds of
-a clock that all processes share. What may not enter: sockets, clocks, what a fault is.
+points that a process takes away are negative in its own part. A keyed digest of the network decides where its
+record may be: clients cannot choose whose record they displace. Times are arguments, in seconds of a clock
+that all processes share. What may not enter: sockets, clocks, what a fault is.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
     from pysftpserver.service.settings import StrangerSettings
 
-#: What is counted, and the points for it. A wrong key and an unknown user cost the same: the moment of a ban
-#: must not tell which names exist.
+#: Faults, and the points for each. A wrong key and an unknown user cost the same: the time of a ban must not
+#: reveal which names exist.
 POINTS = {
     "failed": 3.0,  # to log in, once for each connection
-    "garbage": 5.0,  # what came was not SSH
+    "garbage": 5.0,  # the data was not SSH
     "left": 1.0,  # the connection ended before keys were exchanged, or did not send anything
     "crowd": 2.0,  # too many connections from one address at once
 }
 CAUSES = (*POINTS, "admin", "elsewhere")  # "elsewhere": a cause that this version does not know
-RECORD = struct.Struct("=16sdddHB5x")  # network, points, when those were true, end of the ban, bans, cause
-WAYS = 8  # records among which one network's has its place
+RECORD = struct.Struct("=16sdddHB5x")  # network, points, time of the points, end of the ban, bans, cause
+WAYS = 8  # possible places for the record of one network
 SETS = 512
 LATEST = struct.Struct("=d")  # in front of the records: the end of the last ban that was written
 BYTES = LATEST.size + SETS * WAYS * RECORD.size  # of the table of one process; 192 KiB
@@ -49,7 +49,7 @@ PREFIX = MAPPED.network_address.packed[:12]  # of the keys of IPv4
 @dataclass(frozen=True)
 class Policy:
     """points: at which an address is banned; None: only by hand. times: seconds of the first ban, the second
-    and so on; the last one is that of all further bans. fade: seconds in which half of the points fade.
+    and so on; the last one applies to all further bans. fade: seconds in which half of the points fade.
     trusted: networks that are never banned.
 
     Bans are forgotten after the longest of the times without another one.
@@ -84,7 +84,7 @@ class Ban:
 
 @dataclass
 class _Record:
-    """One record. place: in the memory. at: when it had those points."""
+    """One record. place: in the memory. at: the time of its points."""
 
     place: int
     key: bytes
@@ -141,7 +141,7 @@ class Bans:
         return any(now < LATEST.unpack_from(self._memory, table)[0] for table in self._tables)
 
     def listed(self, now: float) -> list[Ban]:
-        """All that is known of networks that are banned or have points, those banned longest first."""
+        """All networks that are banned or have points, those banned longest first."""
         found: dict[bytes, list[_Record]] = {}
         for table in self._tables:
             for place in range(table + LATEST.size, table + BYTES, RECORD.size):
@@ -160,10 +160,10 @@ class Bans:
     # --- telling ------------------------------------------------------------------------------------------
 
     def fault(self, address: str, cause: str, now: float) -> float:
-        """An address has done something that costs points. cause: one of POINTS.
+        """Count a fault of an address. cause: one of POINTS.
 
-        Returns the points that it has more now: 0.0 if a ban begins. What comes of connections that were open
-        when a ban began is not counted.
+        Returns the points that were added: 0.0 if a ban begins. Faults of connections that were open when a
+        ban began are not counted.
         """
         policy = self.policy
         found = self._not_banned(address, now)
@@ -180,7 +180,7 @@ class Bans:
         return 0.0 if is_over else POINTS[cause]
 
     def succeeded(self, address: str, now: float) -> float:
-        """A user has logged in from an address: half of its points are taken back. Returns minus these."""
+        """Take back half of an address's points after a login. Returns the change, a negative number."""
         key = key_of(address) if self.policy.points is not None else None
         points = self._sum(list(self._of(key)), now) if key is not None else 0.0
         if key is not None and points > 0:
@@ -188,14 +188,14 @@ class Bans:
         return -points / 2
 
     def learn(self, address: str, points: float, now: float) -> None:
-        """Another server has given an address points, or has taken some back. That alone is not a ban."""
+        """Add points that another server has given an address (or taken back). Does not begin a ban."""
         found = self._not_banned(address, now)
         if found is not None:
             key, records = found
             self._add(key, max(points, -self._sum(records, now)), "", now)
 
     def _not_banned(self, address: str, now: float) -> tuple[bytes, list[_Record]] | None:
-        """The key and the records of an address that may get points; None: it may not."""
+        """The key and the records of an address that may get points; None if it may not."""
         key = key_of(address)
         if self.policy.points is None or key is None or address in self.policy.trusted:
             return None
@@ -203,10 +203,10 @@ class Bans:
         return None if any(now < record.until for record in records) else (key, records)
 
     def ban(self, address: str, seconds: float, cause: str, now: float, bans: int | None = None) -> None:
-        """Ban an address for so long, or longer if it is banned already. That uses up its points.
+        """Ban an address for this time, or longer if it is banned already. That uses up its points.
 
-        cause: one of CAUSES. bans: how many it has had with this one; None: one more. Raises ValueError for
-        what is not an address, or is trusted.
+        cause: one of CAUSES. bans: its number of bans including this one; None: one more. Raises ValueError
+        for a text that is not an address, or a trusted one.
         """
         key = key_of(address)
         if key is None:
@@ -220,7 +220,7 @@ class Bans:
         self._ban(key, now + seconds, cause, bans, now)
 
     def lift(self, address: str) -> bool:
-        """Forget all that this process knows of an address; whether it did know something."""
+        """Forget everything that this process knows of an address; return whether there was anything."""
         key = key_of(address)
         known = [record for record in self._of(key) if self._is_own(record)] if key is not None else []
         for record in known:
@@ -257,7 +257,7 @@ class Bans:
         return self._own <= record.place < self._own + BYTES
 
     def _of(self, key: bytes, tables: Sequence[int] = ()) -> Iterator[_Record]:
-        """The records of a network, in all tables or in those that begin there."""
+        """The records of a network, in all tables or in those that begin at these offsets."""
         start = self._start(key)
         for table in tables or self._tables:
             first = table + start
@@ -269,9 +269,9 @@ class Bans:
                 yield record
 
     def _record(self, key: bytes, now: float) -> _Record:
-        """The record of a network in the own table; where there is none, it takes the place of another.
+        """The record of a network in this process's table; a new one replaces another.
 
-        Bans in force give way last, and those that end first before others.
+        Bans in force are replaced last, and among them those that end first.
         """
         for record in self._of(key, [self._own]):
             return record
@@ -288,7 +288,7 @@ class Bans:
         return 0.0, max(0.0, record.faded(now, self.policy.fade)) + bans * (self.policy.points or 1.0)
 
     def _read(self, place: int) -> _Record | None:
-        """The record at a place; None: nothing, or what a process that was killed has half written."""
+        """The record at a place; None: there is none, or a killed process has left it half written."""
         key, points, at, until, bans, cause = RECORD.unpack_from(self._memory, place)
         if key == NO_KEY or cause >= len(CAUSES) or not math.isfinite(points + at + until):
             return None
@@ -299,13 +299,13 @@ class Bans:
         RECORD.pack_into(self._memory, record.place, record.key, *values)
 
     def _start(self, key: bytes) -> int:
-        """Where the records among which a network has its place begin, in each table."""
+        """The offset, in each table, of the possible places for the record of a network."""
         number = int.from_bytes(hashlib.blake2b(key, digest_size=2, key=self._secret).digest(), "big")
         return LATEST.size + number % SETS * WAYS * RECORD.size
 
 
 def key_of(address: str) -> bytes | None:
-    """The network of an address (throttle.network_of()) in 16 bytes; None for what is not an address."""
+    """The network of an address (throttle.network_of()) in 16 bytes; None if it is not an address."""
     parsed = address_of(address)
     if parsed is None:
         return None
@@ -313,5 +313,5 @@ def key_of(address: str) -> bytes | None:
 
 
 def name_of(key: bytes) -> str:
-    """The network of a key, as network_of() has it."""
+    """The network of a key, as network_of() returns it."""
     return network_of(str(ipaddress.IPv6Address(key)))

@@ -1,7 +1,7 @@
 """One ceiling for something that many peers use, such as memory: portions of it are taken and given back.
 
-Three quarters are for all, and half of those at most for one holder. The rest is reserved, the same for each
-connection, so small needs are met whatever others have taken. What may not enter: what is counted.
+Three quarters are shared, and one holder may take at most half of those. The rest is reserved in equal parts
+for all connections, so small needs are met whatever others have taken. What may not enter: what is counted.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import threading
 from collections import Counter
 
 RESERVED = 4  # one part in this many is reserved
-STEP = 64 << 10  # that a portion takes at once
+STEP = 64 << 10  # the amount that a portion takes at once
 
 
 class Exhausted(Exception):
-    """There is not enough left. The text says of what kind the limit is.
+    """There is not enough left. The text names the limit.
 
-    holder: who would have to give something back: the one that asks for too much, or the one that has most.
+    holder: the one that would have to give something back: it asks for too much, or it has most.
     """
 
     def __init__(self, text: str, holder: str) -> None:
@@ -25,7 +25,7 @@ class Exhausted(Exception):
 
 
 class Budget:
-    """What all may have together. Threads may use it.
+    """The total for all holders. Threads may share it.
 
     most: the ceiling. connections: maximum number of portions.
     """
@@ -37,18 +37,18 @@ class Budget:
         self.limit(most, connections)
 
     def limit(self, most: int, connections: int) -> None:
-        """Set a new ceiling; what was taken stays taken."""
+        """Set a new ceiling; amounts already taken stay taken."""
         self.most = most
         self.reserve = most // (RESERVED * connections)
         self._common = most - self.reserve * connections
 
     @property
     def taken(self) -> int:
-        """What is taken now, reserves left out."""
+        """The amount that is taken now, without reserves."""
         return self._taken
 
     def take(self, holder: str, amount: int) -> None:
-        """Take some of what is for all; a negative amount gives it back. Raises Exhausted."""
+        """Take an amount of the shared part; a negative amount gives it back. Raises Exhausted."""
         with self._lock:
             taken, of_holder = self._taken + amount, self._of[holder] + amount
             if amount > 0 and taken > self._common:
@@ -65,7 +65,7 @@ class Budget:
 
 
 class Portion:
-    """What one connection has of a budget. holder: the user, or the address of one that has not logged in."""
+    """One connection's part of a budget. holder: the user, or the address if it has not logged in."""
 
     def __init__(self, budget: Budget, holder: str) -> None:
         self._budget = budget
@@ -74,7 +74,7 @@ class Portion:
         self._taken = 0
 
     def take(self, amount: int) -> None:
-        """Take some more. Raises Exhausted."""
+        """Take an additional amount. Raises Exhausted."""
         self._left -= amount
         if self._left < 0:
             more = STEP - self._left
@@ -83,14 +83,14 @@ class Portion:
             self._left = STEP
 
     def hold(self, amount: int) -> None:
-        """Hold this many bytes in all, whatever it held. Raises Exhausted, and changes nothing then."""
+        """Hold exactly this many bytes in all. Raises Exhausted, and changes nothing then."""
         wanted = -(-max(0, amount - self._budget.reserve) // STEP) * STEP
         if wanted != self._taken:
             self._budget.take(self._holder, wanted - self._taken)
             self._taken = wanted
 
     def give_back(self) -> None:
-        """Give all of it back. It may have been given back before."""
+        """Give everything back, if that was not done before."""
         taken, self._taken = self._taken, 0
         if taken:
             self._budget.take(self._holder, -taken)

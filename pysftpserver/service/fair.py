@@ -1,4 +1,4 @@
-"""Threads for slow checks of strangers: few at once, networks in turns, at most a share of a processor.
+"""Threads for slow checks of strangers: few at once, in turns by network, at most a share of a processor.
 
 What may not enter: protocols, what is checked.
 """
@@ -83,7 +83,7 @@ class FairThreads:
         self._begin()
 
     def shutdown(self) -> None:
-        """Begin nothing more; what is running goes on."""
+        """Start no more work; running work goes on."""
         self._queues.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

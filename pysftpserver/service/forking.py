@@ -1,6 +1,6 @@
-"""A server that forks: everything that its children need is imported and shared, and their ends are noticed.
+"""For servers that fork: shares memory and imports with the children, and notices when they end.
 
-For a process of one thread that waits in poll(). What may not enter: what the children do.
+For a process with one thread that waits in poll(). What may not enter: what the children do.
 Facts: fork(2), waitpid(2), signal(7).
 """
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Children:
     """The children of this process.
 
-    handlers: by signal, for those that this process handles or ignores. descriptor becomes readable
-    when a signal has come, or a child has ended.
+    handlers: by signal, for those that this process handles or ignores. descriptor becomes readable when a
+    signal has arrived, or a child has ended.
     """
 
     def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | int]) -> None:
@@ -33,10 +33,10 @@ class Children:
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
         gc.collect()
-        gc.freeze()  # or the first collection of each child would copy all that it shares
+        gc.freeze()  # otherwise the first collection of each child would copy all shared memory
 
     def fork(self) -> int:
-        """The same as os.fork(). A child lets go of what is this process's. Raises OSError."""
+        """As os.fork(). A child closes and resets what belongs to this process. Raises OSError."""
         process = os.fork()
         if not process:
             signal.set_wakeup_fd(-1)
@@ -46,7 +46,7 @@ class Children:
         return process
 
     def ended(self) -> Iterator[tuple[int, int]]:
-        """Process and status, as wait(2) has it, of children that have ended; descriptor is readable."""
+        """Process and status, as from wait(2), of ended children. Call it when descriptor is readable."""
         os.read(self.descriptor, 512)
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:

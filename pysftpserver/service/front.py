@@ -1,4 +1,4 @@
-"""What stands before a door: PROXY headers, networks and bans, before a connection is served or counted.
+"""Screens connections before a door serves or counts them: PROXY headers, networks and bans.
 
 What may not enter: protocols of doors, clocks other than the event loop's.
 """
@@ -25,7 +25,7 @@ class Front:
     """Screens connections on an event loop.
 
     bans: None for a door without them. now: the clock of the bans. refused: called with the address of a
-    connection that is refused, the setting that refuses it, and what to log, which may be nothing.
+    refused connection, the setting that refuses it, and the text to log, which may be empty.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Front:
         self.limit((), (), ())
 
     def limit(self, proxies: Sequence[str], allowed: Sequence[str], denied: Sequence[str]) -> None:
-        """Set networks: of proxies, of those that are let in (none: all), and of those that are not."""
+        """Set networks: of proxies, those that are allowed (none: all), and those that are denied."""
         self._proxies = Networks(proxies)
         self._allowed = Networks(allowed)
         self._denied = Networks(denied)
 
     def screen(self, one: socket.socket, address: str, serve: Callable[[socket.socket], None]) -> None:
-        """Call serve() with a connection from an address, now or once its header has come, or close it.
+        """Call serve() with a connection from an address, now or once its header has arrived, or close it.
 
         one: must not block. Its peer is the client that the header names.
         """
@@ -72,7 +72,7 @@ class Front:
         self._headers.take(one, done, lambda reason: self._refuse(one, address, "proxy_from", reason))
 
     def close(self) -> None:
-        """Refuse the connections whose headers have not come."""
+        """Refuse the connections whose headers have not arrived."""
         if self._headers is not None:
             self._headers.close()
 

@@ -1,6 +1,6 @@
 """Hands a door over to a process of its new version: sockets stay open, sessions stay with the old process.
 
-The old process starts its command anew with the sockets that listen. Once the new one is ready, it becomes
+The old process starts its command again with the listening sockets. Once the new process is ready, it becomes
 systemd's main process, and the old one ends with its last session. What may not enter: what a door serves.
 Facts: sd_notify(3) on MAINPID, pidfd_open(2), signal(7).
 """
@@ -21,13 +21,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SIGNAL = signal.SIGUSR2  # asks a door for it
-PATIENCE = 120.0  # seconds that the new version has to be ready
-LOOK = 0.1  # seconds between two looks whether this process ends meanwhile
+SIGNAL = signal.SIGUSR2  # asks a door for a handover
+PATIENCE = 120.0  # seconds for the new version to become ready
+LOOK = 0.1  # seconds between two checks whether this process ends meanwhile
 ENDS = "this process ends"
-LONGEST = 32  # bytes that it says then
+LONGEST = 32  # bytes of the new version's message once it is ready
 VARIABLE = "PYSFTPSERVER_HANDED_OVER"
-#: Starts a command as a process that is nobody's child, so that only the service manager waits for it.
+#: Starts a command as an orphaned process, so that only the service manager waits for it.
 LAUNCH = (
     "import os, signal, sys; os.fork() and os._exit(0); signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -35,7 +35,7 @@ LAUNCH = (
 
 
 class Sockets:
-    """Sockets that listen, by what the settings say of them: of a predecessor, and for a successor."""
+    """Listening sockets, by a name made from the settings: of a predecessor, and for a successor."""
 
     def __init__(self) -> None:
         self._own: dict[str, list[socket.socket]] = {}
@@ -56,17 +56,17 @@ class Sockets:
             ) from None
 
     def take(self, name: str) -> list[socket.socket]:
-        """The sockets that a predecessor has for this; empty without one, or if its settings were others."""
+        """The predecessor's sockets with this name; empty without one, or if its settings were different."""
         return self._theirs.pop(name, [])
 
     def keep(self, name: str, sockets: Sequence[socket.socket]) -> None:
-        """A successor gets these."""
+        """Keep sockets for a successor."""
         self._own[name] = list(sockets)
 
     def ready(self) -> None:
-        """All that is wanted has been taken, and clients are served: the predecessor may leave.
+        """Tell the predecessor that it may leave: all sockets have been taken, and clients are served.
 
-        Raises Unavailable if it waits no more.
+        Raises Unavailable if it is no longer waiting.
         """
         self._close_rest()
         if self._ready >= 0:
@@ -84,7 +84,7 @@ class Sockets:
         return self._ready >= 0
 
     def forget(self) -> None:
-        """What the predecessor wants to know is said by another process."""
+        """Leave it to another process to tell the predecessor."""
         self._close_rest()
         if self._ready >= 0:
             os.close(self._ready)
@@ -108,7 +108,7 @@ def _passed(descriptor: int) -> socket.socket:
 
 
 def close_handed_over() -> None:
-    """Close what a predecessor has handed over, in a process that is not to hold it."""
+    """Close the descriptors that a predecessor has handed over, in a process that must not hold them."""
     told = json.loads(os.environ.pop(VARIABLE, "null"))
     for descriptor in [] if told is None else [told["ready"], *sum(told["sockets"].values(), [])]:
         os.close(descriptor)
@@ -132,13 +132,13 @@ class Predecessor:
         return bool(poll.poll(seconds * 1000))
 
     def stop(self) -> None:
-        """End it as this process is ended: what its sessions transfer has some time."""
+        """End it as this process is ended: its transfers get some time."""
         if not self.has_ended():
             signal.pidfd_send_signal(self._descriptor, signal.SIGTERM)
 
 
 class Successor:
-    """A process of the new version that starts. notify: for its service manager's variables.
+    """A starting process of the new version. notify: its service manager's variables.
 
     Raises Unavailable if it cannot be started.
     """
@@ -196,13 +196,13 @@ class Successor:
         return int(said)
 
     def abandon(self) -> None:
-        """This process ends, so the new one has nothing to take over: process() says so, and it ends, too."""
+        """Give it up, because this process ends: process() raises then, and the new process ends as well."""
         self._is_abandoned = True
 
 
 def own_command() -> list[str]:
-    """What runs this command anew: its script, whose first line names the interpreter, which may be another
-    one now; or, without a script, what this process was started with."""
+    """The words that run this command again: its script, whose first line names the interpreter, which may be
+    another one now; or, without a script, the words with which this process was started."""
     script = os.path.abspath(sys.argv[0])
     if os.path.isfile(script) and os.access(script, os.X_OK):
         return [script, *sys.argv[1:]]

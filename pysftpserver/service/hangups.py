@@ -1,4 +1,4 @@
-"""SIGHUP and other signals while a door starts: they would end the process, so they are held until it serves.
+"""Holds SIGHUP and other signals while a door starts, until it serves: they would end the process.
 
 Commands import this before anything that takes long. What may not enter: asyncio, what a reload does.
 """
@@ -20,7 +20,7 @@ _held: list[int] = []
 def hangups_held(*more: int) -> Iterator[None]:
     """Hold every SIGHUP until heed_held_hangup(), unless the process ignores the signal, as under nohup.
 
-    A decorator of the functions that start doors. For the main thread. more: other signals to hold.
+    A decorator for the functions that start doors, in the main thread. more: other signals to hold.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, *more)}
     for number, handler in before.items():
@@ -35,7 +35,7 @@ def hangups_held(*more: int) -> Iterator[None]:
 
 
 def heed_held_hangup() -> None:
-    """Send this process the signals that were held: now they are blocked or have their handlers."""
+    """Send this process the signals that were held, which are now blocked or have handlers."""
     held = set(_held)
     _held.clear()
     for number in held:

@@ -1,4 +1,4 @@
-"""Counts what users have of something that is finite: each up to a limit, and all up to a ceiling.
+"""Counts a limited resource that users hold: each up to a limit, and all up to a ceiling.
 
 Threads may share it. What may not enter: what is counted, sockets.
 """
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Holdings:
-    """What all users hold. what: its name in messages ("open files and directories"). setting: the name of
-    the limit. each: the limit of one user. is_full: whether that many in all are as many as there may be.
-    refused: called with the setting's name, or with "descriptors", when more is refused.
+    """The holdings of all users. what: the name in messages ("open files and directories"). setting: the name
+    of the limit. each: the limit of one user. is_full: whether a total has reached the ceiling. refused:
+    called with the setting's name, or with "descriptors", when more is refused.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Holdings:
         self._holdings: WeakValueDictionary[str, Holding] = WeakValueDictionary()
 
     def of(self, user: str) -> Holding:
-        """What one user has, in all sessions."""
+        """The holding of one user, in all sessions."""
         holding = self._holdings.get(user)
         if holding is None:
             holding = self._holdings[user] = Holding(self)
@@ -47,14 +47,14 @@ class Holdings:
 
 
 class Holding:
-    """What one user has."""
+    """The amount that one user holds."""
 
     def __init__(self, all_users: Holdings) -> None:
         self._all = all_users
         self.count = 0
 
     def check(self) -> None:
-        """Raises SFTPLimitReached when the user may have no more. It may be exceeded by one a thread."""
+        """Raises SFTPLimitReached if the user may have no more. Each thread may exceed the limit by one."""
         all_users = self._all
         if self.count >= all_users.each:
             all_users.refused(all_users.setting)

@@ -1,4 +1,4 @@
-"""Keeps the package's code as it is when a door starts: what it imports later is of the same version.
+"""Keeps the package's code as it is when a door starts, so that later imports are of the same version.
 
 An upgrade replaces modules on the disk while a door serves. Without this, a session would import a module of
 the new version into the old one. What may not enter: what a door serves, modules of other packages.
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 PACKAGE, TOP = __name__.partition(".")[0], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADER = 16  # bytes of a compiled file before its code
 INIT = "__init__"
-#: Rooms that a door keeps only if it has begun to load them: other doors', and what is not in use.
+#: Rooms that a door keeps only if it has begun to load them: those of other doors, and unused ones.
 APART = ("contract", "laboratory", "probe", "remo", "sksync", "sshd", "warm", "web")
 
 
 def keep_code() -> None:
-    """Keep the code that is not loaded yet, from now on; the second call does nothing."""
+    """From now on, keep the code that is not loaded yet. A second call does nothing."""
     if not any(isinstance(finder, Kept) for finder in sys.meta_path):
         sys.meta_path.insert(0, Kept(TOP))
 
@@ -41,12 +41,12 @@ class Kept:
                 try:
                     self._files[name] = (path, *_read(path))
                 except OSError:
-                    pass  # no module, such as an editor's link; its import, if any, says why it fails
+                    pass  # not a module, such as an editor's link; importing it would report the error
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """importlib's: where a module is; None: it is not of the package."""
+        """For importlib: the spec of a module; None if it is not of the package."""
         found = self._files.get(name)
         if found is None:
             return None
@@ -57,10 +57,10 @@ class Kept:
         return spec
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """importlib's: an ordinary module."""
+        """For importlib: None, for an ordinary module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """importlib's: run the code of a module."""
+        """For importlib: run the code of a module."""
         path, source, compiled = self._files[module.__name__]
         code = compile(source, path, "exec", dont_inherit=True) if not compiled else marshal.loads(compiled)
         exec(code, module.__dict__)
@@ -81,7 +81,7 @@ def _modules(top: str, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: str) -> tuple[bytes, bytes]:
-    """The source of a module, or what it was compiled to. Either is empty."""
+    """The source of a module, and its compiled code. One of them is empty."""
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         try:

@@ -1,6 +1,6 @@
 """Listens on a socket in the file system, and replaces that of a server that has ended.
 
-What may not enter: what is said there. Facts: unix(7), flock(2).
+What may not enter: the protocol there. Facts: unix(7), flock(2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Taken(Exception):
-    """Something else has the socket's name. The text says what."""
+    """The socket's name is in use. The text says by what."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def turn(path: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # what was forked meanwhile has it open, too
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # processes forked meanwhile have it open as well
         os.close(descriptor)
 
 

@@ -1,7 +1,7 @@
 """Limits the log lines that one user or address can cause, and counts those that are left out.
 
-An average over BURST seconds, so that a client's busy moment is in the log whole. Threads may share it; each
-process counts for itself. What may not enter: what the lines say, files.
+The limit is an average over BURST seconds, so that a short burst is logged completely. Threads may share it;
+each process counts for itself. What may not enter: what the lines say, files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KNOWN = 4096  # users and addresses that are remembered; those that were silent 
 
 
 class _Caused:
-    """What one user or address has caused."""
+    """The lines that one user or address has caused."""
 
     __slots__ = ("left_out", "room", "since")
 
@@ -58,7 +58,7 @@ class LogLimit:
         return SFTPLog(lambda level, text: self.write(who, level, text), self._log.level)
 
     def write(self, who: str, level: int, text: str) -> None:
-        """Log a line that somebody has caused, unless these are too many."""
+        """Log a line that a user or address has caused, unless there are too many."""
         if level > self._log.level:
             return
         with self._lock:
@@ -71,7 +71,7 @@ class LogLimit:
             self.tell()
 
     def tell(self) -> None:
-        """Log how many lines of each were left out since the last time."""
+        """Log how many lines of each cause were left out since the last time."""
         with self._lock:
             self._told_at = self._clock()
             pending, self._pending = self._pending, set()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.settings import LogSettings
 
 MIB = 1 << 20
-LAST_LINES = 1.0  # seconds for writing what waits at the end
+LAST_LINES = 1.0  # seconds for writing the waiting lines at the end
 NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
 
 
@@ -70,8 +70,8 @@ class LogFile:
 
     def _begin_anew(self) -> None:
         with contextlib.suppress(OSError):  # the log goes on in the file that is full
-            # Opened anew: processes that were forked share the description that lines are written to, and a
-            # lock on that would keep none of them out.
+            # Opened again: forked processes share the description that lines are written to, and a lock on
+            # that would not exclude any of them.
             locked = open_for_appending(self._path)
             try:
                 fcntl.flock(locked, fcntl.LOCK_EX)
@@ -82,7 +82,7 @@ class LogFile:
                     _move(self._path, f"{self._path}.1")
                 self._reopen()
             finally:
-                fcntl.flock(locked, fcntl.LOCK_UN)  # what was forked meanwhile has it open, too
+                fcntl.flock(locked, fcntl.LOCK_UN)  # processes forked meanwhile have it open as well
                 os.close(locked)
 
 
@@ -120,7 +120,7 @@ FORMATS = {"plain": plain, "json": as_json}
 
 
 class ServiceLog(SFTPLog):
-    """The log that the settings of a door ask for. Raises BadInput when its file cannot be opened."""
+    """The log that the settings of a door describe. Raises BadInput if its file cannot be opened."""
 
     def __init__(self, ident: str, settings: LogSettings) -> None:
         self._ident = ident
@@ -151,14 +151,14 @@ class ServiceLog(SFTPLog):
         return self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
 
     def _put(self, line: bytes) -> None:
-        """Write a line. On a full disk, lines are lost; they are counted, and told of when there is room."""
+        """Write a line. On a full disk, lines are lost; they are counted, and reported once there is room."""
         if not self._append(line):
             self._lost += 1
         elif self._lost and self._append(self._left_out(self._lost)):
             self._lost = 0
 
     def _append(self, line: bytes) -> bool:
-        """Write a line; whether all of it was written: a full disk must not end the server."""
+        """Write a line; return whether all of it was written: a full disk must not end the server."""
         line = b"\n" + line if self._is_cut else line
         try:
             count = os.write(2, line) if self._file is None else self._file.append(line)
@@ -172,9 +172,9 @@ class ServiceLog(SFTPLog):
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[None]:
-        """Until the end of the block, write in a thread, so that a disk or a pipe holds up nothing else.
+        """Until the end of the block, write in a thread, so that a disk or a pipe delays only the log.
 
-        There must be no fork meanwhile.
+        The process must not fork meanwhile.
         """
         from pysftpserver.service.logthread import LogThread
 
@@ -193,7 +193,7 @@ class ServiceLog(SFTPLog):
     def reload(self, settings: LogSettings) -> None:
         """Reopen the file by its name, and log up to the level of the new settings.
 
-        Raises BadInput where it cannot be opened; with a thread, that is logged instead.
+        Raises BadInput if it cannot be opened; with a thread, that is logged instead.
         """
         self.level = LEVELS[settings.log_level]
         if self._thread is None:

@@ -1,6 +1,7 @@
-"""Writes a log in a thread of its own: a disk or a pipe that takes nothing holds up the log and nothing else.
+"""Writes a log in a separate thread: a disk or a pipe that accepts no data delays only the log.
 
-What waits is bounded; lines beyond that are left out and counted. What may not enter: what the lines say.
+The number of waiting bytes is limited; lines beyond that are left out and counted.
+What may not enter: what the lines say.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class LogThread:
         self._thread.start()
 
     def append(self, line: bytes) -> None:
-        """Have a line written, or left out and counted if too many bytes wait. Never blocks."""
+        """Queue a line; if too many bytes wait, leave it out and count it. Never blocks."""
         with self._changed:
             if self._size + len(line) > self._most:
                 self._missed += 1
@@ -58,7 +59,7 @@ class LogThread:
             self._changed.wait_for(lambda: not (self._waiting or self._size or self._missed), seconds)
 
     def close(self, seconds: float) -> bool:
-        """Write what waits, then end; returns whether that was done within seconds."""
+        """Write the waiting lines, then end; return whether that was done within seconds."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()

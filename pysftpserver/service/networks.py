@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-REMEMBERED = 1024  # texts that have been read
+REMEMBERED = 1024  # parsed texts
 DENIED = "!"  # before a network of a list of allowed ones
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 @functools.lru_cache(REMEMBERED)
 def address_of(text: str) -> Address | None:
-    """The address in a text, without its zone, and of IPv4 if it is mapped to IPv6; None for other texts."""
+    """The address in a text, without its zone, an IPv4-mapped one as IPv4; None for other texts."""
     try:
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -36,7 +36,7 @@ def address_of(text: str) -> Address | None:
 def network(text: str) -> Network:
     """The network in a text, such as 192.0.2.0/24, or the one of a single address. Raises ValueError.
 
-    A zone (%eth0) is refused: any text would do as one, and networks are written into authorized_keys.
+    A zone (%eth0) is refused: it could be any text, and networks are written into authorized_keys.
     """
     try:
         found = ipaddress.ip_network(text if "%" not in text else "", strict=False)
@@ -51,8 +51,8 @@ def network(text: str) -> Network:
 class Networks:
     """Whether an address is in some networks: `address in networks`.
 
-    texts: the networks; those that begin with "!" are denied, and go before the others. With denied ones
-    alone, all others are allowed. Raises ValueError with what a text has to be.
+    texts: the networks; those that begin with "!" are denied, and override the others. If only denied ones
+    are given, all others are allowed. Raises ValueError with what a text has to be.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -72,14 +72,14 @@ class Networks:
 
 @functools.lru_cache(REMEMBERED)
 def networks_of(text: str) -> Networks:
-    """The networks in a text, separated by commas; reading it again takes no time. Raises ValueError."""
+    """The networks in a text, separated by commas; the results are cached. Raises ValueError."""
     return Networks(filter(None, map(str.strip, text.split(","))))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or every one that a name has, is this host's own. Looking a name up may take long.
+    """Whether an address, or each address of a name, is this host's own. Looking up a name may take long.
 
-    True for a name that has no address: nothing is reached by it.
+    True for a name that has no address: it leads nowhere.
     """
     import socket  # most servers start without it
 

@@ -1,6 +1,6 @@
 """Tells systemd when a service is ready, that it still works, and when it stops.
 
-A service of several processes is ready when all of them are, and works while all of them give signs of life.
+A service of several processes is ready when all of them are, and works while all of them send heartbeats.
 What may not enter: what a service does. Facts: sd_notify(3), systemd.service(5) on Type=notify and
 WatchdogSec, sd_watchdog_enabled(3).
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 BEAT = struct.Struct("d")
-BEATS = 4  # signs of life in the time after which systemd ends the service
-READY_PAUSE = 0.1  # seconds between two looks whether all processes are ready
+BEATS = 4  # heartbeats in the time after which systemd ends the service
+READY_PAUSE = 0.1  # seconds between two checks whether all processes are ready
 
 
 class Life:
-    """The signs of life of some processes; made before they are forked. One of them passes them on.
+    """The heartbeats of some processes; made before they are forked. One of them passes the heartbeats on.
 
-    environment: systemd's variables are taken out of it, because they are for this process alone.
+    environment: systemd's variables are removed from it, because they are only for this process.
     """
 
     def __init__(self, processes: int, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -48,7 +48,7 @@ class Life:
         return None if math.isinf(self._patience) else self._patience / BEATS
 
     def beat(self, process: int, at: float | None = None) -> None:
-        """A process gives a sign of life, the first one when it is ready. at: math.inf when it has ended."""
+        """Note a heartbeat of a process, the first one when it is ready. at: math.inf when it has ended."""
         BEAT.pack_into(self._beats, process * BEAT.size, time.monotonic() if at is None else at)
 
     def pass_on(self) -> None:
@@ -63,15 +63,15 @@ class Life:
                 self._tell("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Tell systemd that the service ends."""
+        """Tell systemd that the service is stopping."""
         self._tell("STOPPING=1")
 
     def for_successor(self) -> dict[str, str]:
-        """What a process needs to take this one's place for systemd."""
+        """The environment variables for a process that takes this one's place for systemd."""
         return {name: value for name, value in self._variables.items() if value}
 
     def hand_over(self, process: int) -> None:
-        """Tell systemd which process is the main one now; this one tells no more."""
+        """Tell systemd which process is the main one now; this one sends nothing more."""
         self._tell(f"MAINPID={process}")
         self._address = ""
         self._is_ready, self._patience = True, math.inf
@@ -88,4 +88,4 @@ class Life:
                 name = self._address
                 one.sendto(state.encode(), "\0" + name[1:] if name.startswith("@") else name)
         except OSError:
-            pass  # nothing can be done here: systemd restarts a service that it hears nothing of
+            pass  # nothing can be done here: systemd restarts a silent service

@@ -1,6 +1,6 @@
 """The policy for silent and slow peers: how long to wait for them.
 
-The caller measures its waits and reports what they brought. What may not enter: sockets, clocks, protocols.
+The caller measures its waits and reports their results. What may not enter: sockets, clocks, protocols.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The PROXY protocol, versions 1 and 2: a load balancer tells which client a connection is relayed for.
 
-A header is taken from the socket without a byte of what follows it. `Announced` is a socket that gives the
-client's address as its peer's, so that whatever serves it needs to know nothing of this. What may not enter:
+A header is read from the socket without any byte after it. `Announced` is a socket that reports the client's
+address as its peer's, so that the code that serves it does not need to know the protocol. What may not enter:
 which proxies are trusted, what a connection serves.
 Facts: HAProxy's proxy-protocol.txt, sections 2.1 and 2.2.
 """
@@ -37,22 +37,22 @@ LINE = re.compile(
     rb"(TCP[46]) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) ([0-9]{1,5}) ([0-9]{1,5}))\r\n"
 )
 PATIENCE = 5.0  # seconds for a header; a packet that was lost takes up to 3
-MOST_WAITING = 128  # connections whose headers have not come
+MOST_WAITING = 128  # connections whose headers have not arrived
 
 Peer = tuple[str, int]
 
 
 class BadHeader(Exception):
-    """What came is not a header, or one that is not supported; the text says which."""
+    """The data is not a header, or not a supported one; the text says which."""
 
 
 class NoHeader(BadHeader):
-    """Nothing came at all, as from a health check that only connects."""
+    """No data arrived, as from a health check that only connects."""
 
 
 class Header(NamedTuple):
-    """What a header says. client: address and port; None: the proxy does not say. is_own: the proxy connects
-    for itself, such as for a health check (LOCAL).
+    """The content of a header. client: address and port; None: not stated. is_own: the proxy connects for
+    itself, such as for a health check (LOCAL).
     """
 
     client: Peer | None
@@ -60,7 +60,7 @@ class Header(NamedTuple):
 
 
 def begins(data: bytes) -> bool:
-    """Whether data begins as a header does."""
+    """Whether data begins like a header."""
     return data.startswith((PREFIX, SIGNATURE))
 
 
@@ -92,7 +92,7 @@ def length(data: bytes) -> int | None:
 
 
 def parse(data: bytes) -> Header:
-    """What a whole header says. Raises BadHeader."""
+    """Parse a whole header. Raises BadHeader."""
     if not data.startswith(SIGNATURE):
         return _of_line(data)
     _, command, family, _ = FIXED.unpack_from(data)
@@ -120,7 +120,7 @@ def _of_line(line: bytes) -> Header:
 
 
 def _shown(source: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """An address as it is everywhere else: of IPv4 where it is mapped to IPv6."""
+    """An address in the usual form: an IPv4-mapped one as IPv4."""
     return str(getattr(source, "ipv4_mapped", None) or source)
 
 
@@ -143,20 +143,20 @@ class Announced(socket.socket):
         return found
 
     def getpeername(self) -> Any:
-        """The client's address, in the form that the base class has."""
+        """The client's address, in the same form as from the base class."""
         address, port = self._client
         return (address, port, 0, 0) if ":" in address else (address, port)
 
 
 class Taking:
-    """Takes the header from one socket that does not block, as it comes."""
+    """Reads the header from one non-blocking socket as it arrives."""
 
     def __init__(self, one: socket.socket) -> None:
         self.socket = one
         self._taken = b""
 
     def go_on(self) -> Header | None:
-        """Take what has come; None: more is needed. Raises BadHeader, OSError."""
+        """Read what has arrived; return None if more is needed. Raises BadHeader, OSError."""
         while True:
             try:
                 more = self.socket.recv(LONGEST, socket.MSG_PEEK)
@@ -168,7 +168,7 @@ class Taking:
                 kind = BadHeader if self._taken else NoHeader
                 raise kind(f"it ended after {len(self._taken)} bytes")
             whole = length(self._taken + more)
-            # Taking what is there already does not block, and takes all that it asks for.
+            # Receiving data that has been seen does not block, and returns as much as was asked for.
             self._taken += self.socket.recv(len(more) if whole is None else whole - len(self._taken))
             if whole is not None:
                 return parse(self._taken)
@@ -181,9 +181,9 @@ class _Pending(NamedTuple):
 
 
 class Headers:
-    """Takes the headers of many connections, on the running event loop.
+    """Reads the headers of many connections, on the running event loop.
 
-    No more than `most` wait for theirs: with one more, the oldest is refused. seconds: for each header.
+    At most `most` may wait for theirs: with one more, the oldest is refused. seconds: for each header.
     """
 
     def __init__(self, seconds: float = PATIENCE, most: int = MOST_WAITING) -> None:
@@ -215,12 +215,12 @@ class Headers:
         self._loop.add_reader(one, self._go_on, pending)
 
     def close(self) -> None:
-        """Refuse all that wait."""
+        """Refuse all waiting connections."""
         for pending in list(self._waiting):
             self._end(pending, "the server is stopping")
 
     def _go_on(self, pending: _Pending) -> bool:
-        """Take what has come; whether that was the end of it."""
+        """Read what has arrived; return whether the connection no longer waits."""
         try:
             header = pending.taking.go_on()
         except NoHeader:

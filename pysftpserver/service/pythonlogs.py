@@ -1,4 +1,4 @@
-"""The log of a door of threads, which its modules write with Python's logging.
+"""The log of a door that uses threads, whose modules write it with Python's logging.
 
 What may not enter: which door it is, what the lines say.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class ServiceHandler(logging.Handler):
-    """Hands what Python's logging has to the log of a service. rate: its log_rate.
+    """Passes the records of Python's logging to the log of a service. rate: its log_rate.
 
-    What a message names first (an address, a session, a user) is what has caused the line.
+    The first argument of a message (an address, a session, a user) counts as the cause of the line.
     """
 
     def __init__(self, log: ServiceLog, rate: int | None) -> None:
@@ -34,7 +34,7 @@ class ServiceHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         levels = ((logging.ERROR, ERROR), (logging.INFO, INFO))
         level = next((level for least, level in levels if record.levelno >= least), DEBUG1)
-        for line in self.format(record).splitlines():  # more than one where there is a traceback
+        for line in self.format(record).splitlines():  # more than one if there is a traceback
             if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], str):
                 self.limit.write("others" if record.msg == "%s" else record.args[0], level, line)
             else:
@@ -42,15 +42,15 @@ class ServiceHandler(logging.Handler):
 
 
 def handlers_of(logger: logging.Logger) -> list[ServiceHandler]:
-    """Those of a logger that hand on to the log of a service."""
+    """The handlers of a logger that pass on to the log of a service."""
     return [one for one in logger.handlers if isinstance(one, ServiceHandler)]
 
 
 def set_up(logger: logging.Logger, ident: str, values: LogSettings) -> None:
-    """Send a logger's lines where the settings say, or go on there after a change of them.
+    """Send a logger's lines where the settings say; call it again after a change of the settings.
 
-    ident: the name of the command. In a program that has set up logging itself, and without a logfile, its
-    handlers are used. Raises BadInput.
+    ident: the name of the command. Without a logfile, a program that has set up logging itself keeps its own
+    handlers. Raises BadInput.
     """
     handler = next(iter(handlers_of(logger)), None)
     if handler is not None:
@@ -63,7 +63,7 @@ def set_up(logger: logging.Logger, ident: str, values: LogSettings) -> None:
 
 
 def sftp_log(logger: logging.Logger) -> SFTPLog:
-    """A logger for what is written for SFTPLog; Python's logging decides what is kept of it."""
+    """An SFTPLog that writes to a logger; Python's logging decides which lines are kept."""
 
     def write(level: int, text: str) -> None:
         of_python = logging.ERROR if level <= ERROR else logging.INFO if level == INFO else logging.DEBUG

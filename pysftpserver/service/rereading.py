@@ -1,6 +1,6 @@
-"""Reads files again when a signal asks for that, in a thread: a disk that hangs holds up nothing else.
+"""Reads files again on a signal, in a thread, so that a disk that hangs delays nothing else.
 
-What may not enter: which files, what is done with what they say.
+What may not enter: which files, what is done with their content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Rereading:
     """Reads in one thread at a time, which ends when nothing more is asked for.
 
-    work: called in the thread; it reads, and hands over what it has read. It must not raise.
+    work: called in the thread; it reads, and passes on what it has read. It must not raise.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -26,7 +26,7 @@ class Rereading:
         self._thread: threading.Thread | None = None
 
     def ask(self) -> None:
-        """Read from now on; where something is being read already, once more after that. Never blocks."""
+        """Start reading; if a reading is in progress, read once more after that. Never blocks."""
         import threading
 
         with self._lock:
@@ -37,7 +37,7 @@ class Rereading:
                 self._thread.start()
 
     def is_over(self, seconds: float) -> bool:
-        """Wait until everything that was asked for is read, for at most this many seconds; whether it is."""
+        """Wait at most this many seconds until everything is read; return whether it is."""
         thread = self._thread
         if thread is not None:
             thread.join(seconds)

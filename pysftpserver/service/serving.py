@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 BACKLOG = 512
 FIRST_PASSED = 3  # the first descriptor that systemd hands over
-OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
-MANY_DESCRIPTORS = 1 << 20  # where there is no limit
+OTHER_DESCRIPTORS = 256  # open in a server besides its connections
+MANY_DESCRIPTORS = 1 << 20  # if there is no limit
 FREE_PORT_TRIES = 10  # to find a port that is free at all addresses
-OF_SYSTEMD = "systemd"  # what a successor knows its sockets by
-LAST = 15.0  # seconds that a process has to end, after those in which it drains
+OF_SYSTEMD = "systemd"  # the name of systemd's sockets for a successor
+LAST = 15.0  # seconds for a process to end, after it has drained
 EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
 
@@ -44,7 +44,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
 
 def raise_descriptor_limit(connections: int, each: int) -> None:
-    """Raise the soft limit on open files for that many connections, as far as the hard limit lets us.
+    """Raise the soft limit on open files for that many connections, as far as the hard limit allows.
 
     each: descriptors that one connection may need.
     """
@@ -71,9 +71,9 @@ def listening_sockets(
 ) -> list[list[socket.socket]]:
     """Sockets that listen, non-blocking: one group for each process that serves, which share the port.
 
-    addresses: None for all of IPv4 and, where the host has it, of IPv6. port: 0 for any free one, the same
-    for all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has
-    those. handed: has those of a predecessor, and gets these for a successor. Raises Unavailable.
+    addresses: None for all of IPv4 and, if the host has it, of IPv6. port: 0 for any free one, the same for
+    all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has
+    those. handed: has the sockets of a predecessor, and keeps these for a successor. Raises Unavailable.
     """
     if handed is not None:
         return _handed_on(addresses, port, groups, handed)
@@ -86,7 +86,7 @@ def listening_sockets(
         for group in found:
             try:
                 if group is found[0] and groups > 1:
-                    # With SO_REUSEPORT alone, a server that runs already would share its clients with us.
+                    # With SO_REUSEPORT alone, another running server would share its clients with this one.
                     listen(address, port).close()
                 one = listen(address, port, is_shared=groups > 1)
             except OSError as error:
@@ -167,7 +167,7 @@ def passed_sockets() -> list[socket.socket]:
 
 
 def log_addresses(sockets: Sequence[socket.socket], log: SFTPLog, note: str = "") -> None:
-    """A line in the log for each address that is listened on. note: what else to say of it."""
+    """Log a line for each address that is listened on. note: a text to add."""
     for address in sorted({one.getsockname()[:2] for one in sockets}):
         log.info(f"listening on {address[0]} port {address[1]}{note}")
 
@@ -176,7 +176,7 @@ def log_addresses(sockets: Sequence[socket.socket], log: SFTPLog, note: str = ""
 
 
 def _obeyed() -> Iterator[signal.Signals]:
-    """SIGTERM and SIGINT, which end a server, and SIGHUP, which reloads it, but those that are ignored."""
+    """SIGTERM and SIGINT, which end a server, and SIGHUP, which reloads it, except ignored ones."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if (
             signal.getsignal(number) is not signal.SIG_IGN
@@ -187,7 +187,7 @@ def _obeyed() -> Iterator[signal.Signals]:
 def end_within(seconds: float, log: SFTPLog, last: Callable[[], None] = lambda: None) -> None:
     """End this process if it is still running after this many seconds, whatever its threads do.
 
-    last: called before that. One that hangs in a storage would keep it for ever.
+    last: called before that. Otherwise a thread that hangs in a storage would keep it running for ever.
     """
     import threading  # here, because servers that fork do without it
 
@@ -201,7 +201,7 @@ def end_within(seconds: float, log: SFTPLog, last: Callable[[], None] = lambda: 
 
 
 def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
-    """Reload, and say in the log what came of it: a mistake in a file must not end a server."""
+    """Reload, and log the result: a mistake in a file must not end a server."""
     try:
         reload()
     except BadInput as error:
@@ -225,9 +225,9 @@ async def until_told(
 ) -> None:
     """Return on SIGTERM or SIGINT, or once `told` is set.
 
-    read: called in a thread on SIGHUP; it reads files, which may take long, and returns what takes over what
-    they say, which is called on the event loop. Both may raise BadInput.
-    ready: called once signals are heeded.
+    read: called in a thread on SIGHUP; it reads files, which may take long, and returns a function that
+    applies them, which is called on the event loop. Both may raise BadInput.
+    ready: called once signals are handled.
     """
     import asyncio
 
@@ -258,11 +258,11 @@ def block_until_told(
 ) -> None:
     """The same for a server of threads: blocks the main thread, which the handlers run in.
 
-    reload: called in another thread on SIGHUP; may raise BadInput. ready: called once signals are heeded.
+    reload: called in another thread on SIGHUP; may raise BadInput. ready: called once signals are handled.
     """
     # Not sigwait(): blocked signals would stay blocked in every program that the server starts. Not a handler
-    # that fills a queue: a signal that another thread takes, or that comes just before this one sleeps, would
-    # not wake it.
+    # that fills a queue: a signal that another thread takes, or that arrives just before this one sleeps,
+    # would not wake it.
     rereading = Rereading(partial(reload_quietly, reload, log))
     numbers, theirs = socket.socketpair()
     with numbers, theirs:
@@ -285,7 +285,7 @@ def block_until_told(
 
 
 class Members:
-    """What a server has going, such as connections, and an end that can be waited for without polling."""
+    """A set of running things of a server, such as connections; waits for their end without polling."""
 
     def __init__(self) -> None:
         import asyncio
@@ -298,22 +298,22 @@ class Members:
         return len(self._members)
 
     def __iter__(self) -> Iterator[Any]:
-        """The members as they are now; they may go while they are looked at."""
+        """The current members; they may be removed during the iteration."""
         return iter(tuple(self._members))
 
     def add(self, member: Hashable) -> None:
-        """Begin with one."""
+        """Add a member that begins."""
         self._members.add(member)
         self._empty.clear()
 
     def discard(self, member: Hashable) -> None:
-        """One has ended. It may have been told before."""
+        """Remove a member that has ended, if it is still there."""
         self._members.discard(member)
         if not self._members:
             self._empty.set()
 
     async def emptied(self, seconds: float | None) -> bool:
-        """Wait until none is left, for that many seconds at most (None: without end); whether none is."""
+        """Wait until none is left, for at most this many seconds (None: no limit); return whether none is."""
         import asyncio
 
         try:

@@ -50,13 +50,13 @@ _TYPES = {bool: "true or false", int: "a number", float: "a number", str: "a tex
 
 
 class Kind(_Typed[T]):
-    """What the value of a setting may be.
+    """The kind of a setting's value.
 
-    parse: makes the value of a text, or raises ValueError with what the value has to be ("a port from 0 to
-    65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
+    parse: makes the value from a text, or raises ValueError with what the value has to be ("a port from 0 to
+    65535"). native: the types that TOML may have in place of a text. metavar: its name in help texts.
     is_optional: whether a word for "not set" gives None; inner: the kind of a value that is set. is_list: the
-    value is a tuple, and the option may be repeated; separator: what separates the items of a text, "" for
-    one item a text. choices: the words that it may be; () for any.
+    value is a tuple, and the option may be repeated; separator: between the items in one text, "" for one
+    item in each text. choices: possible words; () for any text.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Kind(_Typed[T]):
         return self.native == (bool,) and not self.is_optional
 
     def from_toml(self, value: object) -> T:
-        """The value that TOML has. Raises ValueError with what it has to be."""
+        """The value from one in TOML. Raises ValueError with what it has to be."""
         if self.is_list and isinstance(value, list) and all(isinstance(item, str) for item in value):
             parse = self.parse if self.inner is None else self.inner.parse  # no item is "not set"
             found: list[Any] = []
@@ -102,7 +102,7 @@ class Kind(_Typed[T]):
         return self.parse(str(value))
 
     def from_json(self, value: object) -> T:
-        """The value that JSON has; null means "not set". Raises ValueError as from_toml() does."""
+        """The value from one in JSON; null means "not set". Raises ValueError as from_toml() does."""
         if self.inner is not None:
             return None if value is None else self.inner.from_json(value)  # type: ignore[return-value]
         for item in value if isinstance(value, list) else (value,):
@@ -112,7 +112,7 @@ class Kind(_Typed[T]):
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
-    """The same kind, or None where a text is a word for "not set"."""
+    """The same kind, with the value None for a word for "not set"."""
 
     def parse(text: str) -> T | None:
         found = None if text.lower() in UNSET else kind.parse(text)
@@ -131,7 +131,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
 
 
 def text(metavar: str = "TEXT") -> Kind[str]:
-    """Any text without a NUL byte, but no empty one."""
+    """Any text that is not empty and has no NUL byte."""
 
     def parse(value: str) -> str:
         if not value.strip() or "\0" in value:
@@ -144,9 +144,9 @@ def text(metavar: str = "TEXT") -> Kind[str]:
 def texts(
     metavar: str, separator: str = "", check: Callable[[str], object] = lambda item: None
 ) -> Kind[tuple[str, ...]]:
-    """Texts. separator: what separates them in one text; "": the option is repeated instead.
+    """Texts. separator: between them in one text; "": the option is repeated instead.
 
-    check: raises ValueError for an item that will not do, with what items have to be.
+    check: raises ValueError for an invalid item, with what items have to be.
     """
     one = text(metavar)
 
@@ -167,7 +167,7 @@ def whole(least: int, most: int, metavar: str = "COUNT") -> Kind[int]:
     """A whole number from least to most."""
 
     def parse(value: str) -> int:
-        # int() takes more than digits, and may take long over very many of them.
+        # int() takes more than digits, and may take long for very many of them.
         if value.isascii() and value.isdecimal() and len(value) < 20 and least <= int(value) <= most:
             return int(value)
         raise ValueError(f"a whole number from {least} to {most}")
@@ -211,7 +211,7 @@ def span(value: str) -> float:
 
 
 def one_of(*choices: str, metavar: str = "WORD") -> Kind[str]:
-    """One of some words, in any case; the value is spelled as in choices."""
+    """One of some words, in upper or lower case; the value is spelled as in choices."""
     spelled = {choice.lower(): choice for choice in choices}
 
     def parse(value: str) -> str:
@@ -236,7 +236,7 @@ def _level(value: str) -> str:
 
 
 FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,), choices=("yes", "no"))
-#: Yes or no, where the default depends on other settings; its option takes a value, and "none" means no.
+#: Yes or no, if the default depends on other settings; its option takes a value, and "none" means no.
 IF_GIVEN: Kind[bool | None] = Kind(
     _yes_or_no, "YES_OR_NO", (bool, str), is_optional=True, inner=FLAG, choices=FLAG.choices
 )
@@ -255,10 +255,10 @@ class Setting(_Typed[T]):
     """One setting: an attribute of a Settings class.
 
     help: one complete sentence. flags: further spellings of its option, such as "-p". aliases: older names of
-    the key and the option, which stay valid and are not shown; one such as "-l" is the option's alone. unset:
+    the key and the option, which stay valid and are not shown; one such as "-l" is only the option's. unset:
     what an unset value means ("standard error"), after "The default is" in the help and alone in a table.
-    is_secret: the value is not repeated in complaints. in_file_only: there is no option, because everybody on
-    the host can read a command line. reloads: a change of the file takes effect while the server runs.
+    is_secret: errors do not repeat the value. in_file_only: there is no option, because all users of the host
+    can read a command line. reloads: a change of the file takes effect while the server runs.
     """
 
     name: str  # given by the class
@@ -300,7 +300,7 @@ class Setting(_Typed[T]):
         return settings._values.get(self.name, self.default)  # type: ignore[no-any-return]
 
     def reloading(self) -> Setting[T]:
-        """The same for a door that can take a new value while it runs."""
+        """The same setting, for a door in which a new value takes effect while it runs."""
         words = {"aliases": self.aliases, "unset": self.unset, "metavar": self.metavar}
         flags = {"is_secret": self.is_secret, "in_file_only": self.in_file_only, "reloads": True}
         return Setting(self.kind, self.default, self.help, *self.flags, **words, **flags)  # type: ignore[arg-type]
@@ -312,7 +312,7 @@ class Setting(_Typed[T]):
 
     @property
     def hidden_flags(self) -> tuple[str, ...]:
-        """Older spellings of its option: with underscores, and by its older names."""
+        """Older spellings of its option: with underscores, and from its older names."""
         spelled = []
         for name in (self.name, *self.aliases):
             if name.startswith("-"):
@@ -336,8 +336,8 @@ class Setting(_Typed[T]):
         return f"The default is {shown:.15g}." if isinstance(shown, float) else f"The default is {shown}."
 
     def complaint(self, where: str, has_to_be: object, value: object) -> BadInput:
-        """What to say of a value that does not do."""
-        # In an object or a list there may be secrets of other settings.
+        """The error for an invalid value."""
+        # An object or a list may contain secrets of other settings.
         is_hidden = self.is_secret or isinstance(value, dict | list)
         shown = "" if is_hidden else f", not {one_line(str(value))!r}"
         return BadInput(f"{where}: has to be {has_to_be}{shown}")
@@ -346,7 +346,7 @@ class Setting(_Typed[T]):
 class Settings:
     """The values of all settings of a class, as attributes.
 
-    Made in a program: values by name. Raises TypeError for a name that is not a setting.
+    Arguments: values by name. Raises TypeError for a name that is not a setting.
     """
 
     def __init__(self, **values: Any) -> None:
@@ -359,23 +359,23 @@ class Settings:
     def table(cls) -> dict[str, Setting[Any]]:
         """All settings of the class by name, those of its base classes first.
 
-        One that means nothing to a door is None in its class.
+        A setting that does not apply to a door is None in the door's class.
         """
         members = {name: it for base in reversed(cls.__mro__) for name, it in vars(base).items()}
         return {name: it for name, it in members.items() if isinstance(it, Setting)}
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
-        """The values that were typed, else those of a file, else the defaults.
+        """The values of the command line, else those of a file, else the defaults.
 
-        path: None for no file. typed: values of options by name, converted already. Raises BadInput.
+        path: None for no file. typed: values of options by name, already converted. Raises BadInput.
         """
         in_file = {} if path is None else cls.parse(read_file(path), path)
         return cls(**(in_file | dict(typed)))
 
     @classmethod
     def parse(cls, source: str, where: str) -> dict[str, Any]:
-        """The values in the text of a file, by name. where: what the file is called. Raises BadInput."""
+        """The values in the text of a file, by name. where: the file's name. Raises BadInput."""
         if not where.endswith(".toml") and f"[{SECTION}]" in source:
             values, unknown = cls.convert(_ini(source, where), where, lambda kind, found: kind.parse(found))
         else:
@@ -393,7 +393,7 @@ class Settings:
     ) -> tuple[dict[str, Any], list[str]]:
         """The values of the keys that were found, by the settings' names, and the keys that are unknown.
 
-        where: what the keys are in, for complaints. make: has a kind make the value. Raises BadInput.
+        where: the file or place of the keys, for errors. make: converts a value by its kind. Raises BadInput.
         """
         names = {}
         for name, setting in cls.table().items():
@@ -440,7 +440,7 @@ class Settings:
 
 # fmt: off
 class LogSettings(Settings):
-    """What every long-running door can be told of its logs."""
+    """The settings of every long-running door for its logs."""
 
     INSTEAD_OF_ROOT = "start it as another account, for example with: runuser -u ACCOUNT -- COMMAND"
 
@@ -482,7 +482,7 @@ class LogSettings(Settings):
 
 # fmt: off
 class ServiceSettings(LogSettings):
-    """What every long-running door can be told, in the same words; doors add defaults and aliases."""
+    """The settings of every long-running door, with the same names; doors add defaults and aliases."""
 
     listen_address = Setting(
         optional(texts("ADDRESS", ",")), ("127.0.0.1",),
@@ -511,7 +511,7 @@ class ServiceSettings(LogSettings):
 
 # fmt: off
 class StrangerSettings(Settings):
-    """What doors to the open Internet can be told of those who have not logged in."""
+    """The settings of doors to the open Internet for connections that have not logged in."""
 
     login_share = Setting(
         whole(1, 100, "PERCENT"), 50,

@@ -46,7 +46,7 @@ class Shared:
         return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self.secret).digest()
 
     def wipe(self, process: int) -> None:
-        """Forget what a process has written, but for bans and used codes. It must not be running."""
+        """Forget everything that a process wrote, except bans and used codes. It must not be running."""
         start = process * self._part
         self._memory[start : start + self.codes] = bytes(self.codes)
 
@@ -77,7 +77,7 @@ class Shared:
         return found
 
     def forget_failures(self, process: int, digest: bytes) -> bool:
-        """Forget the failures with that digest that a process has written; whether there was one."""
+        """Forget the failures with that digest that a process has written; return whether there was one."""
         start = process * self._part
         at = first = self._memory.find(digest, start + self.places, start + self.codes)
         while at >= 0:
@@ -142,7 +142,7 @@ class Gate:
         )
 
     def log_in(self, place: int, user: str) -> str | None:
-        """The connection at a place has logged in; the reason for refusing it, or None."""
+        """Note that the connection at a place has logged in; return the reason for refusing it, or None."""
         digest = self._shared.digest("user", user)
         if self.per_user is not None and self._shared.present(digest) >= self.per_user:
             return f"the user has {self.per_user} connections (max_per_user)"
@@ -150,7 +150,7 @@ class Gate:
         return None
 
     def leave(self, place: int) -> None:
-        """A connection that was admitted has ended."""
+        """Note that an admitted connection has ended."""
         self._shared.write(self._process, place * 2 * DIGEST, 2 * _NOBODY)
         self._free.append(place)
 
@@ -179,13 +179,13 @@ class Penalties:
         return throttle.delay(count)
 
     def forgive(self, address: str) -> bool:
-        """Forget the failures from an address that this process has seen; whether there was one."""
+        """Forget the failures from an address that this process has seen; return whether there was one."""
         return self._shared.forget_failures(
             self._process, self._shared.digest("failure", network_of(address))
         )
 
     def failed_code(self, user: str, now: float) -> None:
-        """A one-time code of a user was wrong."""
+        """Count a wrong one-time code of a user."""
         self._write(self._shared.digest("wrong code", user), now)
 
     def wrong_codes(self, user: str, now: float) -> int:

@@ -1,9 +1,9 @@
 """md5sum and its like without a shell: an SFTP session answers a command line as coreutils would print it.
 
-A command line comes from sshd in SSH_ORIGINAL_COMMAND, or on an exec channel. Understood are the words of
-WORDS, with one path, or with none and empty input; and rclone's question about the shell. Quotes are taken as
-a POSIX shell takes them; whatever a shell would do more with is refused. The path goes to an SFTP session as
-check-file-name, so all that holds for requests holds for it. What may not enter: I/O, storages.
+The command line is in sshd's SSH_ORIGINAL_COMMAND, or arrives on an exec channel. It can be one of WORDS with
+one path, or with none and empty input; or rclone's question about the shell. Quotes work as in a POSIX shell;
+anything else that a shell would expand, redirect or run is refused. The path goes to an SFTP session as
+check-file-name, so the rules for requests apply to it. What may not enter: I/O, storages.
 Facts: POSIX, "Shell Command Language", 2.2; md5sum(1); rclone's backend/sftp/sftp.go.
 """
 
@@ -15,21 +15,21 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.checksums import ALGORITHMS
 from pysftpserver.failures import show
 
-#: What the first word may be, and the algorithm of each.
+#: Possible first words, and the algorithm of each.
 WORDS = {(name if name == "crc32" else f"{name}sum").encode(): name for name in ALGORITHMS}
 QUESTION = b"echo ${ShellId}%ComSpec%"  # rclone's: which shell is it? PowerShell and cmd.exe know these
 ANSWER = b"%ComSpec%\n"  # a POSIX shell's
-# What means itself outside of quotes, besides bytes beyond ASCII. To bash, ~ behind = and : is a directory.
+# Literal bytes outside of quotes, besides bytes beyond ASCII. To bash, ~ after = and : is a directory.
 PLAIN = frozenset(f"{string.ascii_letters}{string.digits}/._-,:@+=%^".encode())
 ESCAPED = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
 
 class Refused(Exception):
-    """The command is one of these, and has not exactly one path, or what only a shell could make one of."""
+    """The command is one of these, but without exactly one path, or with one that only a shell could make."""
 
 
 class Output:
-    """What a command prints, and its exit status."""
+    """The output of a command, and its exit status."""
 
     def __init__(self, out: bytes, errors: bytes = b"", status: int = 0) -> None:
         self.out = out
@@ -38,7 +38,7 @@ class Output:
 
 
 class Command:
-    """A command that is understood; by itself, rclone's question.
+    """A command that is understood; the base class is rclone's question.
 
     requests: for an SFTP session, INIT included; empty if none is needed. reads: whether the input is needed.
     """
@@ -47,7 +47,7 @@ class Command:
     reads = False
 
     def output(self, data: bytes) -> Output:
-        """What it prints. data: the replies to the requests, or what has come as input."""
+        """Its output. data: the replies to the requests, or the input."""
         return Output(ANSWER)
 
 
@@ -73,7 +73,7 @@ class Sum(Command):
         return self._meant(data, self.path)
 
     def _meant(self, replies: bytes, path: bytes) -> Output:
-        """What the session's replies mean."""
+        """The output for the session's replies."""
         try:
             kind, pos, end = _last(replies)
             if kind == wire.SSH2_FXP_EXTENDED_REPLY:
@@ -92,7 +92,7 @@ class Sum(Command):
 
 
 def understood(command: bytes) -> Command | None:
-    """The command that a line means; None if it is none of these. Raises Refused."""
+    """The command in a line; None if it is not one of these. Raises Refused."""
     if command == QUESTION:
         return Command()
     try:
@@ -108,7 +108,7 @@ def understood(command: bytes) -> Command | None:
 
 
 def split(command: bytes) -> list[bytes]:
-    """The words of a simple command. Raises ValueError for what a shell would expand, redirect or run."""
+    """The words of a simple command. Raises ValueError if a shell would expand, redirect or run something."""
     words: list[bytearray] = []
     is_between = True
     at, end = 0, len(command)
@@ -140,7 +140,7 @@ def split(command: bytes) -> list[bytes]:
 
 
 def _double_quoted(command: bytes, at: int, word: bytearray) -> int:
-    """Add what is in double quotes to a word; return where they end. at: behind the first one."""
+    """Add the text in double quotes to a word; return where it ends. at: after the first quote."""
     while (byte := command[at : at + 1]) != b'"':
         if byte in (b"", b"$", b"`"):
             raise ValueError

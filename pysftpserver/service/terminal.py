@@ -1,4 +1,4 @@
-"""What a command keeps and shows on a terminal: its state directory, the history of its prompt, progress.
+"""A command's state directory, the history of its prompt, and its progress display on a terminal.
 
 Nothing is shown in a pipe. What may not enter: what is typed, what is moved. Facts: XDG Base Directory
 Specification, $XDG_STATE_HOME.
@@ -24,7 +24,7 @@ MOST_NAME = 40  # characters of a name in a progress display
 
 
 def state_directory(command: str, environ: Mapping[str, str]) -> str:
-    """Where a command keeps what it remembers of its user. It need not exist."""
+    """The directory for a command's state of its user. It need not exist."""
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):  # the specification: a relative path counts as not set
         state = os.path.join(os.path.expanduser("~"), ".local", "state")
@@ -32,7 +32,7 @@ def state_directory(command: str, environ: Mapping[str, str]) -> str:
 
 
 class History:
-    """The lines typed at a prompt of earlier runs, in a file for its owner alone.
+    """The lines typed at a prompt in earlier runs, in a file that only its owner can read.
 
     Several terminals may add to one file. Passwords are not typed at a prompt that has a history.
     """
@@ -41,7 +41,7 @@ class History:
         self._path = path
 
     def load(self) -> list[str]:
-        """The lines, oldest first; none where the file cannot be read."""
+        """The lines, oldest first; none if the file cannot be read."""
         try:
             # O_NONBLOCK: opening a FIFO would wait for its writer.
             with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -52,7 +52,7 @@ class History:
         return [line for line in lines if line and line.isprintable()][-MOST_LINES:]
 
     def add(self, lines: Sequence[str]) -> None:
-        """Append lines; the oldest of more than MOST_LINES go. Raises OSError."""
+        """Append lines; if there are more than MOST_LINES, drop the oldest. Raises OSError."""
         kept = [*self.load(), *(line for line in lines if line and line.isprintable())][-MOST_LINES:]
         content = "".join(f"{line}\n" for line in kept).encode("utf-8", "replace")
         while len(content) > MOST_BYTES:
@@ -64,7 +64,7 @@ class History:
 
 @contextlib.contextmanager
 def prompt_history(path: str, failed: Callable[[OSError], None]) -> Iterator[None]:
-    """Keep the lines that are typed in the block in a file, for the next session; where there is readline.
+    """Save the lines that are typed in the block in a file, for the next session, if there is readline.
 
     failed: called when they cannot be saved.
     """
@@ -95,15 +95,15 @@ class Progress:
         self._task = bars.add_task("", total=None, note="")
 
     def begin(self, name: str, size: int | None = None) -> None:
-        """Begin with a file. size: its bytes, None where they are not known."""
+        """Begin with a file. size: in bytes, None if not known."""
         self._bars.reset(self._task, description=shortened(name), total=size)
 
     def moved(self, count: int) -> None:
-        """Some more bytes have been moved."""
+        """Add bytes that have been moved."""
         self._bars.update(self._task, advance=count)
 
     def say(self, name: str, note: str = "") -> None:
-        """Change the words of the line. note: what has been done so far."""
+        """Change the text of the line. note: what has been done so far."""
         self._bars.update(self._task, description=shortened(name), note=note)
 
     def keep(self, line: str) -> None:
@@ -112,14 +112,14 @@ class Progress:
 
 
 def shortened(name: str) -> str:
-    """A name on one line, its beginning cut off where it is long."""
+    """A name on one line, without its beginning if it is long."""
     shown = one_line(name)
     return shown if len(shown) <= MOST_NAME else f"...{shown[3 - MOST_NAME :]}"
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress | None]:
-    """A progress display on standard error; None where that is not a terminal, or rich is not installed."""
+    """A progress display on standard error; None if that is not a terminal, or rich is not installed."""
     if not os.isatty(2):
         yield None
         return

@@ -46,5 +46,5 @@ class Threads:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def shutdown(self, wait: bool = False) -> None:
-        """Begin nothing more; what is running goes on. wait: block until it has ended."""
+        """Start no more work; running work goes on. wait: block until it has ended."""
         self._pool.shutdown(wait=wait, cancel_futures=True)

@@ -20,9 +20,9 @@ WINDOW = 600  # seconds without a failure after which all are forgotten
 
 
 class Throttle:
-    """The failed logins of each address, or of what else is counted. Threads may share it.
+    """The failed logins of each address, or other counted failures. Threads may share it.
 
-    spare: failures without a delay, besides those that all have.
+    spare: failures without a delay, in addition to FREE.
     """
 
     def __init__(self, spare: int = 0) -> None:
@@ -58,7 +58,7 @@ def delay(failures: int) -> float:
 
 @functools.lru_cache(1024)  # a connection asks for its own some ten times
 def network_of(address: str) -> str:
-    """The network that an address counts as: of IPv6 the /64, which one person usually has."""
+    """The network that an address counts as: for IPv6 the /64, which usually belongs to one person."""
     parsed = address_of(address)
     if parsed is None:
         return address

@@ -23,7 +23,7 @@ def load_certificate(
 ) -> None:
     """Load a certificate and its key. Raises BadInput.
 
-    keys: the settings that name both. keyfile: None where the key is in the file of the certificate. phrase:
+    keys: the settings that name both. keyfile: None if the key is in the file of the certificate. phrase:
     returns the pass phrase of the key.
     """
     for name, path in zip(keys, (certfile, keyfile), strict=True):

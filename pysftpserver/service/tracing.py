@@ -1,7 +1,7 @@
 """Tells from audit logs what became of a file: who stored, fetched, removed or renamed it, and when.
 
-Renames are followed, those of directories too: each file that ever had the name has its history. What may not
-enter: how records are written, chains.
+Renames are followed, also those of directories: each file that ever had the name has its history. What may
+not enter: how records are written, chains.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 RENAMES = ("rename", "posix-rename")
 STORED, FETCHED = ("put", "write"), ("get", "read")
 CLOSES = ("close", "abandoned")
-# What other requests do to a file, in words.
+# The words for what other requests do to a file.
 DEEDS = {"remove": "removed", "rmdir": "removed", "mkdir": "made", "symlink": "made a link"}
 
 
 class _Node:
-    """A name: what is below it, and what happened to the file that has it now: (order, text)."""
+    """A name: the names below it, and what happened to the file that has it now: (order, text)."""
 
     __slots__ = ("below", "events", "is_asked")
 
@@ -48,7 +48,7 @@ def trace(path: str, files: Iterable[str]) -> list[str]:
                 if isinstance(record, dict) and record.get("result") == "OK":
                     tracing.see(record)
             except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-                continue  # what a killed session has left, or a line that is none of ours
+                continue  # an incomplete line of a killed session, or a foreign one
     return tracing.found()
 
 
@@ -74,7 +74,7 @@ class _Tracing:
         self._moved: dict[tuple[str, bytes], list[int]] = {}  # by session and path: bytes read and written
 
     def see(self, record: dict[str, Any]) -> None:
-        """The next record of an operation that was carried out."""
+        """Take the next record of an operation that was carried out."""
         request = record["request"]
         if record.get("path") is None:
             return
@@ -98,7 +98,7 @@ class _Tracing:
             if "share" in record:
                 read = record[
                     "bytes"
-                ]  # what a link sends has an open and a close, and what it receives a put
+                ]  # a file sent through a link has an open and a close; one received has a put
             self._closed(record, path, record.get("read", read), record.get("written", written))
         elif request in STORED:
             self._note(record, path, f"stored {record['bytes']} bytes{_digest(record)}")
@@ -133,7 +133,7 @@ class _Tracing:
         return node
 
     def _forget(self, parts: list[bytes]) -> _Node | None:
-        """Take what has a name out of the tree."""
+        """Remove the node of a name from the tree, and return it."""
         if not parts:
             return None
         node = self._node(parts)
@@ -169,7 +169,7 @@ class _Tracing:
 
 
 def _all(top: _Node) -> Iterator[_Node]:
-    """What was asked for, in a tree."""
+    """All nodes of a tree that were asked for."""
     waiting = [top]
     while waiting:
         node = waiting.pop()

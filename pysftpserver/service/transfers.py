@@ -1,6 +1,6 @@
-"""What moves in the sessions of a server: sums of figures, open files with their progress, amounts in words.
+"""The transfers in the sessions of a server: sums of figures, open files and their progress, amounts as text.
 
-Computed from what the admin socket tells. What may not enter: asking, how it is shown.
+Computed from the answers of the admin socket. What may not enter: asking, how it is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def amount(count: float) -> str:
-    """Bytes, in a unit that makes them short."""
+    """A number of bytes as a short text with a unit."""
     for unit in UNITS:
         if count < 1024 or unit == UNITS[-1]:
             break
@@ -53,7 +53,7 @@ def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 class Row:
     """A line of the live view: an open file, or a session that has none.
 
-    done, size: bytes; size: None where it is not known. rate: bytes a second, None at the first look.
+    done, size: bytes; size: None if not known. rate: bytes a second, None at the first look.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Row:
 
     @property
     def part(self) -> float | None:
-        """The part that is done, from 0 to 1; None where the size is not known."""
+        """The part that is done, from 0 to 1; None if the size is not known."""
         return min(1.0, self.done / self.size) if self.size else None
 
     def progress(self, in_full: bool) -> str:
-        """The same in words."""
+        """The same as text."""
         if self.part is None or self.size is None:
             return amount(self.done)
         if not in_full:
@@ -87,7 +87,7 @@ class Row:
 class Rates:
     """Computes rates from the difference between two looks at the same server.
 
-    least: seconds that have to be between them; a look that follows earlier is compared with the one before.
+    least: minimum seconds between them; an earlier look is compared with the one before the last.
     """
 
     def __init__(self, least: float = 0.0) -> None:
@@ -97,7 +97,7 @@ class Rates:
         self._before: tuple[dict[tuple[int, str], int], float] = {}, 0.0
 
     def rows(self, sessions: Iterable[dict[str, Any]], now: float) -> list[Row]:
-        """The rows of sessions as they are now. now: seconds of a clock that only runs forward."""
+        """The rows of sessions as they are now. now: seconds of a monotonic clock."""
         if now - self._at >= self._least:
             self._before = self._last, self._at
             self._last, self._at = {}, now

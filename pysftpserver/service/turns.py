@@ -1,9 +1,9 @@
 """Gives clients turns on an event loop, so that none of them waits for all the work that another one causes.
 
 A stranger is a connection that has not logged in. Key exchanges take milliseconds each; a crowd of strangers
-would keep the loop busy with as many in each round. So there is one in each round, networks have their turns
-one after the other, and all have at most their share of processor time. A user may have a hundred
-connections, and each of them thousands of small packets: all that one user gets done in a round takes MOST.
+would keep the loop busy with as many in each round. So there is only one in each round, networks take turns,
+and all strangers together have at most their share of processor time. A user may have a hundred connections,
+each with thousands of small packets: in one round, the work of one user takes at most MOST.
 What may not enter: sockets, protocols.
 """
 
@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds of one round that a user may take; the piece of work that is begun then is ended. With 0.005, a put
-# is a fifth slower.
+# Seconds of one round that a user may take; a piece of work that has begun is completed. With 0.005, a put is
+# a fifth slower.
 MOST = 0.02
 AT_ONCE = 0.5  # seconds of processor time that strangers may take before their share counts
 
@@ -27,7 +27,7 @@ AT_ONCE = 0.5  # seconds of processor time that strangers may take before their 
 class Turns:
     """The turns of an event loop's strangers. share: of one processor, from 0 to 1; it may change.
 
-    on_wait: called when strangers have to wait because they have taken more.
+    on_wait: called when strangers have to wait because they have used more than their share.
     """
 
     def __init__(self, share: float, on_wait: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +78,7 @@ class Turns:
 
 
 def at_once(work: Callable[[], None]) -> bool:
-    """What Share.take() is where there are no turns."""
+    """Takes the place of Share.take() if there are no turns."""
     work()
     return True
 
@@ -111,16 +111,16 @@ class Rounds:
         for share in over:
             try:
                 share.go_on()
-            except Exception as error:  # the others go on all the same
+            except Exception as error:  # the others continue
                 self.pause(share)
                 self._loop.call_exception_handler({"message": "a user's turn", "exception": error})
 
 
 class Share:
-    """What one user may have done in each round.
+    """The work of one user in each round.
 
-    Time is counted over several rounds until it is used up; then the rest has to wait for the next one. So a
-    round costs nothing where nobody takes much.
+    Time is counted over several rounds until it is used up; then the rest has to wait for the next round. So
+    rounds cost nothing while no user takes much.
     """
 
     def __init__(self, rounds: Rounds) -> None:
@@ -129,9 +129,9 @@ class Share:
         self._queue: deque[Callable[[], None]] = deque()
 
     def take(self, work: Callable[[], None], later: Callable[[], None] | None = None) -> bool:
-        """Do work now, or in a later round after what waits already; whether it is done.
+        """Do work now, or in a later round after the work that already waits; return whether it was done now.
 
-        later: what is done then in its place.
+        later: done in its place in a later round.
         """
         if self._queue or self._taken >= MOST:
             self.wait(later or work)
@@ -145,11 +145,11 @@ class Share:
         self._rounds.pause(self)
 
     def until(self) -> float:
-        """When work that has begun should go on in a later round, by time.monotonic()."""
+        """The time.monotonic() at which work that has begun should pause until a later round."""
         return time.monotonic() + MOST - self._taken
 
     def go_on(self) -> None:
-        """A new round has begun."""
+        """Continue: a new round has begun."""
         self._taken = 0.0
         while self._queue and self._taken < MOST:
             self._do(self._queue.popleft())

@@ -1,7 +1,7 @@
 """Verifies the chain of audit logs: finds records that were changed, removed, reordered or added.
 
-The files of one log, rotated ones too, are read as one, in the order of their records' numbers. What may not
-enter: what records say, and how the chain is written (engine/chain.py).
+The files of one log, including rotated ones, are read as one, in the order of their records' numbers.
+What may not enter: what records say, and how the chain is written (engine/chain.py).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ COMPRESSED = ".gz"
 
 
 class Place:
-    """A line of a log. link: what binds its record; None for no record. rests: hashes of the lines before it
-    that are none, with the end of the last of them and without, which the next record gives it. order: the
-    highest number so far in its file. is_torn: whether it has no end. is_added: whether it is a record
-    without what binds one: no part of a record is.
+    """A line of a log. link: the chain fields of its record; None if it is not a record. rests: hashes of the
+    lines before it that are not records, with and without the line end of the last, which the next record
+    gives it. order: the highest number so far in its file. is_torn: whether it has no line end. is_added:
+    whether it is a record without chain fields, which a part of a record cannot be.
     """
 
     __slots__ = ("is_added", "is_torn", "link", "number", "order", "path", "rests")
@@ -55,7 +55,7 @@ class Place:
 
 
 class Verified:
-    """What was found. problems, notes: lines of text. records: number of them. head: of the last, or ""."""
+    """The result. problems, notes: lines of text. records: number of them. head: of the last one, or ""."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -118,7 +118,7 @@ def _is_object(line: bytes) -> bool:
 
 
 class _Verifying:
-    """One look at a chain. heads: as for verify()."""
+    """One verification of a chain. heads: as for verify()."""
 
     def __init__(self, heads: Mapping[int, str]) -> None:
         self.verified = Verified()
@@ -127,7 +127,7 @@ class _Verifying:
         self._strays: dict[str, list[Place]] = {}  # lines that are not records, by their files
 
     def state_of(self, path: str) -> tuple[int, str] | None:
-        """Number and hash of the last record, as the file beside a log has them; None: there is none."""
+        """Number and hash of the last record, from the FILE.chain of a log; None: there is none."""
         try:
             with open(path + STATE, "rb") as file:
                 content = file.read(HEAD_SIZE + 1)
@@ -146,7 +146,7 @@ class _Verifying:
         return None
 
     def see(self, place: Place) -> None:
-        """Look at the next line."""
+        """Check the next line."""
         link = place.link
         if link is None:
             self._strays.setdefault(place.path, []).append(place)
@@ -210,7 +210,7 @@ class _Verifying:
             self._complain(f"{place}: {what}")
 
     def finish(self, states: Iterable[tuple[int, str]]) -> None:
-        """There are no more lines. states: last records, as told by the files beside the logs."""
+        """Finish after the last line. states: last records, from the FILE.chain of each log."""
         for path, strays in self._strays.items():
             if len(strays) == 1 and strays[0].is_torn and not strays[0].is_added:
                 self.verified.notes.append(f"{strays[0]}: what a killed session has left")

@@ -1,8 +1,8 @@
-"""ONE table of the storages and their names, and what opens a storage by its name.
+"""ONE table of the storages and their names, and functions that open a storage by its name.
 
-Options, configuration files, user records and site files all have names of this syntax (docs/storages.md).
-Only commands know concrete storages; doors are given what opens them. The library of a storage is imported
-when such a storage is opened. What may not enter: doors, how names are taken apart (syntax.py), what they
+Options, configuration files, user records and site files all use this syntax for names (docs/storages.md).
+Only commands know concrete storages; doors get a function that opens them. The library of a storage is
+imported when such a storage is opened. What may not enter: doors, how names are parsed (syntax.py), what they
 lead to (reach.py).
 """
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
-NOBODY: Mapping[str, str] = {}  # where no user is known
+NOBODY: Mapping[str, str] = {}  # if no user is known
 
 
 class Opening:
-    """How storages are opened, the same for each name that leads to another.
+    """How storages are opened; the same for names that lead to further names.
 
     values: of the fields in names, and, for the rules of a site, address and session. dress: returns the
-    class to use for one of real files, such as one that makes uploads appear whole. is_touched: whether to
-    make what a database lacks, such as indexes. tell: is told what does not prevent a session: why one of
-    several storages is away, why indexes are missing; None: the latter is an error. waits: whether to wait
-    for a first answer that may take long. opens: what opens the parts of a site; None: opened(). is_bare:
-    leave out the layers of a site.
+    class to use in place of one for real files, such as one with atomic uploads. is_touched: whether to
+    create what a database lacks, such as indexes. tell: gets messages about what does not prevent a session:
+    why one of several storages cannot be reached, why indexes are missing; None: the latter is an error.
+    waits: whether to wait for a first answer that may take long. opens: opens the parts of a site; None:
+    opened(). is_bare: leave out the layers of a site.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Opening:
 class Scheme:
     """A kind of storage.
 
-    form: of its names, for help and pages. what: it is, for pages. extra: the one that installs its library;
-    "" for none. opens: opens one; it raises ValueError, OSError, SFTPException or BadInput. uses_network:
-    whether it talks to other hosts; None: the storage that was opened says so. is_url: whether fields are
+    form: of its names, for help and pages. what: its description, for pages. extra: the extra that installs
+    its library; "" for none. opens: opens one; it raises ValueError, OSError, SFTPException or BadInput.
+    uses_network: whether it talks to other hosts; None: ask the opened storage. is_url: whether fields are
     percent-encoded. module: what to import before the process is confined. cannot: methods, and attributes
     that SETSTAT sets, which the storage lacks, as its test declares to the contract suite; None: it depends.
-    split: where sessions can share connections, returns what is the same for those that do, and the directory
-    in it, with their fields filled in; it raises ValueError. is_frank: it talks to other hosts, and says what
-    it needs of this one, so that a process can be confined to that.
+    split: if sessions can share connections, returns what is the same for those that do, and the directory in
+    it, with their fields filled in; it raises ValueError. is_frank: it talks to other hosts, and tells what
+    it needs on this one, so that a process can be confined to that.
     """
 
     def __init__(
@@ -92,18 +92,18 @@ class Scheme:
 
 
 class Name:
-    """A storage's name, taken apart and checked as far as text can be. scheme: its key in SCHEMES.
+    """A storage's name, parsed, and checked without opening anything. scheme: its key in SCHEMES.
 
-    place: what follows the scheme and its colon; of a class, `MODULE:CLASS`; of a site file, its path; of a
-    URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON. is_read_only: whether a site
-    file says so. values: those of the fields in it, if a site file has others than who opens that.
+    place: the text after the scheme and its colon; for a class, `MODULE:CLASS`; for a site file, its path;
+    for a URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON. is_read_only: whether a
+    site file says so. values: those of its fields, if a site file has other ones than its caller.
     """
 
     is_read_only = False
     values: Mapping[str, str] | None = None
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError, whose text has no secrets."""
+        """Raises ValueError, with a text without secrets."""
         self.settings: dict[str, str] = {}
         self.arguments = ""
         head, colon, rest = text.partition(":")
@@ -211,9 +211,9 @@ def _is_class(text: str) -> bool:
 
 
 def parse(text: str, key: str, known: tuple[str, ...] = syntax.FIELDS) -> Name:
-    """Take a name apart. key: the option or key with this value. known: the fields that will have a value.
+    """Parse a name. key: the option or key with this value. known: the fields that will have a value.
 
-    Raises BadInput for one that cannot be meant; nothing is opened, and what it names may not be there.
+    Raises BadInput for an invalid name; nothing is opened, and what it names need not exist.
     """
     try:
         name = Name(text)
@@ -234,7 +234,7 @@ def open_storage(text: str, key: str, opening: Opening | None = None) -> SFTPAbs
 
 
 def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
-    """The same for a name that was taken apart."""
+    """The same for a parsed name."""
     what = name.place if name.scheme == CLASS else name.scheme
     if name.values is not None:
         opening = opening.with_values(name.values)
@@ -258,7 +258,7 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
 
 
 def in_site(text: str, place: str, values: Mapping[str, str]) -> Name:
-    """The name of one of the storages of a site file. place: where it stands. values: of its fields.
+    """The name of one of the storages of a site file. place: where it is in the file. values: of its fields.
 
     Raises BadInput.
     """
@@ -303,7 +303,7 @@ def in_jail(path: str, opening: Opening) -> SFTPAbstractServerStorage:
 
     try:
         storage: SFTPAbstractServerStorage = opening.dress(SFTPServerVirtualChroot)(path)
-        storage.stat(b"/.")  # fails where the account may open the directory and not enter it
+        storage.stat(b"/.")  # fails if the account may open the directory but not enter it
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: {reason_of(error)}; name a directory that can be entered") from None
     return storage
@@ -362,7 +362,7 @@ def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     try:
         return _answering(storage, storage.connect) if opening.waits else storage
     except SFTPNotFound:
-        return storage  # of some storages, the top is there when something is in it
+        return storage  # on some storages, the top exists only if something is in it
 
 
 def _answering(storage: Any, connect: Callable[[], None]) -> SFTPAbstractServerStorage:
@@ -393,7 +393,7 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     return sites.opened(name.path(opening.values), opening)
 
 
-CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
+CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a scheme
 OBJECT_STORES = ("s3", "gs", "az")
 FILE_SETTINGS = ("credentials", "ca_file", "key", "config", "known_hosts", "password_file")
 GRIDFS_SETTINGS = ("database", "bucket", "prefix", "keep_revisions")

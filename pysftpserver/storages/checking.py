@@ -1,4 +1,4 @@
-"""Tries the operations of a storage, and says what works, what it costs and what the storage cannot do.
+"""Tries the operations of a storage; reports what works, how long it takes, and what the storage cannot do.
 
 Everything happens in a new directory below the storage's home, which is removed again. What may not enter:
 concrete storages, commands, how the result is shown.
@@ -30,15 +30,15 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class Wrong(Exception):
-    """An operation has returned, and done something else. The text says what."""
+    """An operation has returned, but done something wrong. The text says what."""
 
 
 class Ignored(Exception):
-    """An operation has returned, and done nothing, as the storage is documented to."""
+    """An operation has returned, but done nothing, as documented for the storage."""
 
 
 class Outcome:
-    """What became of an operation. result: WORKS, CANNOT or FAILED. words: why, or "". seconds: it took."""
+    """The result of an operation. result: WORKS, CANNOT or FAILED. words: why, or "". seconds: it took."""
 
     def __init__(self, operation: str, result: str, words: str, seconds: float) -> None:
         self.operation, self.result, self.words, self.seconds = operation, result, words, seconds
@@ -65,7 +65,7 @@ def check(
     storage: SFTPAbstractServerStorage, read_only: bool = False, refused: Collection[str] = ()
 ) -> Iterator[Outcome]:
     """Try the operations one after the other. read_only: change nothing. refused: requests that sessions may
-    not make; what needs one of them is left out.
+    not make; operations that need one are left out.
     """
     trial = _Trial(storage)
     try:
@@ -86,7 +86,7 @@ class _Trial:
         self.made: list[bytes] = []
 
     def operations(self) -> Iterator[tuple[str, str, bool, Callable[[], object]]]:
-        """Each with the requests that it makes of sessions, and whether it changes anything."""
+        """Each operation: its name, the requests that it makes, whether it changes anything, a function."""
         yield "list a directory", "opendir readdir", False, self.list_home
         yield "attributes", "stat", False, lambda: self.storage.stat(self.home)
         yield "free space", "statvfs", False, lambda: self.storage.statvfs(self.home)

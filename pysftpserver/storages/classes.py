@@ -1,4 +1,4 @@
-"""Classes that names, options and configurations name as MODULE:CLASS, and what they make of arguments.
+"""Imports the classes that names, options and configurations give as MODULE:CLASS, and passes arguments.
 
 What may not enter: what the classes are for.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def maker(name: str, key: str) -> Callable[..., Any]:
-    """Import the class with the name `module:Class`; return what makes its storages of arguments in JSON.
+    """Import the class with the name `module:Class`; return a function that makes its storages.
 
-    make(text, fill): text has a list of arguments, an object of named ones, one argument, or nothing. fill:
-    returns an argument as it is meant. It raises ValueError for text that is not JSON, and what the class
-    raises. make.uses_network: what the class says of itself. Raises BadInput if the import fails.
+    make(text, fill): text is JSON: a list of arguments, an object of named ones, one argument, or nothing.
+    fill: returns an argument with its fields filled in. It raises ValueError for text that is not JSON, and
+    what the class raises. make.uses_network: that of the class. Raises BadInput if the import fails.
     """
     kind = named(name, key)
 

@@ -1,4 +1,4 @@
-"""What a storage's name leads to, without opening it: jails, files, other hosts, libraries.
+"""Tells what a storage's name leads to, without opening it: jails, files, other hosts, libraries.
 
 What may not enter: opening storages, concrete storages.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def parts(name: Name, key: str, opening: Opening, for_all: bool = False) -> Parts:
-    """Every storage that a name leads to: itself, or what its site file names, each with its place there.
+    """Every storage that a name leads to: itself, or those of its site file, each with its place there.
 
     for_all: those of other users as well. Raises BadInput.
     """
@@ -43,17 +43,17 @@ def _filled(name: Name, key: str, opening: Opening) -> str:
 
 
 def directories(name: Name, key: str, opening: Opening) -> list[str]:
-    """The directories of this host that clients cannot leave, and may change. Raises BadInput."""
+    """The directories of this host that clients may change and cannot leave. Raises BadInput."""
     return directories_of(parts(name, key, opening), opening)
 
 
 def directories_of(names: Parts, opening: Opening) -> list[str]:
-    """The same for what parts() or mounted() gives."""
+    """The same for the result of parts() or mounted()."""
     return [_filled(part, place, opening) for place, part in names if part.scheme == "jail"]
 
 
 def files(name: Name, key: str, opening: Opening) -> list[str]:
-    """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
+    """The files of this host that a name leads to, which clients must not change. Raises BadInput."""
     names = parts(name, key, opening)
     if name.scheme != SITE:
         return _files_of(names, opening)
@@ -88,16 +88,16 @@ def _files_of(names: Parts, opening: Opening) -> list[str]:
 
 
 def suits_threads(name: Name, key: str, opening: Opening) -> bool:
-    """Whether sessions on it had better be threads of one process, and share connections. Raises BadInput.
+    """Whether sessions on it should be threads of one process, and share connections. Raises BadInput.
 
-    A process could not be confined, or it is an object store and nothing else.
+    That is so if a process could not be confined, or if it is just an object store.
     """
     names = parts(name, key, opening)
     return name.kind.split is not None or suit_threads(names)
 
 
 def suit_threads(names: Parts) -> bool:
-    """Whether no process could be confined to what parts() or mounted() gives, because of other hosts."""
+    """Whether a process cannot be confined to the result of parts() or mounted(), because of other hosts."""
     return any(may_use_network(part, place) and not part.kind.is_frank for place, part in names)
 
 
@@ -112,7 +112,7 @@ def prepare(name: Name, key: str, opening: Opening) -> None:
 
 
 def prepare_site(path: str, key: str, opening: Opening) -> None:
-    """The same for a site file that is put over a storage; its state directory has to be there."""
+    """The same for a site file that is put over a storage; its state directory has to exist."""
     from pysftpserver.storages import sites
 
     site = sites.read_to_put_over(path, key)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Storages:
     """Opens storages. Methods may be called from several threads, and raise BadInput, Unavailable.
 
-    dress, tell: as of by_name.Opening. In all methods, text is a name and key the setting that has it;
+    dress, tell: as in by_name.Opening. In all methods, text is a name, key is the setting that has it, and
     values are those of its fields, such as {"user": "alice"}.
     """
 
@@ -47,7 +47,7 @@ class Storages:
     def __call__(
         self, text: str, key: str, values: Mapping[str, str] = NOBODY, is_touched: bool = True
     ) -> SFTPAbstractServerStorage:
-        """The storage with a name, for one session. is_touched: whether to make what a database lacks."""
+        """The storage with a name, for one session. is_touched: whether to create what a database lacks."""
         opening = Opening(values, self._dress, is_touched, self._tell, opens=self._opened)
         return self._opened(by_name.parse(text, key, tuple(values)), key, opening)
 
@@ -70,7 +70,7 @@ class Storages:
     def under_site(
         self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str] = NOBODY
     ) -> SFTPAbstractServerStorage:
-        """A storage with what a site file mounts and asks for."""
+        """A storage with the mounts and layers of a site file."""
         from pysftpserver.storages import sites
 
         opening = Opening(values, self._dress, tell=self._tell, opens=self._opened)
@@ -87,15 +87,15 @@ class Storages:
         return bool(sites.read_to_put_over(path, key).quotas)
 
     def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
-        """The same because of what a site file mounts."""
+        """As suits_threads(), for the mounts of a site file."""
         return reach.suit_threads(reach.mounted(path, Opening(values)))
 
     def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
-        """The directories of this host that are jails in what it mounts."""
+        """The directories of this host that are jails in the mounts of a site file."""
         return reach.directories_of(reach.mounted(path, Opening(values)), Opening(values))
 
     def check(self, text: str, key: str, *known: str) -> None:
-        """Raise for a name that cannot be meant, or whose class is missing; open nothing.
+        """Raise for an invalid name, or one whose class is missing; open nothing.
 
         known: the fields that will have a value.
         """
@@ -112,24 +112,24 @@ class Storages:
             self(text, key).release()
 
     def load(self, text: str, key: str, *known: str) -> None:
-        """Import what the storage needs, as far as it is known without a value for known."""
+        """Import what the storage needs, as far as that is known without values for known."""
         name = by_name.parse(text, key, known)
         if name.scheme != by_name.SITE or not name.fields:
             reach.prepare(name, key, Opening(dict.fromkeys(known, "user")))
 
     def has_fields(self, text: str, key: str, *known: str) -> bool:
-        """Whether it takes values for known to open it."""
+        """Whether it can be opened only with values for known."""
         name = by_name.parse(text, key, known)
         opening = Opening(dict.fromkeys(known, "user"))
         return bool(name.fields) or any(part.fields for _, part in reach.parts(name, key, opening))
 
     def scheme(self, text: str, key: str) -> str:
-        """Which of schemes a name has."""
+        """The scheme of a name, one of schemes."""
         return by_name.parse(text, key).scheme
 
     def suits_threads(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
-        """Whether sessions had better be threads of one process: they share connections, or talk to other
-        hosts and cannot be confined.
+        """Whether sessions should be threads of one process: they share connections, or talk to other hosts
+        and cannot be confined.
         """
         return reach.suits_threads(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
@@ -138,5 +138,5 @@ class Storages:
         return reach.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def is_directory(self, text: str, key: str) -> bool:
-        """Whether the storage is a directory of this host and nothing else, without a state of its own."""
+        """Whether the storage is just a directory of this host, without any state."""
         return self.scheme(text, key) == "jail"

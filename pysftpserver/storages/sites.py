@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def room() -> Any:
-    """What knows of site files; they are opened for those who name one."""
+    """The room that knows site files; it is loaded only if a name leads to one."""
     from pysftpserver.site import opening
 
     return opening
@@ -36,7 +36,7 @@ def opened(path: str, opening: Opening) -> SFTPAbstractServerStorage:
 def put_over(
     path: str, key: str, storage: SFTPAbstractServerStorage, opening: Opening
 ) -> SFTPAbstractServerStorage:
-    """A storage with what a site file mounts and asks for. key: the option or key that names the file.
+    """A storage with the mounts and layers of a site file. key: the option or key that names the file.
 
     Raises BadInput, Unavailable.
     """
@@ -45,7 +45,7 @@ def put_over(
 
 
 def _dressed(site: Site, opening: Opening) -> Opening:
-    """The same for all storages of a site, the mounted ones included."""
+    """The opening for all storages of a site, including the mounted ones."""
     inner = opening.with_values(opening.values)
     inner.dress, inner.is_bare = room().dressed(site, opening.dress), opening.is_bare
     return inner
@@ -64,7 +64,7 @@ def read_to_put_over(path: str, key: str) -> Site:
 
 
 def top_of(site: Site, who: Who) -> tuple[str, Name]:
-    """The storage at the top of a site file, behind its place there. Raises BadInput."""
+    """The place in a site file of the storage at its top, and the storage's name. Raises BadInput."""
     if site.storage is None:
         raise BadInput(f"{site.file}: storage: missing; name the storage at the top of the tree")
     place = site.top.at("storage")
@@ -72,7 +72,7 @@ def top_of(site: Site, who: Who) -> tuple[str, Name]:
 
 
 def mounted(path: str, opening: Opening, for_all: bool = False) -> list[tuple[str, Name]]:
-    """Every storage that a site file mounts, behind its place there. for_all: for other users as well.
+    """The place and the name of each storage that a site file mounts. for_all: for other users as well.
 
     Raises BadInput.
     """
@@ -90,7 +90,7 @@ def _with_layers(
 ) -> SFTPAbstractServerStorage:
     mounts: dict[bytes, Any] = {}
     for point, mount, values in room().mounts_of(site, who):
-        where = point.encode("utf-8", "surrogateescape")  # whatever locale a client asks for
+        where = point.encode("utf-8", "surrogateescape")  # in any locale that a client asks for
         if where in mounts:
             raise BadInput(f"{mount.at('path')}: {one_line(point)} is mounted twice for this user")
         mounts[where] = _mount(mount, opening.with_values(values, waits=False))
@@ -105,7 +105,7 @@ def _with_layers(
 
 
 def _mount(mount: Entry, opening: Opening) -> Any:
-    """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
+    """A mount, whose storage is opened when it is needed. Raises BadInput for an invalid name."""
     from pysftpserver.mountedstorage import Mount
 
     place = mount.at("storage")

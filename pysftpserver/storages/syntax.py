@@ -1,8 +1,8 @@
-"""The text of a storage's name: taking it apart, and filling in the user.
+"""The text of a storage's name: parses it, and fills in the user.
 
 `{user}`, `{folder}` and `{group}` in a name stand for the user of a session. They are filled in after the
-name was taken apart, and as what the part is: a value is never a separator, a setting or another argument,
-and never leaves the directory that it names. What may not enter: which storages there are, files. Facts: RFC
+name was parsed, so that a value can never be a separator, a setting or another argument, and never leaves the
+directory that it names. What may not enter: which storages there are, files. Facts: RFC
 3986 on URLs; path_resolution(7).
 """
 
@@ -21,7 +21,7 @@ LONGEST_VALUE = 255  # bytes, as a file's name
 
 
 def pieces(text: str, known: tuple[str, ...] = FIELDS) -> Iterator[tuple[str, str | None]]:
-    """Yield (literal text, name of the field behind it) for each field, and (the rest, None).
+    """Yield (literal text, name of the field after it) for each field, and (the rest, None).
 
     Braces around anything that is not in known are literal text.
     """
@@ -43,7 +43,7 @@ def fields(text: str, known: tuple[str, ...] = FIELDS) -> set[str]:
 
 
 def check_braces(text: str) -> None:
-    """Raises ValueError for a text with anything but fields in braces."""
+    """Raises ValueError for a text with braces around anything that is not a field."""
     for literal, _ in pieces(text):
         if "{" in literal or "}" in literal:
             inside = literal.partition("{")[2].partition("}")[0]
@@ -89,7 +89,7 @@ def filled_url(text: str, values: Mapping[str, str]) -> str:
 
 
 def filled_arguments(arguments: Any, values: Mapping[str, str]) -> Any:
-    """What was read from JSON, with the fields in all its texts filled in. Raises ValueError."""
+    """A value from JSON, with the fields in all its texts filled in. Raises ValueError."""
     if isinstance(arguments, str):
         return _filled(arguments, (*FIELDS, *OLDER), lambda field: value_of(OLDER.get(field, field), values))
     if isinstance(arguments, list):
@@ -151,7 +151,7 @@ def has_password(text: str) -> bool:
 def shown(text: str) -> str:
     """A name for messages, in one line and without what may be a secret: passwords, settings, arguments.
 
-    Of URLs, only those of sftp have users that are none.
+    Users in URLs are shown only for sftp; elsewhere they may be secrets.
     """
     name = text.partition(" ")[0].partition("?")[0]
     if has_password(text):

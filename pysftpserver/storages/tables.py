@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pysftpserver.storages.by_name import CLASS, SCHEMES, SITE
 
-#: What people ask for, and the methods or attributes that it takes.
+#: Abilities that people ask for, and the methods or attributes that each needs.
 ABILITIES = {
     "links": "symlink readlink",
     "hard links": "link",
@@ -18,7 +18,7 @@ ABILITIES = {
     "`fsync`": "fsync",
 }
 
-#: What they are called where they are counted up: a page in docs/, and their schemes.
+#: Names for lists of storages: a page in docs/, and the schemes of each.
 GROUPS = {
     "directories": ("storages.md", ("jail", "plain")),
     "GridFS": ("gridfs.md", ("gridfs",)),
@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def markdown_table() -> str:
-    """The storages for the page."""
+    """The table of storages for the page."""
     rows = ["| name | is | install |", "| --- | --- | --- |"]
     for scheme in SCHEMES.values():
         install = f"`pip install '.[{scheme.extra}]'`" if scheme.extra else ""
@@ -40,7 +40,7 @@ def markdown_table() -> str:
 
 
 def ability_table() -> str:
-    """What the storages can do, for the page."""
+    """The table of what storages can do, for the page."""
     rows = [f"| | {' | '.join(ABILITIES)} |", "| --- |" + " --- |" * len(ABILITIES)]
     for name, scheme in SCHEMES.items():
         if scheme.cannot is not None:

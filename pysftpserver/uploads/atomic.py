@@ -1,14 +1,14 @@
 """SFTP's atomic uploads: new and truncated files become visible, complete, when the client closes them.
 
 AtomicUploads goes in front of a storage of real files and changes what open() and close() mean for files
-that are created or truncated: they are received in a temporary file. Every other open file is the storage's
-own. The descriptor of the directory and the last name are kept while the file is open, so that it is renamed
-where it was opened, whatever has become of the path. It is discarded if a part of it could not be written, or
-if the client has not closed it when the session ends. A client that opens a file again while it is received
-gets another handle of the same upload, which is complete when the last handle is closed: some clients send a
-file in segments. Another session is refused until then. A server that is killed leaves the temporary file
-with no lock on it, and remove_leftovers() of a later session removes it. What may not enter: sessions, wire
-formats, how a path is resolved.
+that are created or truncated: they are received in a temporary file. Other open files are left to the
+storage. The descriptor of the directory and the last name are kept while the file is open, so that it is
+renamed where it was opened, even if the path has changed. It is discarded if a part of it could not be
+written, or if the client has not closed it when the session ends. A client that opens a file again while it
+is received gets another handle of the same upload, which is complete when the last handle is closed: some
+clients send a file in segments. Other sessions cannot open it until then. A server that is killed leaves the
+temporary file without a lock, and remove_leftovers() of a later session removes it.
+What may not enter: sessions, wire formats, how a path is resolved.
 Facts: rename(2), flock(2), open(2), close(2), acl(5).
 """
 
@@ -38,8 +38,8 @@ ATTEMPTS = 100  # to open and lock a temporary file
 WRITABLE = os.O_WRONLY | os.O_RDWR
 DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
-MOST_TO_DO = 100_000  # directories that wait to be looked through: memory
+TIME_TO_LOOK = 2.0  # seconds to search for leftovers; a client is waiting
+MOST_TO_DO = 100_000  # directories that wait to be searched: memory
 MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
 TIMES_BUSY, TIME_TO_REMOVE = 3, 0.01  # tries, and seconds between them, for a file that is locked
 IN_USE = "Another session is uploading this file; try again when it has ended"
@@ -50,12 +50,12 @@ class Upload(TemporaryFile):
     """A locked temporary file of the host, which a client writes to.
 
     handle: the client's first descriptor, which has the lock; the storage closes it after commit() or
-    discard(). handles: the number of the client's. directory: a descriptor of its directory. temporary, name:
-    its name in there, and the name that it will have. exclusive: whether that name must be free when the file
-    is renamed. broken: whether something could not be written. durable: whether the file has to survive a
-    crash, as it does when the client asked for fsync. mode: the permissions that it will have. Until then, it
-    is for its owner only: other users who can open a file can lock it, and keep a leftover from being
-    removed. check_root: the storage's.
+    discard(). handles: how many the client has. directory: a descriptor of its directory. temporary, name:
+    its current and its final name there. exclusive: whether the final name must be free when the file is
+    renamed. broken: whether something could not be written. durable: whether the file has to survive a crash,
+    for example because the client asked for fsync. mode: its final permissions. Until then, only the owner
+    can open it: users who can open a file can also lock it, and so prevent the removal of a leftover.
+    check_root: the storage's.
     """
 
     __slots__ = (
@@ -93,14 +93,14 @@ class Upload(TemporaryFile):
         self.durable = False
 
     def prepare(self) -> None:
-        if self.broken:  # many clients close what they could not write
+        if self.broken:  # many clients close a file that they could not write
             raise Incomplete
         os.fchmod(self.handle, self.mode)
         os.close(os.dup(self.handle))  # a file system that reports a full disk only here (NFS) does so now
 
     def sync(self) -> None:
         # A file system may carry out a rename before it writes the content. After a crash, the old file would
-        # then be lost, too.
+        # then be lost as well.
         if self.durable or self._replaces():
             os.fsync(self.handle)
 
@@ -154,9 +154,10 @@ class Upload(TemporaryFile):
             self._close()
 
     def _has_its_name(self) -> bool:
-        """Whether its temporary name is still this file's.
+        """Whether this file still has its temporary name.
 
-        A client may have removed it or put another file there; once it is renamed, the next upload has it.
+        A client may have removed it or put another file there; once this file is renamed, the next upload
+        takes the name.
         """
         try:
             there = os.stat(self.temporary, dir_fd=self.directory, follow_symlinks=False)
@@ -170,7 +171,7 @@ class Upload(TemporaryFile):
 
 
 class Incomplete(SFTPFailure):
-    """An upload is discarded, because something of it is missing."""
+    """An upload is discarded because a part of it is missing."""
 
     def __init__(self) -> None:
         super().__init__("Not put in place: a part of it could not be written")
@@ -179,7 +180,7 @@ class Incomplete(SFTPFailure):
 class AtomicUploads(SFTPServerStorage):
     """A mixin that goes in front of a storage of real files, as in the two classes below."""
 
-    _uploads: dict[int, Upload] = {}  # by descriptor; every storage has its own from the first on
+    _uploads: dict[int, Upload] = {}  # by descriptor; each storage makes its own dict for the first one
     _syncs_new = False  # whether uploads have to survive a crash even if they replace nothing
     _looked_everywhere = False
     _looked_at: frozenset[bytes] | set[bytes] = frozenset()  # directories; as above
@@ -227,7 +228,7 @@ class AtomicUploads(SFTPServerStorage):
         descriptor = os.open(upload.temporary, how, dir_fd=upload.directory)
         try:
             if not os.path.samestat(os.fstat(descriptor), os.fstat(upload.handle)):
-                raise os_error(errno.ENOENT)  # a client has put it there
+                raise os_error(errno.ENOENT)  # a client has put another file there
             if flags & os.O_TRUNC:
                 os.ftruncate(descriptor, 0)
         except BaseException:
@@ -243,7 +244,7 @@ class AtomicUploads(SFTPServerStorage):
         upload.handles += 1
 
     def _existing(self, path: bytes, flags: int) -> int | None:
-        """A descriptor of what is there, opened for the same; None for nothing. Raises what opening does."""
+        """A descriptor of the existing file, opened with these flags; None: there is none. Raises OSError."""
         if flags & os.O_EXCL and flags & os.O_CREAT:
             try:
                 self.lstat(path)
@@ -258,7 +259,7 @@ class AtomicUploads(SFTPServerStorage):
             raise
 
     def _open_upload(self, path: bytes, flags: int, mode: int, existing: int | None) -> int:
-        # Links are followed now: the file that a link leads to is replaced, and not the link.
+        # Links are followed now: the target of a link is replaced, not the link.
         parent, _, name = self._final(path).rpartition(b"/")
         if not path or not name:
             raise os_error(errno.ENOENT)
@@ -284,7 +285,7 @@ class AtomicUploads(SFTPServerStorage):
         """
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if existing is not None:
-            mode = os.fstat(existing).st_mode & S_IRWXU  # until it is like the old one, its owner's alone
+            mode = os.fstat(existing).st_mode & S_IRWXU  # only the owner's until it is like the old one
         elif self.umask is not None:
             mode &= ~self.umask
         name = temporary.locked_name(final_name)
@@ -332,7 +333,7 @@ class AtomicUploads(SFTPServerStorage):
             upload.broken = True
 
     def fileno(self, handle: int) -> int | None:
-        return handle  # and so says that to read and write there is as good
+        return handle  # reading and writing through it is as good as read() and write()
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         if replace:
@@ -340,7 +341,7 @@ class AtomicUploads(SFTPServerStorage):
         super().rename(old, new, replace)
 
     def _sync_before_rename(self, old: bytes, new: bytes) -> None:
-        """See Upload.sync(). What is wrong with the paths is for rename() to say."""
+        """As Upload.sync(). Errors of the paths are left to rename()."""
         try:
             self.lstat(new)
             if not S_ISREG(self.lstat(old).permissions or 0):
@@ -371,7 +372,7 @@ class AtomicUploads(SFTPServerStorage):
         try:
             super().fsync(handle)
         except BaseException:
-            self.spoil(handle)  # what was written is lost, and the next fsync would not say so
+            self.spoil(handle)  # written content is lost, and the next fsync would not report it
             raise
         upload = self._uploads.get(handle)
         if upload is not None:
@@ -393,14 +394,14 @@ class AtomicUploads(SFTPServerStorage):
                 if handle != upload.handle:
                     super().close(handle)
             except BaseException:
-                upload.broken = True  # what a network file system has not written, it says here
+                upload.broken = True  # a network file system reports failed writes here
                 raise
             finally:
                 if not upload.handles:
                     super().close(upload.handle)  # and with it the lock, when the name is gone
 
     def replaces(self, handle: int) -> SFTPAttributes | None:
-        """What a file that is received through this handle will replace, at this moment; None: nothing."""
+        """Attributes of the file that the upload of this handle would replace now; None: no file."""
         upload = self._uploads[handle]
         try:
             found = os.stat(upload.name, dir_fd=upload.directory, follow_symlinks=False)
@@ -416,10 +417,10 @@ class AtomicUploads(SFTPServerStorage):
     # --- what killed servers have left ------------------------------------------------------------------
 
     def remove_leftovers(self) -> tuple[int, bool]:
-        """Remove what interrupted uploads have left; return how many files, and whether that is all.
+        """Remove leftovers of interrupted uploads; return how many, and whether the search was complete.
 
-        It looks below the top of a jail, or below the home directory, for a short time. If that is not
-        enough, open() looks once more, in the one directory that it is about.
+        It searches below the top of a jail, or below the home directory, for a short time. If that is not
+        enough, open() searches the directory that it opens a file in.
         """
         deadline = time.monotonic() + TIME_TO_LOOK
         removed, todo = 0, [self._top()]
@@ -438,7 +439,7 @@ class AtomicUploads(SFTPServerStorage):
         return b"/" if isinstance(self, SFTPServerVirtualChroot) else self.home
 
     def _look_once(self, path: bytes) -> None:
-        """Remove the leftovers in one directory, if this session has not looked there yet."""
+        """Remove the leftovers in one directory, if this session has not searched it yet."""
         if self._looked_everywhere or path in self._looked_at:
             return
         if not self._looked_at or len(self._looked_at) >= MOST_LOOKED_AT:
@@ -447,14 +448,14 @@ class AtomicUploads(SFTPServerStorage):
         self._look_through(path, time.monotonic() + TIME_TO_LOOK)
 
     def _look_through(self, path: bytes, deadline: float) -> tuple[int, list[bytes]]:
-        """Remove the leftovers in one directory: how many there were, and the directories in it."""
+        """Remove the leftovers in one directory; return how many, and the directories in it."""
         below: list[bytes] = []
         return leftovers.remove_leftovers(self, path, self._candidates(path, deadline, below)), below
 
     def _candidates(self, path: bytes, deadline: float, below: list[bytes]) -> Iterator[bytes]:
-        """The names in a directory that may be of leftovers; below: gets the paths of its directories.
+        """The names in a directory that may be leftovers. Append the paths of its directories to below.
 
-        It does not look at each file's attributes, as a listing would: this is the start of a session.
+        Unlike a listing, it does not read each file's attributes: this is the start of a session.
         """
         directory = self._open(path, os.O_RDONLY | os.O_NONBLOCK | DIRECTORY)
         try:
@@ -472,18 +473,18 @@ class AtomicUploads(SFTPServerStorage):
 
 
 class SFTPAtomicStorage(AtomicUploads):
-    """The plain storage with uploads that appear whole."""
+    """The plain storage with atomic uploads."""
 
 
 class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
-    """The jail with uploads that appear whole."""
+    """The jail with atomic uploads."""
 
 
 def _make_alike(new: int, old: int) -> int:
     """Give the new file the owner of the one it will replace, as far as this user may; return its mode.
 
-    No user gets more than the old file gave: what cannot be given to its owner or its group is not given to
-    another one. The set-uid and set-gid bits go where a write in place would take them away.
+    No user gets more access than the old file gave: if its owner or group cannot be set, their permissions
+    are not given to another one. The set-uid and set-gid bits are cleared if a write in place would do so.
     """
     st = os.fstat(old)
     mode = S_IMODE(st.st_mode) & ~S_ISUID
@@ -491,14 +492,14 @@ def _make_alike(new: int, old: int) -> int:
         mode &= ~S_ISGID
     has_group = _change_owner(new, -1, st.st_gid)
     if not has_group:
-        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what all others have
+        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # another group gets what all others have
     _change_owner(new, st.st_uid, -1)
     _copy_access_list(new, old if has_group else None)
     return mode
 
 
 def _change_owner(descriptor: int, uid: int, gid: int) -> bool:
-    """Whether that could be done: for the rest of the reasons too (EINVAL), the upload need not fail."""
+    """Change owner and group; return whether that worked. No error (also not EINVAL) fails the upload."""
     try:
         os.fchown(descriptor, uid, gid)
     except OSError:
@@ -507,7 +508,7 @@ def _change_owner(descriptor: int, uid: int, gid: int) -> bool:
 
 
 def _copy_access_list(new: int, old: int | None) -> None:
-    """Give the new file the access control list of the old one, or none, whatever its directory's says.
+    """Give the new file the access control list of the old one, or none, instead of its directory's default.
 
     The permission bits of a file with such a list mean something else without it.
     """
@@ -530,9 +531,9 @@ def _copy_access_list(new: int, old: int | None) -> None:
 
 
 def _remove_leftover(directory: int, name: bytes) -> bool:
-    """Remove a temporary file that no session has locked; False for what is not this user's to remove.
+    """Remove a temporary file that no session has locked; return False if this user must not remove it.
 
-    Raises BlockingIOError for one that is in use.
+    Raises BlockingIOError if it is in use.
     """
     try:
         descriptor = os.open(name, LOOK, dir_fd=directory)
@@ -558,7 +559,7 @@ def _remove_leftover(directory: int, name: bytes) -> bool:
 
 
 def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:
-    """Undo the making of a file that another session may have removed already."""
+    """Remove a file that was just created; another session may have removed it already."""
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:

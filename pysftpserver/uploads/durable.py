@@ -1,4 +1,4 @@
-"""Durable storages: what a client was told is done survives a crash of the machine.
+"""Durable storages: changes that were reported as done survive a crash of the machine.
 
 DurableStorage goes in front of a storage of real files, and syncs before its methods return: content when a
 file is closed, names when they are made, changed or removed, and what SETSTAT changes if this user may open
@@ -29,7 +29,7 @@ WRITABLE = os.O_WRONLY | os.O_RDWR
 class DurableStorage(SFTPServerStorage):
     """A mixin that goes in front of a storage of real files, and of AtomicUploads."""
 
-    # Descriptors; every storage has its own from the first on.
+    # Descriptors; each storage makes its own set for the first one.
     _written: set[int] | frozenset[int] = frozenset()
     _uploads: dict[int, Any] = {}  # as in AtomicUploads, which syncs them itself
     _syncs_new = True
@@ -38,7 +38,7 @@ class DurableStorage(SFTPServerStorage):
         is_new = flags & os.O_CREAT and not self._is_there(path)
         handle = super().open(path, flags, mode)
         try:
-            # An atomic upload is not there yet, and syncs its directory itself.
+            # An atomic upload does not have its name yet, and syncs its directory itself.
             if is_new and self._is_there(path):
                 sync_directory(self, parent_of(self._final(path)))
                 self.check_root()
@@ -62,7 +62,7 @@ class DurableStorage(SFTPServerStorage):
             try:
                 self._sync_content(handle)
             except BaseException:
-                with contextlib.suppress(Exception):  # the first reason is the one to report
+                with contextlib.suppress(Exception):  # the first error is the one to report
                     super().close(handle)
                 raise
         super().close(handle)
@@ -95,10 +95,10 @@ class DurableStorage(SFTPServerStorage):
     def _syncing_attributes(self, path: bytes, flags: int) -> Iterator[None]:
         """A context in which the attributes of a file or a directory are changed; leaving it syncs them.
 
-        It is opened before: the change may take away the permission for that.
+        The file is opened before the change, which may take away the permission to open it.
         """
         descriptor = -1
-        with contextlib.suppress(OSError):  # what is wrong with the path is for the change to say
+        with contextlib.suppress(OSError):  # the change itself will report errors of the path
             mode = (self.lstat if flags else self.stat)(path).permissions or 0
             if S_ISREG(mode) or S_ISDIR(mode):
                 descriptor = self._open_to_sync(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
@@ -145,12 +145,12 @@ class DurableStorage(SFTPServerStorage):
     def _syncing(self, path: bytes) -> Iterator[None]:
         """A context in which the entry at path is changed; leaving it syncs the directory.
 
-        That is opened before: the change may be of what its path leads through.
+        The directory is opened before the change, which may be of a component of its path.
         """
         try:
             directory = self._open(parent_of(path), os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
-            yield  # what is wrong with the path is for the change to say
+            yield  # the change itself will report errors of the path
             sync_directory(self, parent_of(path))
             self.check_root()
             return

@@ -1,8 +1,8 @@
 """A file that is received in a temporary file and renamed into place when it is complete.
 
-open_temporary() begins one in any storage, for every door but SFTP, whose clients open and close files
-themselves (atomic.py). commit_all() is the one place where temporary files of a storage become files.
-Blocking calls of the storage's. What may not enter: sockets, wire formats, concrete storages.
+open_temporary() begins one in any storage, for every door except SFTP, whose clients open and close files
+themselves (atomic.py). commit_all() is the only place where temporary files of a storage become files.
+Calls to the storage block. What may not enter: sockets, wire formats, concrete storages.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     File = TypeVar("File", bound="TemporaryFile")
 
 FOR_OWNER = 0o600  # until a file is complete
-NEW = 0o666  # what the umask leaves of it
-MANY = 8  # files, for which their file system is synced as a whole
+NEW = 0o666  # less the umask
+MANY = 8  # files; from this number on, their file system is synced as a whole
 
 
 class TemporaryFile:
@@ -46,23 +46,23 @@ class TemporaryFile:
     __slots__ = ()
 
     def commit(self) -> None:
-        """Put the file in place, safe from a crash, or discard it and raise what the storage does."""
+        """Put the file in place, safe from a crash; or discard it and raise the storage's error."""
         for error in commit_all([self]).values():
             raise error
 
     def prepare(self) -> None:
-        """Do what comes before the content is synced. Raises when it is not all there."""
+        """Do what has to happen before the content is synced. Raises if content is missing."""
 
     def sync(self) -> None:
-        """Return when the content is safe from a crash, if that is asked for and the storage can do it."""
+        """Return when the content is safe from a crash, if that is wanted and the storage can do it."""
         raise NotImplementedError
 
     def descriptor(self) -> int | None:
-        """The host's descriptor of the file, to sync it together with others; None: sync() has to do it."""
+        """The host's descriptor of the file, to sync it together with others; None: only sync() can do it."""
         return None
 
     def close(self) -> None:
-        """Close what renaming does not need. Raises what a file system reports only then."""
+        """Close what renaming does not need. Raises errors that a file system reports only on close."""
 
     def rename(self) -> None:
         """Give the file its name."""
@@ -70,24 +70,24 @@ class TemporaryFile:
 
     def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
         """The same as sync() for the new name. synced: directories that were synced, with the error if that
-        failed; adds the file's. The kernel reports an error once, and it is about all files in there."""
+        failed; this adds the file's. The kernel reports an error once, for all files in the directory."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Do what comes last. Raises when the file went into a directory that is no longer the served one."""
+        """Do what comes last. Raises if the file was put into a directory that is no longer served."""
         raise NotImplementedError
 
     def discard(self) -> None:
-        """Remove the file, unless it was renamed, and close what belongs to it; the second time, nothing."""
+        """Remove the file, unless it was renamed, and close all descriptors. A second call does nothing."""
         raise NotImplementedError
 
 
 def commit_all(files: Sequence[File]) -> dict[File, Exception]:
-    """Put files in place: what returns without an error is there after a crash, whole, under its name.
+    """Put files in place: those without an error are complete and have their names, even after a crash.
 
-    Every file takes a step before any takes the next one, because a file system that has been told of all
-    content writes it together. Many files of one file system are synced by one call, and their names by
-    another. A file that fails is discarded, and the others go on. Returns the failures, by file.
+    All files take a step before any takes the next one, so that the file system can write all content
+    together. Many files of one file system are synced by one call, and their names by another. A file that
+    fails is discarded, and the others go on. Returns the errors, by file.
     """
     failures: dict[File, Exception] = {}
     synced: dict[bytes, Exception | None] = {}
@@ -118,7 +118,7 @@ def commit_all(files: Sequence[File]) -> dict[File, Exception]:
 
 
 class _FileSystems:
-    """The file systems that have many of the files. Each is held by the file that was opened first."""
+    """The file systems with many of the files. Each is synced through the file that was opened first."""
 
     def __init__(self, files: Sequence[TemporaryFile]) -> None:
         found: dict[int, list[TemporaryFile]] = {}
@@ -134,7 +134,7 @@ class _FileSystems:
                     self._files[os.dup(first)] = some
 
     def sync(self) -> set[TemporaryFile]:
-        """Sync each; the files for which that was enough. Errors are for sync() of each file to find."""
+        """Sync each; return the files that need no more. Errors are left to sync() of each file."""
         safe: set[TemporaryFile] = set()
         for descriptor, files in self._files.items():
             with contextlib.suppress(OSError):
@@ -151,7 +151,7 @@ class StoredFile(TemporaryFile):
     """A temporary file in any storage, written from its beginning to its end.
 
     replaced: the attributes of the file that it replaces, whose owner and permissions it gets; None for a
-    new one. size: bytes so far. check: called just before the file is renamed; what it raises stops that.
+    new one. size: bytes so far. check: called just before the file is renamed; raising stops that.
     """
 
     check: Callable[[], None] | None = None
@@ -179,9 +179,9 @@ class StoredFile(TemporaryFile):
         self.size += len(piece)
 
     def copy_from(self, source: Any, offset: int, size: int) -> int:
-        """Append up to size bytes of another open file of the storage, where they are; 0: read and write().
+        """Append up to size bytes of another open file of the storage, inside the storage.
 
-        At the end of the file that is 0, too.
+        Return how many; 0 at the end of the file, or if the caller has to read and write() them.
         """
         self._storage.check_write(self._handle, self.size, size)
         reads, writes = (moves_by_descriptor(self._storage, word) for word in ("read", "write"))
@@ -199,7 +199,7 @@ class StoredFile(TemporaryFile):
     def set_time(self, mtime: int) -> None:
         """Set the modification time, in seconds since the epoch.
 
-        The other time is now: a file that waits to be put in place is in use, however old its original.
+        The access time becomes now: a file that waits to be put in place is in use, whatever the other time.
         """
         self._storage.fsetstat(self._handle, SFTPAttributes(atime=int(time.time()), mtime=mtime))
 
@@ -244,7 +244,7 @@ class StoredFile(TemporaryFile):
         self._storage.check_root()
 
     def _keep_attributes(self, replaced: SFTPAttributes) -> None:
-        """Owner before permissions, which the owner's change may take away."""
+        """Set owner, then permissions, because a change of the owner may clear some of them."""
         kept = []
         if replaced.uid is not None and replaced.gid is not None:
             mine = self._storage.fstat(self._handle)
@@ -258,7 +258,7 @@ class StoredFile(TemporaryFile):
                 self._storage.fsetstat(self._handle, wanted)
 
     def discard(self) -> None:
-        # Whatever fails here, the reason for discarding the file is the one to report.
+        # Errors here are not reported: the reason for discarding the file is.
         if self._is_open:
             self._is_open = False
             with contextlib.suppress(Exception):
@@ -272,20 +272,20 @@ class StoredFile(TemporaryFile):
 def open_temporary(
     storage: SFTPAbstractServerStorage, path: bytes, replaced: SFTPAttributes | None
 ) -> StoredFile:
-    """Open a temporary file for path. replaced: as for StoredFile. Raises what the storage does."""
+    """Open a temporary file for path. replaced: as for StoredFile. Raises the storage's errors."""
     temporary = temporary_path(path)
     mode = NEW if replaced is None or replaced.permissions is None else FOR_OWNER
     try:
         handle = storage.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         return StoredFile(storage, handle, temporary, path, replaced)
-    except (KeyboardInterrupt, SystemExit):  # it may be there by now, and the caller has nothing to discard
+    except (KeyboardInterrupt, SystemExit):  # it may exist by now, and the caller has nothing to discard
         with contextlib.suppress(OSError, SFTPException):
             storage.rm(temporary)
         raise
 
 
 def parent_of(path: bytes) -> bytes:
-    """The path of the directory that an entry is in, as the storage would take it."""
+    """The path of the directory that has the entry, as storages take it."""
     parent, slash, _ = path.rstrip(b"/").rpartition(b"/")
     return parent or slash or b"."
 
@@ -293,18 +293,18 @@ def parent_of(path: bytes) -> bytes:
 def sync_directory(storage: SFTPAbstractServerStorage, path: bytes) -> None:
     """Return when the names in a directory are safe from a crash, if the storage can do that."""
     with contextlib.suppress(SFTPUnsupported, SFTPForbidden, PermissionError):
-        # One that may be searched and not read cannot be synced by this user; the content is safe.
+        # This user cannot sync a directory that they may search but not read; the content is safe.
         try:
             storage.sync_directory(path)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a file system that does not know how
+            if error.errno != errno.EINVAL:  # a file system that cannot do it
                 raise
 
 
 def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
-    """The attributes of a file; None where there is none. look: stat() or lstat() of a storage.
+    """The attributes of a file; None if it does not exist. look: stat() or lstat() of a storage.
 
-    Raises what the storage does for any other reason.
+    Raises any other error of the storage.
     """
     try:
         return look(path)
@@ -315,5 +315,5 @@ def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttr
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether an exception of a storage's says that something is not there."""
+    """Whether a storage's exception says that a file does not exist."""
     return isinstance(error, SFTPNotFound | FileNotFoundError)

@@ -1,6 +1,6 @@
 """Removes temporary files that interrupted uploads have left.
 
-Blocking calls of the storage's. What may not enter: how temporary files are made. Facts: flock(2).
+Calls to the storage block. What may not enter: how temporary files are made. Facts: flock(2).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def remove_leftovers(
 ) -> int:
     """Remove the temporary files in a directory that are abandoned; return how many.
 
-    names: paths, relative to the directory, of files that seem to be abandoned; None: looks for them in the
-    directory, and in a very long one only in its beginning. What cannot be removed stays.
+    names: paths, relative to the directory, of files that seem to be abandoned; None: search the directory,
+    or only the beginning of a very long one. Files that cannot be removed stay.
     """
     top = directory.rstrip(b"/") + b"/"
     removed = 0
@@ -37,12 +37,12 @@ def remove_leftovers(
         for name in _found(storage, directory) if names is None else names:
             removed += _remove_if_abandoned(storage, top + name)
     except (OSError, SFTPException):
-        pass  # the directory cannot be read; an upload to it will say so
+        pass  # the directory cannot be read; an upload to it will report that
     return removed
 
 
 def _found(storage: SFTPAbstractServerStorage, directory: bytes) -> list[bytes]:
-    """The names in a directory that seem to be of abandoned files."""
+    """The names of files in a directory that seem to be abandoned."""
     deadline = time.monotonic() + TIME_TO_LOOK
     entries = storage.opendir(directory)
     try:
@@ -62,7 +62,7 @@ def _found(storage: SFTPAbstractServerStorage, directory: bytes) -> list[bytes]:
 
 
 def _remove_if_abandoned(storage: SFTPAbstractServerStorage, path: bytes) -> bool:
-    """Whether the file of that path is abandoned after a second look, and was removed."""
+    """Look at the file at path again, and remove it if it is abandoned; return whether it was removed."""
     name = path.rpartition(b"/")[2]
     try:
         if temporary.is_locked_name(name):
@@ -70,29 +70,29 @@ def _remove_if_abandoned(storage: SFTPAbstractServerStorage, path: bytes) -> boo
         try:
             attrs = storage.lstat(path)
         except SFTPUnsupported:
-            pass  # then the first look has to do
+            pass  # then the first look is enough
         else:
             if not temporary.is_abandoned(name, attrs):
                 return False
         storage.rm(path)
         return True
     except (OSError, SFTPException):
-        return False  # another session was faster, or this one may not
+        return False  # another session was faster, or this one has no permission
 
 
 def _remove_if_unlocked(storage: SFTPAbstractServerStorage, path: bytes) -> bool:
-    """Remove a file if it is this user's and no process has locked it. Raises what the storage does."""
+    """Remove a file if it is this user's and no process has locked it. Raises the storage's errors."""
     handle = storage.open(path, os.O_RDONLY | os.O_NOFOLLOW, 0)
     try:
         descriptor = storage.fileno(handle)
         if descriptor is None:
             return False
         st = os.fstat(descriptor)
-        # Root's uploads may belong to others.
+        # Files that root uploads may belong to other users.
         if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
             return False
         lock(descriptor)
-        # If it was put in place just now, it no longer has this name; the next upload may have it.
+        # If it was put in place just now, it no longer has this name, and the next upload may have it.
         if not _leads_to(storage, path, st):
             return False
         storage.rm(path)
@@ -102,7 +102,7 @@ def _remove_if_unlocked(storage: SFTPAbstractServerStorage, path: bytes) -> bool
 
 
 def _leads_to(storage: SFTPAbstractServerStorage, path: bytes, st: os.stat_result) -> bool:
-    """Whether a path is of the file with these attributes. Raises what the storage does."""
+    """Whether a path leads to the file with these attributes. Raises the storage's errors."""
     handle = storage.open(path, os.O_RDONLY | os.O_NOFOLLOW, 0)
     try:
         descriptor = storage.fileno(handle)
@@ -114,7 +114,7 @@ def _leads_to(storage: SFTPAbstractServerStorage, path: bytes, st: os.stat_resul
 def lock(descriptor: int) -> None:
     """Lock a file that is about to be removed. Raises BlockingIOError if another session has locked it.
 
-    With this lock, a file may be removed by its name after a look at it: no other session does so meanwhile.
+    With this lock, a file may be checked and then removed by its name: no other session removes it meanwhile.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,13 +1,13 @@
-"""Names of temporary files, in which uploads are received, and which of these files are abandoned.
+"""Names of the temporary files in which uploads are received, and which of these files are abandoned.
 
 There are two forms, because there are two ways to know that a file is abandoned:
 
-- `.pysftp-SYSTEM-PROCESS-START-RANDOM`, in any storage. SYSTEM is this boot and its space of process numbers,
-  START is when the process began: process numbers are used again, and a container's only process always has
-  the number 1. The file is abandoned when that process has ended; another system's, when it is old.
-- `.pysftpserver-upload-DIGEST`, in directories of the host. DIGEST is made of the name that the file will
-  have, so that two sessions of a user cannot receive the same file at once; it is random where another user
-  has taken that name. The process that writes holds a lock on the file; leftovers.py tries it.
+- `.pysftp-SYSTEM-PROCESS-START-RANDOM`, in any storage. SYSTEM is this boot and its PID namespace, START is
+  when the process began: process numbers are reused, and a container's only process always has the number 1.
+  The file is abandoned when that process has ended; a file of another system, when it is old.
+- `.pysftpserver-upload-DIGEST`, in directories of the host. DIGEST is made of the final name of the file, so
+  that two sessions of a user cannot receive the same file at once; it is random if another user has taken
+  that name. The process that writes holds a lock on the file; leftovers.py tests the lock.
 
 What may not enter: storages. Facts: proc(5), kill(2).
 """
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 PREFIX = b".pysftp-"
 LOCKED_PREFIX = b".pysftpserver-upload-"
 OLD = 24 * 3600  # seconds without a write, for a file of another system
-MOST_MADE = 4096  # names that are remembered: memory
+MOST_MADE = 4096  # remembered names: memory
 
 # Not regular expressions: importing re would double the start of a session with atomic uploads.
 _HEXADECIMAL = b"0123456789abcdef"
 _LASTING = b"000000000000"  # the system of uploads that outlive their process
 _systems: list[bytes] = []  # this one, once it is known
-_beginnings: dict[int, bytes] = {}  # of the names of this process, by its number: it may fork
+_beginnings: dict[int, bytes] = {}  # of this process's names, by its number: it may fork
 _made: dict[bytes, None] = {}  # the last names that new_name() has returned
 
 
@@ -42,7 +42,7 @@ def temporary_path(path: bytes) -> bytes:
 
 
 def new_name() -> bytes:
-    """A new name of the form that says which process writes to the file."""
+    """A new name of the first form, which tells which process writes to the file."""
     process = os.getpid()
     if process not in _beginnings:
         _beginnings[process] = b"%b%b-%d-%d-" % (PREFIX, _system(), process, _start(process))
@@ -54,9 +54,9 @@ def new_name() -> bytes:
 
 
 def lasting_name(mark: bytes) -> bytes:
-    """The name of an upload that another process may go on with: it is abandoned when it is old.
+    """The name of an upload that another process may continue: it is abandoned when it is old.
 
-    mark: bytes that tell it from all others, and that no client can guess.
+    mark: unique bytes that no client can guess.
     """
     name = b"%b%b-0-0-%b" % (PREFIX, _LASTING, mark.hex().encode()[:16].ljust(16, b"0"))
     _made[name] = None
@@ -64,28 +64,28 @@ def lasting_name(mark: bytes) -> bytes:
 
 
 def is_own(name: bytes) -> bool:
-    """Whether this process has made the name, so that no client knows it. False for some that it has made:
+    """Whether this process has made the name, so that no client knows it. May be False for older names:
     only the last ones are remembered."""
     return name in _made
 
 
 def locked_name(name: bytes) -> bytes:
-    """The name of the temporary file for a file of that name. The file is locked while it is written to."""
+    """The name of the temporary file for a file with that name. It is locked while it is written to."""
     return LOCKED_PREFIX + b"%08x%08x" % (crc32(name), crc32(name[::-1], 1))
 
 
 def another_locked_name() -> bytes:
-    """A new name of the same form, for when that one is taken by what cannot be removed."""
+    """A new name of the same form, for use if a file that cannot be removed has that one."""
     return LOCKED_PREFIX + _random()
 
 
 def is_temporary(name: bytes) -> bool:
-    """Whether the name is a temporary file's: of either form, in full. No door serves one."""
+    """Whether the whole name has either form of a temporary file. Doors do not serve such files."""
     return _parts(name) is not None or is_locked_name(name)
 
 
 def is_locked_name(name: bytes) -> bool:
-    """Whether the name is of the form of locked_name()."""
+    """Whether the name has the form of locked_name()."""
     return name.startswith(LOCKED_PREFIX) and _is_hexadecimal(name.removeprefix(LOCKED_PREFIX), 16)
 
 
@@ -109,7 +109,7 @@ def _is_hexadecimal(text: bytes, size: int) -> bool:
 def is_abandoned(name: bytes, attrs: SFTPAttributes) -> bool:
     """Whether the name and the times of a file show that it is abandoned.
 
-    They never do for a name of the locked form, and for any that is not a temporary file's.
+    Always False for a name of the locked form, and for one that is not a temporary file's.
     """
     found = _parts(name)
     if found is None:
@@ -117,8 +117,8 @@ def is_abandoned(name: bytes, attrs: SFTPAttributes) -> bool:
     system, process, began = found
     if system == _system():
         return not _is_running(process, began)
-    # Of this machine before it was started again, or of another one that shares the directory. A file that
-    # already has the time of its original was used just now.
+    # A file of this machine before its last boot, or of another one that shares the directory. If it already
+    # has the modification time of its original, its access time tells when it was last used.
     return time.time() - max(attrs.mtime or 0, attrs.atime or 0) > OLD
 
 
@@ -127,7 +127,7 @@ def _random() -> bytes:
 
 
 def _system() -> bytes:
-    """This boot and this space of process numbers, as 12 characters."""
+    """This boot and this PID namespace, as 12 characters."""
     if not _systems:
         import hashlib  # here, because a session with atomic uploads starts without it
 
@@ -135,7 +135,7 @@ def _system() -> bytes:
             with open("/proc/sys/kernel/random/boot_id") as boot:
                 what = f"{boot.read()} {os.stat('/proc/self/ns/pid').st_ino}"
         except OSError:
-            what = _random().decode()  # then no other process's files are known
+            what = _random().decode()  # then files of other processes are not recognized
         _systems.append(hashlib.sha256(what.encode()).hexdigest()[:12].encode())
     return _systems[0]
 
@@ -150,7 +150,7 @@ def _start(process: int) -> int:
 
 
 def _is_running(process: int, start: int) -> bool:
-    """Whether it is; also for another user's whose start is not shown here (proc(5), hidepid)."""
+    """Whether a process is running; also for another user's, whose start may be hidden (proc(5), hidepid)."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

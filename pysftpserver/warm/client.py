@@ -1,13 +1,13 @@
 """Hands a session over to pysftp-warm, if that is running, in the first milliseconds of a command.
 
 The resident gets this process's standard descriptors and working directory. This process stays until the
-session ends, passes signals on, and ends with its status. The resident serves nothing before this process has
-said GO, so a session is served once: by the resident, or here if anything fails before that.
+session ends, passes signals on, and exits with its status. The resident serves nothing before this process
+has sent GO, so a session is served once: by the resident, or here if anything fails before that.
 What may not enter: imports, except modules built into the interpreter, and _socket once it is needed.
 Facts: unix(7), cmsg(3), sshd(8).
 """
 
-# No "from __future__ import annotations": that is an import, too.
+# No "from __future__ import annotations": that is an import as well.
 import _signal as signal  # type: ignore[import-not-found]
 import posix
 import sys
@@ -18,7 +18,7 @@ OWN, SHARED = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
 NAME = "socket"
 
 FORMAT = b"1"  # of the request
-READY, GO = b"ready", b"go"  # each followed by a random number of the resident's: neither is sent early
+READY, GO = b"ready", b"go"  # each followed by a random number from the resident, so neither is sent early
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes
@@ -27,7 +27,7 @@ ENVIRONMENT = (
     *(b"HOME", b"LOGNAME", b"SSH_CONNECTION", b"SSH_ORIGINAL_COMMAND", b"SSH_USER_AUTH", b"TZ", b"USER"),
 )
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-LOST = 1  # exit status where the session's own is not known
+LOST = 1  # exit status if the session's own is not known
 WRITABLE_BY_OTHERS = 0o022
 KIND, DIRECTORY, SOCKET = 0o170000, 0o040000, 0o140000  # bits of a mode
 
@@ -38,7 +38,7 @@ def hand_over(prog: str) -> None:
     prog: the command, which was started with sys.argv.
     """
     if "--check" in sys.argv:
-        return  # what is tried is this command
+        return  # this command itself is being tested
     uid = posix.getuid()
     for place in _places(uid):
         try:
@@ -56,7 +56,7 @@ def _places(uid: int) -> list[bytes]:
 
 
 def _is_safe(place: bytes, uid: int) -> bool:
-    """Whether only this account or root can have put that socket there. Raises OSError."""
+    """Whether only this account or root can have created that socket. Raises OSError."""
     for path, kind in ((place.rpartition(b"/")[0] or b".", DIRECTORY), (place, SOCKET)):
         found = posix.lstat(path)
         if found.st_mode & KIND != kind or found.st_uid not in (0, uid):
@@ -67,7 +67,7 @@ def _is_safe(place: bytes, uid: int) -> bool:
 
 
 def code() -> bytes:
-    """Which code this is: the interpreter and the package's directory, which a newer version replaces."""
+    """Identifies this code: the interpreter and the package's directory, which a newer version replaces."""
     found = posix.stat(__file__.rpartition("/warm/")[0])
     return b"%d %d %d" % (sys.hexversion, found.st_dev, found.st_ino)
 
@@ -90,7 +90,7 @@ def _hand_over_to(place: bytes, uid: int, prog: str) -> None:
     if not answer.startswith(READY):
         return
     here = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    posix.fchdir(here)  # or the resident may not
+    posix.fchdir(here)  # otherwise the resident may not be able to
     descriptors = b"".join(one.to_bytes(4, sys.byteorder) for one in (0, 1, 2, here))
 
     def pass_on(number: int, frame: object) -> None:
@@ -102,7 +102,7 @@ def _hand_over_to(place: bytes, uid: int, prog: str) -> None:
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
-    # Only now: descriptors that are not received would keep the session's streams open.
+    # Not earlier: descriptors that are never received would keep the session's streams open.
     sock.sendmsg([GO, answer.removeprefix(READY)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
     posix._exit(_status(sock))
 
@@ -118,7 +118,7 @@ def _request(prog: str) -> bytes:
 
 
 def _status(sock: object) -> int:
-    """Wait for the end of the session; the exit status."""
+    """Wait for the end of the session; return the exit status."""
     sock.settimeout(None)  # type: ignore[attr-defined]
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The settings of pysftp-warm. What may not enter: I/O, how a setting is obeyed."""
+"""The settings of pysftp-warm. What may not enter: I/O, how a setting takes effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pysftpserver.warm.client import NAME, OWN, SHARED
 
 
 class ServerSettings(LogSettings):
-    """What pysftp-warm can be told."""
+    """The settings of pysftp-warm."""
 
     audit = None  # an option of each session's command
     audit_chain = None  # type: ignore[assignment] # as well

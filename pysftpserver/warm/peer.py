@@ -1,6 +1,6 @@
 """Finds out who has connected to a local socket and what confines that process; becomes its account for good.
 
-The kernel says who it is (SO_PEERCRED, SO_PEERGROUPS), not the peer. A process that has given up
+The kernel identifies the peer (SO_PEERCRED, SO_PEERGROUPS), not the peer itself. A process that has given up
 rights, such as a session in its sandbox, must not get them back from here. What may not enter: requests.
 Facts: unix(7), pidfd_open(2), proc(5) on status, prlimit(2), credentials(7).
 """
@@ -41,13 +41,13 @@ class Peer:
         self.groups = struct.unpack(f"{len(groups) // 4}I", groups)
 
     def watch(self) -> None:
-        """Let is_alive() tell this process from a later one with its number. Raises OSError."""
+        """Let is_alive() tell this process from a later one with the same number. Raises OSError."""
         self._descriptor = os.pidfd_open(self.pid)
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return not self._poll.poll(0)
 
     def forget(self) -> None:
@@ -70,7 +70,7 @@ class Peer:
 
 
 def become(peer: Peer) -> None:
-    """Become the account of a peer, for good. Raises OSError, Refused where this process may not.
+    """Become the account of a peer, for good. Raises OSError, or Refused if this process may not.
 
     An account's own resident is that account already, and refuses peers with other groups.
     """
@@ -103,11 +103,11 @@ class Bounds:
             self.label = b""  # no security module gives processes labels
 
     def filters(self) -> int:
-        """How many filters of system calls it has; before Linux 5.9, whether it has any."""
+        """The number of its filters of system calls; before Linux 5.9, only whether it has any."""
         return int((self.status.get("Seccomp_filters") or self.status["Seccomp"])[0])
 
     def check(self, peer: Peer, ours: Bounds) -> None:
-        """Raises Refused if this process, a peer's, is confined in a way that ours is not."""
+        """Raises Refused if this process (the peer's) is confined in a way that ours is not."""
         for name, number in (("Uid", peer.uid), ("Gid", peer.gid)):
             if self.status[name] != [str(number)] * ALL_THE_SAME:
                 raise Refused("it has several user ids")
@@ -122,7 +122,7 @@ class Bounds:
 
 
 def _is_free(label: bytes) -> bool:
-    """Whether a security module leaves a process alone. label: of AppArmor, with a mode, or of SELinux."""
+    """Whether no security module confines a process. label: of AppArmor, with a mode, or of SELinux."""
     label = label.rstrip(b"\0\n")
     mode, kind = label.rpartition(b" ")[2], label.split(b":")[2:3]
     return label == b"unconfined" or mode == b"(unconfined)" or kind == [b"unconfined_t"]
@@ -134,7 +134,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _content(path: str) -> bytes:
-    """What is in a file of procfs, which gives it in one piece. Raises OSError."""
+    """The content of a file of procfs, which returns it in one piece. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, LONGEST_STATUS)

@@ -1,8 +1,8 @@
-"""The resident: listens, and forks a process for each client, which does all the rest.
+"""The resident: listens, and forks a process for each client, which does everything else.
 
-This process reads nothing that a client sends, waits for no client, and keeps a connection to tell the client
-by which signal its session was killed, and to kill a session that does not end with its client. If it ends,
-sessions continue, and new ones serve themselves.
+This process reads nothing from clients and waits for none. It keeps the connections, to tell a client by
+which signal its session was killed, and to kill a session that does not end with its client. If the resident
+ends, sessions continue, and new ones serve themselves.
 What may not enter: requests, sessions. Facts: unix(7), wait(2).
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 128
 ACCEPTED_AT_ONCE = 16
-CALM = 20  # milliseconds without a client, after which there is time to prepare for the next
+CALM = 20  # milliseconds without a client after which it prepares for the next one
 SESSION = "sftp session"  # the name of processes
 MOST_DESCRIPTORS = (1 << 31) - 1
 LOST = 30.0  # seconds that a session has to end after its client has gone
@@ -50,8 +50,8 @@ KILLED = 128  # and the number of the signal, as shells have it
 class Server:
     """The resident of this account, or of all accounts if it is root's.
 
-    commands: what clients can have run: their names, and their functions from arguments to exit status.
-    load: reads the settings again. rehearse: does what a session does, in a process that serves one later.
+    commands: what clients can have run: names, and functions from arguments to exit status. load: reads the
+    settings again. rehearse: acts as a session, in a process that serves one later.
     Raises BadInput, Unavailable if it cannot listen.
     """
 
@@ -83,7 +83,7 @@ class Server:
         raise_descriptor_limit(settings.max_connections, 1)
 
     def run(self) -> int:
-        """Serve until a signal comes, or the code changes; return the exit status."""
+        """Serve until a signal arrives or the code changes; return the exit status."""
         self._children = Children(
             {signal.SIGTERM: self._end, signal.SIGINT: self._end, signal.SIGHUP: self._reload}
         )
@@ -141,13 +141,13 @@ class Server:
                     self._limit.write("accept", ERROR, f"a client is not served: {reason_of(error)}")
 
     def _begin(self, sock: socket.socket, peer: Peer) -> None:
-        """Start the process of a client, unless its account may have none now. Raises OSError."""
+        """Start the process of a client, unless its account has reached a limit. Raises OSError."""
         reason = self._why_not(peer.uid)
         if reason:
             self._limit.write(str(peer.uid), VERBOSE, f"user {peer.uid}: a client is not served: {reason}")
             return
         process = self._use_spare(sock) or self._fork(sock)
-        self._poll.register(sock, 0)  # its end alone is looked at
+        self._poll.register(sock, 0)  # only to notice its end
         self._sessions[process] = sock.detach(), peer.uid
 
     def _why_not(self, uid: int) -> str | None:
@@ -161,7 +161,7 @@ class Server:
         return None
 
     def _fork(self, sock: socket.socket) -> int:
-        """Start the process of a session; its number. Raises OSError."""
+        """Start the process of a session; return its number. Raises OSError."""
         process = self._children.fork()
         if not process:
             status = 1
@@ -172,7 +172,7 @@ class Server:
         return process
 
     def _session(self, sock: socket.socket) -> Session:
-        """In a new process: be a session's."""
+        """In a new process: set it up for a session."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         close_all_but(sock.fileno(), self._to_reasons)
@@ -208,7 +208,7 @@ class Server:
         self._spare = ours, process
 
     def _use_spare(self, sock: socket.socket) -> int:
-        """Hand a connection to the spare process, if it is ready; its number, or 0."""
+        """Pass a connection to the spare process, if it is ready; return its number, or 0."""
         if self._spare is None:
             return 0
         ours, process = self._spare
@@ -227,13 +227,13 @@ class Server:
     # --- the ends of their processes ----------------------------------------------------------------------
 
     def _timeout(self) -> float | None:
-        """Milliseconds to wait for something to do; None: without end."""
+        """Milliseconds to wait for something to do; None: without limit."""
         if self._spare is None:
             return CALM
         return max(0.0, 1000 * (min(self._lost.values()) - time.monotonic())) if self._lost else None
 
     def _lose(self, connections: set[int]) -> None:
-        """Clients have gone. The kernel has told their sessions; one that hangs, or was taken over, stays."""
+        """Note that clients have gone. The kernel tells their sessions; those that hang are killed later."""
         for process, (connection, _) in self._sessions.items() if connections else ():
             if connection in connections:
                 self._poll.unregister(connection)
@@ -258,7 +258,7 @@ class Server:
             self._lost.pop(process, None)
             with contextlib.suppress(KeyError):  # its client has gone
                 self._poll.unregister(connection)
-            # The client may have gone, or the session have filled the connection.
+            # The client may have gone, or the session may have filled the connection.
             with socket.socket(fileno=connection) as sock, contextlib.suppress(OSError):
                 if os.WIFSIGNALED(status):
                     sock.send(b"%d" % (KILLED + os.WTERMSIG(status)), socket.MSG_DONTWAIT)
@@ -276,7 +276,7 @@ class Server:
 
 
 def listening(path: str, uid: int) -> socket.socket:
-    """The socket of a resident, in a directory that only its account may write. uid: of that account.
+    """The socket of a resident, in a directory that is writable only by its account. uid: of that account.
 
     Makes the directory if it is missing. Raises BadInput, Unavailable.
     """
@@ -302,7 +302,7 @@ def listening(path: str, uid: int) -> socket.socket:
 
 
 def close_all_but(*kept: int) -> None:
-    """Close all descriptors but the standard ones and these."""
+    """Close all descriptors except the standard ones and these."""
     first = 3
     for descriptor in sorted(kept):
         os.closerange(first, descriptor)

@@ -1,6 +1,6 @@
-"""One session that a client hands over, in a process of its own: from the connection to the exit status.
+"""One session that a client hands over, in a separate process: from the connection to the exit status.
 
-Nothing that the client says is looked at before this process is the client's account. Then it gets the
+This process reads nothing from the client before it has become the client's account. Then it gets the
 client's descriptors, directory, umask, limits and environment, and runs the command as the client would have.
 What may not enter: how a command serves, other sessions. Facts: unix(7), fcntl(2) on F_SETSIG, setsid(2).
 """
@@ -61,7 +61,7 @@ def _state(path: str) -> tuple[int, int, int]:
 
 
 class Request:
-    """What a client asks for. Raises Refused for data that is not a request."""
+    """A client's request. Raises Refused for data that is not a request."""
 
     def __init__(self, data: bytes) -> None:
         words = data.split(b"\0")
@@ -81,8 +81,8 @@ class Request:
 class Session:
     """A session's process.
 
-    commands: what can be run, by name. own, loaded: the server's. grace: seconds for each step of the
-    hand-over. reasons: a descriptor to write to why a client is not served, in one line.
+    commands: functions that can be run, by name. own, loaded: the server's. grace: seconds for each step of
+    the hand-over. reasons: a descriptor for one line that says why a client is not served.
     """
 
     def __init__(self, commands: Commands, own: Bounds, loaded: Code, grace: float, reasons: int) -> None:
@@ -112,7 +112,7 @@ class Session:
         return status
 
     def _take_over(self, peer: Peer) -> int:
-        """Become the client's account, and take over its session. Returns 0, or why there is nothing to do.
+        """Become the client's account, and take over its session. Return 0, or NOT_SERVED.
 
         Raises OSError, Refused.
         """
@@ -126,7 +126,7 @@ class Session:
         Bounds(peer.pid).check(peer, self._own)
         request = Request(data)
         if not self._code.is_of(request.code):
-            return NOT_SERVED  # its code is another
+            return NOT_SERVED  # it runs other code
         if self._code.has_changed():
             return STALE
         command = self._commands.get(request.prog)
@@ -147,7 +147,7 @@ class Session:
         return 0
 
     def _received(self, peer: Peer, count: int = 0) -> tuple[bytes, list[int]]:
-        """What the peer itself has sent, with that many descriptors; b"" if it has gone. Raises Refused."""
+        """Data that the peer itself sent, with that many descriptors; b"" if it has gone. Raises Refused."""
         try:
             data, control, flags, _ = self._sock.recvmsg(LONGEST + 1, ROOM)
         except TimeoutError:
@@ -170,7 +170,7 @@ class Session:
         return data, passed
 
     def _run(self) -> int:
-        """Run the command; its exit status."""
+        """Run the command; return its exit status."""
         os.umask(self._request.umask)
         for name, value in self._request.environment.items():
             os.environb[name] = value
@@ -199,6 +199,6 @@ class Session:
         """Tell the client the exit status. It may have gone."""
         with contextlib.suppress(OSError):
             while self._sock.recv(LONGEST):
-                pass  # or the client would be told of a reset first
+                pass  # otherwise the client would see a reset first
         with contextlib.suppress(OSError):
             self._sock.send(b"%d" % status)

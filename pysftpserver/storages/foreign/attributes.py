@@ -1,4 +1,4 @@
-"""What fsspec's file systems say about a file, as attributes. What may not enter: paths, requests."""
+"""Attributes from fsspec's description of a file. What may not enter: paths, requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMES = "mtime LastModified last_modified Last-Modified modified updated date_ti
 
 
 def attributes_of(info: dict[str, Any], read_only: bool, born: int) -> SFTPAttributes:
-    """The attributes of what a file system describes. born: the time of directories without one."""
+    """The attributes of a file that a file system describes. born: the time of directories without one."""
     is_directory = info["type"] == "directory"
     mode = info.get("mode")
     bits = (mode & 0o7777) if isinstance(mode, int) else 0o755 if is_directory else 0o644
@@ -33,7 +33,7 @@ def attributes_of(info: dict[str, Any], read_only: bool, born: int) -> SFTPAttri
 
 
 def _seconds(moment: Any) -> int | None:
-    """A time as fsspec's file systems have it: seconds, a datetime, a tuple of zipfile's, or a text."""
+    """A time from a file system of fsspec: seconds, a datetime, a tuple of zipfile's, or a text."""
     if isinstance(moment, (int, float)):
         return int(moment)
     if isinstance(moment, tuple) and len(moment) == 6:

@@ -1,4 +1,4 @@
-"""What fsspec and the libraries behind it raise, as clients may see it.
+"""Turns exceptions of fsspec and the libraries behind it into ones that clients may see.
 
 What may not enter: which request it was for.
 """
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     Method = TypeVar("Method", bound=Callable[..., Any])
 
 _NUMBERS: dict[type, int] = {FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR}
-GATEWAY = (502, 503, 504)  # statuses of HTTP: the server is not there
+GATEWAY = (502, 503, 504)  # statuses of HTTP: the server cannot be reached
 
 
 class FsspecError(Exception):
-    """What a library raised, for the log: its text without secrets."""
+    """An exception of a library, for the log: its text without secrets."""
 
 
 def spoken(method: Method) -> Method:
-    """A method whose exceptions of fsspec's, or of a library behind it, are ones that a client may see."""
+    """A decorator: turns exceptions of fsspec, or of a library behind it, into ones that a client may see."""
 
     @functools.wraps(method)
     def speaking(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -54,7 +54,7 @@ def spoken(method: Method) -> Method:
 
 
 def answer_to(error: BaseException, opened: Opened) -> Exception:
-    """What a client is told of an error; its cause is for the log. opened: where it happened."""
+    """The exception for the client; its cause is for the log. opened: where the error happened."""
     answer: Exception
     if isinstance(error, OSError):
         number = error.errno or _NUMBERS.get(type(error))
@@ -77,6 +77,6 @@ def answer_to(error: BaseException, opened: Opened) -> Exception:
 
 
 def _is_loss(error: BaseException, opened: Opened) -> bool:
-    """Whether the other side is gone; an EOFError is that of an archive as well."""
+    """Whether the other side is gone. An EOFError may also come from an archive."""
     is_lost = isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "status", None) in GATEWAY
     return is_lost or isinstance(error, EOFError) and opened.is_ftp

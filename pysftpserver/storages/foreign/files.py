@@ -1,4 +1,4 @@
-"""Files of fsspec that a client has open: reads anywhere, writes as the file object can, whole uploads.
+"""Files of fsspec that a client has open: reads at any offset, writes where the file object can, uploads.
 
 What may not enter: paths of clients, sessions. Facts: io, fsspec.spec.AbstractBufferedFile (commit, discard).
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-STEP = 1 << 20  # bytes read at once to get to an offset, where the file cannot seek
+STEP = 1 << 20  # bytes read at once to get to an offset in a file that cannot seek
 MOST = (1 << 63) - 1  # bytes of a file
 MOST_IN_MEMORY = 1 << 30  # bytes of a file that is held in memory: a gap takes as much as content
 
@@ -26,7 +26,7 @@ MOST_IN_MEMORY = 1 << 30  # bytes of a file that is held in memory: a gap takes 
 class OpenFile:
     """A file of fsspec, opened in place.
 
-    path: where it is or will be. flags: the client's. open_again: opens it at its beginning.
+    path: its current or future path. flags: the client's. open_again: opens it at its beginning.
     """
 
     def __init__(self, file: Any, path: str, flags: int, open_again: Callable[[], Any] | None = None) -> None:
@@ -62,7 +62,7 @@ class OpenFile:
         return True
 
     def _go_forward(self, off: int) -> None:
-        """Get to an offset by reading, from the beginning if need be."""
+        """Get to an offset by reading, from the beginning if necessary."""
         if self.file.tell() > off and self._open_again is not None:
             self.file.close()
             self.file = self._open_again()
@@ -94,7 +94,7 @@ class OpenFile:
             raise
 
     def size(self) -> int | None:
-        """Its size, or None if only its path tells."""
+        """Its size, or None if it can only be found by its path."""
         if not self.file.seekable():
             return None if self.file.readable() else self.file.tell()
         at = self.file.tell()
@@ -103,7 +103,7 @@ class OpenFile:
         return size
 
     def truncate(self, size: int) -> None:
-        """Cut it off, or fill it up with zeros. Raises SFTPUnsupported if it cannot."""
+        """Truncate it, or fill it up with zeros. Raises SFTPUnsupported if it cannot."""
         old = self.size()
         if size == old:
             return
@@ -127,14 +127,14 @@ class OpenFile:
         self.file.close()
 
     def discard(self) -> None:
-        """Close it; what was written in place cannot be taken back."""
+        """Close it; content that was written in place cannot be undone."""
         self.file.close()
 
 
 class Upload(OpenFile):
-    """A file that is received beside its place, or by parts that are not committed.
+    """A file that is received under a temporary name, or in parts that are not committed yet.
 
-    put: puts it in its place; commits: whether the file object does that. remove: removes what was received.
+    put: puts it in place; commits: whether the file object does that. remove: removes the received file.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Upload(OpenFile):
 
 
 def can_commit(fs: Any, temporary: str) -> bool:
-    """Whether closing a file can be undone until commit(); tried with one that is removed."""
+    """Whether a closed file can be discarded until commit(); tested with a temporary file."""
     from fsspec.spec import AbstractBufferedFile
 
     try:
@@ -195,9 +195,9 @@ def can_commit(fs: Any, temporary: str) -> bool:
 
 
 def appends(file: Any) -> bool:
-    """Whether a file that was opened to append to does that. FTP's in fsspec replaces what was there.
+    """Whether a file that was opened for appending appends. That of FTP in fsspec replaces the content.
 
-    If not, closing it would send nothing in the place of the content: it is left as it is.
+    If not, closing it would replace the content with nothing: it is not closed.
     """
     from fsspec.spec import AbstractBufferedFile
 

@@ -1,4 +1,4 @@
-"""From an address to a file system of fsspec, and what can be said about it.
+"""Opens the fsspec file system of an address, and tells what it can do.
 
 What may not enter: requests, open files. Facts: fsspec.core.url_to_fs, fsspec.spec, fsspec.asyn.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ARCHIVES = ("zip", "tar", "libarchive")
 ON_THIS_HOST = frozenset(("dir", "file", "git", "libarchive", "local", "memory", "tar", "zip"))
-LEAST_SECRET = 4  # characters; shorter options are words such as "rb", and no secrets
+LEAST_SECRET = 4  # characters; shorter options are words such as "rb", not secrets
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY = re.compile(r"\?[^:\s]*")
 
@@ -25,9 +25,9 @@ _QUERY = re.compile(r"\?[^:\s]*")
 class Opened:
     """A file system that fsspec has opened.
 
-    fs: it. root: the path of what becomes `/`. label: how messages name it. uses_network, read_only: what it
-    does. Raises ValueError for an address or options that cannot be used, OSError if what it names cannot be
-    opened, BadInput if fsspec is not installed.
+    fs: the file system. root: the path that becomes `/`. label: its name in messages. uses_network,
+    read_only: whether it is so. Raises ValueError for an address or options that cannot be used, OSError if
+    it cannot be opened, BadInput if fsspec is not installed.
     """
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
@@ -57,11 +57,11 @@ class Opened:
 
     @property
     def is_ftp(self) -> bool:
-        """Whether it is fsspec's FTP, whose module is not imported for that."""
+        """Whether it is fsspec's FTP file system. Does not import its module to tell."""
         return hasattr(self.fs, "tempdir") and hasattr(self.fs, "ftp")
 
     def safe(self, text: str) -> str:
-        """A text of the library's, in one line and without the values of options, users and queries."""
+        """A text of the library in one line, without the values of options, users and queries."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return one_line(_QUERY.sub("?***", _USER.sub("***@", text)))
@@ -76,7 +76,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _layers(fs: Any) -> list[Any]:
-    """A file system, and those that it stands on."""
+    """A file system, and those below it."""
     layers = [fs]
     while getattr(layers[-1], "fs", None) is not None and len(layers) < 10:
         layers.append(layers[-1].fs)
@@ -84,7 +84,7 @@ def _layers(fs: Any) -> list[Any]:
 
 
 def _can_remove(fs: Any) -> bool:
-    """Whether a file system has a method that removes a file: what has none is read-only."""
+    """Whether a file system has a method that removes a file: without one it is read-only."""
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 

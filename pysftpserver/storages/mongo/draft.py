@@ -222,7 +222,7 @@ class Draft:
             if stop > whole:
                 self._fill(max(first, whole), stop)
         if count and self._bucket.chunks.count_documents({"files_id": self.identity}) != count:
-            # The source was removed meanwhile, or somebody has taken these chunks for orphans.
+            # The source was removed meanwhile, or these chunks were taken for orphans.
             raise SFTPFailure("The file could not be stored: parts of it were removed meanwhile")
 
     def _copy(self, first: int, stop: int) -> None:

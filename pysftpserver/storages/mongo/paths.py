@@ -19,7 +19,7 @@ from pysftpserver.storages.mongo.names import below, component, to_bytes
 
 MOST_COMPONENTS = 1024  # names per query, each with the names above it
 MOST_LOOKUPS = 256  # queries per path; each link takes one, and each ".." after a name
-MOST_LINKS = 40  # followed in one path; as Linux has it
+MOST_LINKS = 40  # followed in one path, as in Linux
 
 
 class Place(NamedTuple):

@@ -78,7 +78,7 @@ def remove_directory(bucket: Bucket, name: str) -> None:
     if doc is None:
         raise os_error(errno.ENOENT)
     if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
-        # Something was created in it just now. A session that creates something checks afterwards, too.
+        # Something was created in it just now. A session that creates something also checks afterwards.
         with contextlib.suppress(DuplicateKeyError):
             bucket.nodes.insert_one(doc)
         raise os_error(errno.ENOTEMPTY)

@@ -1,1 +1,1 @@
-"""The parts of the storage that has others in one tree (mountedstorage.py)."""
+"""The parts of the storage that mounts others in one tree (mountedstorage.py)."""

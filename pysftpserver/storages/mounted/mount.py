@@ -1,4 +1,4 @@
-"""A storage that has a place in a tree, and what happens while it is away.
+"""A storage at a mount point, and what happens while it cannot be reached.
 
 What may not enter: paths of the tree, other mounts.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Opener = Callable[[], SFTPAbstractServerStorage]
 
-PAUSE = 10.0  # seconds until a storage that is away is tried again
+PAUSE = 10.0  # seconds until an unreachable storage is tried again
 _AWAY = frozenset(
     getattr(errno, name)
     for name in "ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOTCONN "
@@ -44,13 +44,13 @@ class Mount:
     """A storage and how it is mounted.
 
     storage: the storage, or a function that opens one. It is called when the storage is needed for the first
-    time, and again if it has raised. read_only: refuse every change. uses_network: of a storage that a
-    function opens, whether it talks to other hosts; None: it may. reads: paths of what such a function reads
-    on this host, besides what connecting takes, for a sandbox that is entered while the storage is away;
-    None: that is not known, and then files are not confined.
+    time, and again if it has raised. read_only: refuse every change. uses_network: whether a storage that a
+    function opens talks to other hosts; None: it may. reads: paths that such a function reads on this host,
+    besides those for connecting, for a sandbox that begins while the storage cannot be reached; None: not
+    known, and then files are not confined.
 
-    The tree sets point, the path where it is mounted, is_parent, whether other storages are mounted below
-    that, and refuses_links, whether paths with links fail.
+    The tree sets point (the path where it is mounted), is_parent (whether other storages are mounted below
+    that), and refuses_links (whether paths with links fail).
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Mount:
             uses_network = storage.uses_network
         else:
             self._opener = storage
-        #: Whether asking it anything may take long: it is not asked for the attributes of its mount point.
+        #: Whether its answers may take long: then it is not asked for the attributes of its mount point.
         self.is_remote = uses_network is not False
         self.was_changed = False
-        self._territory: Sequence[int] | None = None  # as the storage has said
+        self._territory: Sequence[int] | None = None  # the storage's own, once known
         self._lock = allocate_lock()
-        self._failure: BaseException | None = None  # why it is away
+        self._failure: BaseException | None = None  # why it cannot be reached
         self._retry_at = 0.0
-        self._is_doubtful = False  # whether it has stayed away, and may have to be opened again
+        self._is_doubtful = False  # whether it is still unreachable, and may have to be opened again
 
     @property
     def uses_network(self) -> bool:
@@ -89,7 +89,7 @@ class Mount:
         return self.is_remote if self.opened is None else self.opened.uses_network
 
     def territory(self) -> Sequence[int] | None:
-        """As of the storage; nothing while it is away, and if it is only to be read."""
+        """That of the storage; empty while it cannot be reached, or if it is read-only."""
         try:
             self._territory = self.storage().territory()
         except SFTPException:
@@ -97,14 +97,14 @@ class Mount:
         return () if self.read_only and self._territory is not None else self._territory
 
     def reads(self) -> Sequence[str]:
-        """The same; with its territory, if it is only to be read."""
+        """The same for paths to read; with its territory, if it is read-only."""
         if self.opened is not None:
             kept = (self._territory or ()) if self.read_only else ()
             return [*self.opened.reads(), *(f"/proc/self/fd/{descriptor}" for descriptor in kept)]
         return [*connecting.files(), *(self._reads or ())] if self.is_remote else ()
 
     def storage(self) -> SFTPAbstractServerStorage:
-        """The storage, opened if need be. Raises SFTPUnavailable while it is away."""
+        """The storage, opened if necessary. Raises SFTPUnavailable while it cannot be reached."""
         storage = self.opened
         if storage is None or self._failure is not None:
             return self._tried()
@@ -133,7 +133,7 @@ class Mount:
             return self.opened
 
     def prepare(self) -> None:
-        """Tell a storage that is open and has others below it, or refuses links, who resolves them."""
+        """Have an open storage refuse links, if it has others below it or the tree refuses them."""
         if (self.is_parent or self.refuses_links) and self.opened is not None:
             refuse_links = getattr(self.opened, "refuse_links", None)
             if refuse_links is not None:
@@ -147,12 +147,12 @@ class Mount:
         self._retry_at = time.monotonic() + self.pause
 
     def check_no_links(self, path: bytes, follow: bool) -> None:
-        """Raises OSError(ELOOP) for a path with a link, where the storage does not see to that itself."""
+        """Raises OSError(ELOOP) for a path with a link, if the storage does not check that itself."""
         if not hasattr(self.storage(), "refuse_links"):
             check_no_links(self.storage(), path, follow)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the storage. Raises what that raises, and SFTPUnavailable while it is away."""
+        """Call a method of the storage. Raises its errors, and SFTPUnavailable while it cannot be reached."""
         storage = self.storage()
         try:
             answer = getattr(storage, method)(*arguments)
@@ -177,7 +177,7 @@ class Mount:
 
 
 class MountedFile:
-    """A handle: a file that the storage of a mount has open, and the methods that move its content."""
+    """A handle: an open file of a mount's storage, and the methods that move its content."""
 
     __slots__ = ("descriptor", "mount", "object", "promises", "read", "storage", "write")
 

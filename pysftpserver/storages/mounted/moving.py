@@ -1,6 +1,6 @@
 """Moves a file or a directory from one storage to another: copies it, and only then removes it.
 
-Whatever interrupts this, everything is still at the old place, or complete at the new one. A file appears
+After any interruption, everything is still at the old place, or complete at the new one. A file appears
 at the new place as a whole. A directory appears there at once and fills; a copy that fails is removed again.
 What may not enter: paths of the tree, sessions.
 """
@@ -28,7 +28,7 @@ CHANGED = "It has changed while it was moved, and was left where it is"
 
 
 def move(source: Mount, old: bytes, target: Mount, new: bytes, replace: bool) -> None:
-    """Move what old names in one storage to new in another. replace: as in rename()."""
+    """Move the entry old of one storage to new in another. replace: as in rename()."""
     attrs = source.call("lstat", old)
     if S_IFMT(attrs.permissions or 0) == S_IFDIR:
         old, new = old.rstrip(b"/"), new.rstrip(b"/")
@@ -46,7 +46,7 @@ def move(source: Mount, old: bytes, target: Mount, new: bytes, replace: bool) ->
 
 
 def _check_target(target: Mount, new: bytes, kind: int, replace: bool) -> bool:
-    """Whether something is at new that will be replaced. Raises what rename() would."""
+    """Whether new exists and will be replaced. Raises what rename() would."""
     try:
         there = S_IFMT(target.call("lstat", new).permissions or 0)
     except Exception as error:
@@ -84,20 +84,20 @@ class _Copy:
     def __init__(self, source: Mount, target: Mount) -> None:
         self._source = source
         self._target = target
-        self._copied: list[tuple[bytes, SFTPAttributes]] = []  # a directory before what is in it
+        self._copied: list[tuple[bytes, SFTPAttributes]] = []  # a directory before its entries
         self._made: list[tuple[str, bytes]] = []  # what to call to undo it
         self._directories: list[tuple[bytes, SFTPAttributes]] = []  # whose attributes are set at the end
         self._to_sync: dict[bytes, None] = {}
 
     def all(self, old: bytes, new: bytes, attrs: SFTPAttributes, is_there: bool) -> None:
-        """Copy what old names. is_there: whether something is at new, which it replaces."""
+        """Copy the entry old. is_there: whether new exists and is replaced."""
         for path, its in self._found(old, attrs):
             self._one(path, new + path[len(old) :], its, is_there)
             self._copied.append((path, its))
             is_there = False
 
     def _found(self, path: bytes, attrs: SFTPAttributes) -> list[tuple[bytes, SFTPAttributes]]:
-        """What there is to copy, all of it before anything is made: the two storages may overlap."""
+        """Everything to copy. It is listed before anything is made, because the two storages may overlap."""
         found = [(path, attrs)]
         for path, attrs in found:
             kind = S_IFMT(attrs.permissions or 0)
@@ -197,7 +197,7 @@ class _Copy:
 
     def undo(self) -> None:
         """Remove what was made."""
-        for path, _ in self._directories:  # one that was made like its original may not be writable
+        for path, _ in self._directories:  # one with the permissions of its original may not be writable
             with contextlib.suppress(Exception):
                 self._target.call("setstat", path, SFTPAttributes(permissions=0o700))
         for method, path in reversed(self._made):
@@ -205,7 +205,7 @@ class _Copy:
                 self._target.call(method, path)
 
     def remove_originals(self) -> None:
-        """Remove what was copied. What has changed or come since stays, and is reported."""
+        """Remove the originals. Those that were changed or added since are kept and reported."""
         try:
             for path, attrs in reversed(self._copied):
                 if S_IFMT(attrs.permissions or 0) == S_IFDIR:
@@ -230,11 +230,11 @@ def _temporary() -> bytes:
 
 
 def _identity(attrs: SFTPAttributes) -> tuple[Any, ...]:
-    """What tells whether a file is still the same."""
+    """Values that show whether a file is still the same."""
     return attrs.size, attrs.mtime, attrs.permissions
 
 
 def _try(call: Any, *arguments: Any) -> None:
-    """Call something that the storage, or this user, may not be able to do."""
+    """Call a method that may fail, because the storage or this user cannot do it."""
     with contextlib.suppress(SFTPUnsupported, PermissionError):
         call(*arguments)

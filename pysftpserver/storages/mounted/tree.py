@@ -1,10 +1,10 @@
 """The tree of mount points: which storage a path leads to, and which path in it.
 
 The tree is fixed: a mount point and the directories above it are directories, whatever the storage above has
-under their names. `..` in a path goes up as in any file system, also from a mount point to its parent. What a
-storage decides, namely where its links lead and where `..` behind a link leads, stays in that storage: a path
-that leads by one of those to a place where another storage is mounted leads nowhere. So what a mount hides
-stays hidden.
+under their names. `..` in a path goes up as in any file system, also from a mount point to its parent. A
+storage decides where its links lead, and where `..` after a link leads, but only inside itself: if one of
+those leads to a place where another storage is mounted, the path does not exist. So entries that a mount
+hides stay hidden.
 What may not enter: what is done with a path. Facts: path_resolution(7).
 """
 
@@ -27,8 +27,8 @@ PATH_MAX = 4096  # bytes, as in the kernel
 class Node:
     """A mount point, or a directory on the way to one.
 
-    path: in the tree. mount: what serves it. is_point: whether that is mounted here. inner: the path in the
-    storage of mount.
+    path: in the tree. mount: the mount that serves it. is_point: whether that is mounted here. inner: the
+    path in the mount's storage.
     """
 
     __slots__ = ("children", "inner", "is_point", "mount", "parent", "path")
@@ -52,9 +52,9 @@ class Node:
         return node
 
     def at(self, inner: bytes) -> Node | None:
-        """The node at a canonical path of the storage that is mounted here, if it is one.
+        """The node at a canonical path of the storage that is mounted here, if there is one.
 
-        A path at or below the place where another storage is mounted gives the node of that.
+        For a path at or below another mount point, this is the node of that mount point.
         """
         node = self
         for name in inner.split(b"/"):
@@ -69,7 +69,7 @@ class Node:
 
 
 class Tree:
-    """All mounts. mounts: by the paths where they are mounted.
+    """All mounts. mounts: by their mount points.
 
     Raises ValueError for a path that cannot be a mount point.
     """
@@ -108,8 +108,8 @@ class Tree:
     def find(self, path: bytes, follow: bool = True) -> tuple[Mount, bytes, Node | None]:
         """Where a path leads: the mount, the path in its storage, and the node if it leads to one.
 
-        follow: whether a link at its end is followed; one with a slash behind it is followed by the storage
-        or not, as it likes. Where other storages are mounted below, the path in the storage has no links.
+        follow: whether a link at its end is followed; for a link with a slash after it, the storage decides.
+        If other storages are mounted below, the path in the storage has no links.
         """
         if not path:
             raise SFTPNotFound
@@ -149,13 +149,13 @@ class Tree:
         return node.mount, inner + tail, None
 
     def find_entry(self, path: bytes) -> tuple[Mount, bytes]:
-        """Where the entry is that path names, to make, rename or remove it. A link is not followed.
+        """The mount, and the path in its storage, of an entry to make, rename or remove. Follows no link.
 
         Raises SFTPFailure for a mount point and for a directory on the way to one.
         """
         mount, inner, node = self.find(path, follow=False)
         if path.rstrip(b"/").rpartition(b"/")[2] in (b".", b"..") and node is None:
-            mount.call("stat", inner)  # what is missing is missing first
+            mount.call("stat", inner)  # a missing entry is reported first
             raise os_error(errno.EBUSY)
         if node is None and mount.is_parent:
             node = self.point(mount).at(inner)
@@ -180,7 +180,7 @@ class Tree:
         return node
 
     def _directory(self, node: Node, names: list[bytes]) -> tuple[Node, list[bytes]]:
-        """The node and the names of what is to be a directory of a storage, links followed."""
+        """The node and the names of a path that should be a directory of a storage. Links are followed."""
         mount = node.mount
         inner = mount.call("realpath", _join(node.inner, b"/".join(names)))
         self._check_hidden(mount, inner)

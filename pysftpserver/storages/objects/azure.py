@@ -1,7 +1,7 @@
 """Azure Blob Storage, with the methods of S3's dialect: its requests, its signatures, its credentials.
 
-An upload in parts is a list of blocks, which nobody sees before it is put. Azure removes blocks that were
-never put a week later, and has no request to do that earlier. What may not enter: paths, directories.
+An upload in parts is a list of blocks, which is not visible before it is put. Azure removes blocks that were
+never put after a week, and has no request to do that earlier. What may not enter: paths, directories.
 Facts: the Blob service REST API, "Authorize with Shared Key".
 """
 
@@ -40,8 +40,8 @@ CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 SUFFIX = "blob.core.windows.net"
 INSTANCE = "http://169.254.169.254"
 TOKEN = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com%2F"
-BRIEFLY = 2.0  # seconds for the machine's metadata service, which is near or not there at all
-PAUSE = 0.2  # seconds between two looks at a copy
+BRIEFLY = 2.0  # seconds for the machine's metadata service, which is near or does not exist
+PAUSE = 0.2  # seconds between two checks of a copy
 SIGNED = (  # headers, in this order
     "Content-Encoding Content-Language Content-Length Content-MD5 Content-Type Date If-Modified-Since "
     "If-Match If-None-Match If-Unmodified-Since Range"
@@ -49,7 +49,7 @@ SIGNED = (  # headers, in this order
 
 
 class Account:
-    """An account and one way in: a key, a shared access signature, or a token on call."""
+    """An account and one credential: a key, a shared access signature, or a token on call."""
 
     def __init__(self, name: str, key: str, signature: str, endpoint: str) -> None:
         self.name, self.key, self.endpoint = name, key, endpoint
@@ -57,7 +57,7 @@ class Account:
 
     @classmethod
     def found(cls, environment: Mapping[str, str], name: str | None, path: str | None) -> Account:
-        """Look where Azure's tools look. path: of a file with a connection string. Raises ValueError."""
+        """Search where Azure's tools do. path: of a file with a connection string. Raises ValueError."""
         try:
             text = first_line(path, "credentials") if path else environment.get(CONNECTION)
         except BadInput as error:
@@ -73,7 +73,7 @@ class Account:
 
 
 class SharedKey:
-    """Signs requests with the key of an account. Raises ValueError for what is not a key."""
+    """Signs requests with the key of an account. Raises ValueError for an invalid key."""
 
     def __init__(self, account: Account, host: str) -> None:
         self._name, self._host = account.name, host
@@ -205,7 +205,7 @@ class Azure(S3):
     # --- uploads in parts -------------------------------------------------------------------------------
 
     def begin(self, key: str, metadata: dict[str, str] | None = None) -> str:
-        self._ask("HEAD", "", {"restype": "container"})  # so that a failure is not found out after a part
+        self._ask("HEAD", "", {"restype": "container"})  # to find errors before a part is sent
         return json.dumps([os.urandom(6).hex(), metadata or {}])
 
     def part(self, key: str, upload_id: str, number: int, body: Body) -> str:
@@ -226,7 +226,7 @@ class Azure(S3):
                 raise
 
     def _has_blocks(self, key: str, parts: list[tuple[int, str]]) -> bool:
-        """Whether an object consists of these blocks: then a lost answer was that it was stored."""
+        """Whether an object consists of these blocks: then it was stored, and only the answer was lost."""
         try:
             query = {"comp": "blocklist", "blocklisttype": "committed"}
             root = self._xml(self._ask("GET", key, query), "BlockList")
@@ -235,7 +235,7 @@ class Azure(S3):
         return [one.text for one in root.iter("Name")] == [block for _, block in sorted(parts)]
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Nothing is to be done: see the beginning of the module."""
+        """Do nothing: see the beginning of the module."""
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
         return iter(())

@@ -1,6 +1,6 @@
-"""What was written to a file and is not yet in the store: a little of it in memory, more in a spool file.
+"""Content that was written to a file and is not yet in the store: some in memory, more in a spool file.
 
-A spool file has no name, so nothing is left of it after a crash, and the spool of a storage has a limit.
+A spool file has no name, so it leaves nothing behind after a crash, and the spool of a storage has a limit.
 What may not enter: requests, keys.
 Facts: open(2) for O_TMPFILE.
 """
@@ -16,18 +16,18 @@ from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 MEMORY = 12 << 20  # bytes of one file that are held in memory
-IN_ALL = 2 * MEMORY  # bytes of all files of a session: what is more is in the spool
-MOST_PIECES = 1 << 14  # of one file that are not connected: each takes memory
-AT_ONCE = 2  # parts of a session that are on their way
-LITTLE = 1 << 18  # bytes up to which the memory is the interpreter's, which gives back less of it
+IN_ALL = 2 * MEMORY  # bytes of all files of a session: anything above is in the spool
+MOST_PIECES = 1 << 14  # disconnected pieces of one file: each takes memory
+AT_ONCE = 2  # parts of a session that are sent at the same time
+LITTLE = 1 << 18  # bytes up to which the interpreter's memory is used, of which less is given back
 
 
 class Spool:
-    """What the files of a session that are being written may use together.
+    """The memory and disk space that the files which a session is writing may use together.
 
-    directory, limit: of the disk space for what cannot be sent in order; None for none, and bytes. used:
-    bytes of it. slots: of parts that are on their way. left: (key, id) of uploads that could not be aborted.
-    Clients that share a storage share this.
+    directory, limit: of the disk space for content that is not written in order; None for none, and bytes.
+    used: bytes of it. slots: for parts that are being sent. left: (key, id) of uploads that could not be
+    aborted. Clients that share a storage share this.
     """
 
     def __init__(self, directory: str | None, limit: int) -> None:
@@ -36,11 +36,11 @@ class Spool:
         self.slots = threading.Semaphore(AT_ONCE)
         self.left: list[tuple[str, str]] = []
         self._held = 0
-        self._rooms: list[mmap.mmap] = []  # that were used before: new memory would take longer than the copy
+        self._rooms: list[mmap.mmap] = []  # used before: new memory would take longer than the copy
         self._lock = threading.Lock()
 
     def hold(self, size: int) -> bool:
-        """Use size more bytes of memory (fewer, if negative: always possible); whether there is room."""
+        """Reserve size more bytes of memory (a negative size frees some); return whether there is room."""
         with self._lock:
             if size > 0 and self._held + size > IN_ALL:
                 return False
@@ -48,7 +48,7 @@ class Spool:
             return True
 
     def room(self) -> mmap.mmap:
-        """MEMORY bytes, with anything in them."""
+        """A buffer of MEMORY bytes with arbitrary content."""
         try:
             return self._rooms.pop()
         except IndexError:
@@ -60,7 +60,7 @@ class Spool:
             self._rooms.clear()
 
     def give_room(self, view: memoryview) -> None:
-        """What was in a room was sent."""
+        """Take a buffer back after its content was sent."""
         room = view.obj
         if isinstance(room, mmap.mmap) and len(room) == MEMORY and len(self._rooms) < AT_ONCE and self._held:
             self._rooms.append(room)
@@ -81,7 +81,7 @@ class Spool:
             raise SFTPFailure(f"The spool for this write cannot be used: {reason_of(error)}") from error
 
     def take(self, size: int) -> None:
-        """Use size more bytes. Raises SFTPFailure if that is over the limit."""
+        """Use size more bytes. Raises SFTPFailure if that exceeds the limit."""
         with self._lock:
             if self.used + size > self.limit:
                 words = f"More than {self.limit} bytes would have to be held for this write"
@@ -95,9 +95,9 @@ class Spool:
 
 
 class Buffer:
-    """Bytes at offsets from `origin` on, in memory as long as they are within MEMORY of it.
+    """Bytes at offsets from `origin` on, in memory as long as they are within MEMORY bytes of it.
 
-    What was not written between them is a gap: fill() leaves it as it is.
+    A range that was not written is a gap: fill() leaves it unchanged.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -107,7 +107,7 @@ class Buffer:
         self._file: int | None = None
         self._taken = 0  # bytes of the spool
         self._held = 0  # bytes of memory
-        self._starts: list[int] = []  # of what was written, in order, and where it ends
+        self._starts: list[int] = []  # of the written ranges, in order, and their ends
         self._ends: list[int] = []
 
     @property
@@ -136,7 +136,7 @@ class Buffer:
         self._mark(off, end)
 
     def _reserve(self, size: int) -> bool:
-        """Make room for size bytes in memory; whether that is possible."""
+        """Make room for size bytes in memory; return whether that was possible."""
         old = self._data
         if size <= len(old):
             return True
@@ -158,7 +158,7 @@ class Buffer:
         self._data, self._held = bytearray(), 0
 
     def _begin_with(self, origin: int, rest: bytes | bytearray) -> None:
-        """Keep only this, which begins at an offset."""
+        """Keep only rest, which begins at origin."""
         self._drop_memory()
         self._drop_file()
         self.origin = origin
@@ -169,7 +169,7 @@ class Buffer:
             self.spill()
 
     def spill(self) -> None:
-        """Go on in a spool file. Raises SFTPFailure."""
+        """Move the content to a spool file. Raises SFTPFailure."""
         if self._file is not None:
             return
         written = sum(self._ends) - sum(self._starts)
@@ -214,19 +214,19 @@ class Buffer:
         return sum(max(0, min(end, stop) - max(off, start)) for start, stop in pairs)
 
     def contiguous(self, off: int) -> int:
-        """Where what was written from an offset on ends; the offset itself if nothing was written there."""
+        """The end of the written range at an offset; the offset itself if nothing was written there."""
         index = bisect_right(self._starts, off) - 1
         return max(off, self._ends[index]) if index >= 0 else off
 
     def next_written(self, off: int, end: int) -> int:
-        """The first offset from off on that was written; end if that is none before it."""
+        """The first written offset from off on; end if there is none before it."""
         if self.contiguous(off) > off:
             return off
         index = bisect_right(self._starts, off)
         return min(end, self._starts[index]) if index < len(self._starts) else end
 
     def fill(self, target: bytearray, off: int) -> None:
-        """Put what was written into a piece of the file that begins at off."""
+        """Put written content into target, a piece of the file that begins at off."""
         end = off + len(target)
         index = max(0, bisect_right(self._ends, off))
         while index < len(self._starts) and self._starts[index] < end:
@@ -248,7 +248,7 @@ class Buffer:
         return b"".join(pieces)
 
     def take(self, size: int) -> memoryview | None:
-        """The first bytes, which are forgotten then, without a copy of them; None if that is not possible."""
+        """Remove and return the first bytes, without copying them; None if that is not possible."""
         origin = self.origin
         if self._file is not None or self.contiguous(origin) - origin < size:
             return None
@@ -257,7 +257,7 @@ class Buffer:
         return taken
 
     def forget(self, until: int) -> None:
-        """What is below an offset is not needed any more; nothing is written there again."""
+        """Drop the content below an offset; nothing is written there again."""
         if until == self.origin:
             return
         while self._starts and self._ends[0] <= until:
@@ -265,14 +265,14 @@ class Buffer:
         if self._starts and self._starts[0] < until:
             self._starts[0] = until
         size = self._ends[-1] - until if self._starts else 0
-        if size <= MEMORY:  # a spool file that was needed is not needed any more
+        if size <= MEMORY:  # the spool file is no longer needed
             rest = bytearray(size)
             self.fill(rest, until)
             self._begin_with(until, rest)
         self.origin = until
 
     def cut(self, size: int) -> None:
-        """The file ends at this offset now."""
+        """Cut the file off at this offset."""
         while self._starts and self._starts[-1] >= size:
             del self._starts[-1], self._ends[-1]
         if self._starts:
@@ -285,7 +285,7 @@ class Buffer:
             self._file, self._taken = None, 0
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self._drop_file()
         self._drop_memory()
         self._spool.rest()

@@ -1,4 +1,4 @@
-"""What operators ask of a store: uploads that a crash has left behind, and objects that no path leads to.
+"""Reports for operators of a store: uploads that a crash has left behind, and objects without a path.
 
 What may not enter: paths of clients, sessions.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def abort_old(store: S3, top: str, older_than: float, is_dry: bool) -> list[str]:
-    """Abort uploads below a prefix; return a sentence for each. Arguments as those of the storage's gc()."""
+    """Abort uploads below a prefix; return a sentence for each. Arguments as for the storage's gc()."""
     sentences = []
     for upload in list(store.uploads(top)):
         age = int(time.time()) - upload.began
@@ -29,7 +29,7 @@ def abort_old(store: S3, top: str, older_than: float, is_dry: bool) -> list[str]
 
 
 def remarks(store: S3, top: str) -> list[str]:
-    """As the storage's remarks() says."""
+    """As the storage's remarks()."""
     sentences = []
     files: list[str] = []  # those that later keys can be in
     for objects in store.keys(top):

@@ -1,4 +1,4 @@
-"""Credentials for S3, from where AWS's own tools look for them.
+"""Credentials for S3, from the places where AWS's own tools look for them.
 
 In this order: the file that the storage's name points to; the environment; the shared credentials and
 configuration files (profiles with keys, or with a program that prints some); a web identity token; the
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-BEFORE = 300.0  # seconds before they expire: temporary keys are renewed
-BRIEFLY = 2.0  # seconds for the instance's metadata service, which is near or not there at all
+BEFORE = 300.0  # seconds before they expire, temporary keys are renewed
+BRIEFLY = 2.0  # seconds for the instance's metadata service, which is near or does not exist
 INSTANCE = "http://169.254.169.254"
 CONTAINER = "http://169.254.170.2"
 
@@ -43,7 +43,7 @@ class Keys:
 
 
 class KeysOnCall:
-    """Returns the keys of the moment when it is called; None: there are none, requests are anonymous.
+    """Returns the current keys when it is called; None: there are none, requests are anonymous.
 
     find: looks for them. It is called again before they expire. Threads may share it.
     """
@@ -75,9 +75,9 @@ def in_file(path: str, profile: str = "default") -> Keys:
 
 
 def found(environment: Mapping[str, str], profile: str | None, region: str, patience: float) -> Keys | None:
-    """Look for keys where AWS's tools look. profile: only in this one of the shared files, if it is named.
+    """Search keys where AWS's tools do. profile: if given, only in this one of the shared files.
 
-    Raises SFTPFailure if a service for credentials fails that the environment names.
+    Raises SFTPFailure if a service for credentials that the environment names fails.
     """
     key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
     if key and secret and profile is None:
@@ -107,7 +107,7 @@ def found(environment: Mapping[str, str], profile: str | None, region: str, pati
 
 
 def files(environment: Mapping[str, str], profile: str | None) -> list[str] | None:
-    """Paths of what found() reads; None: it runs a program."""
+    """Paths that found() reads; None: it runs a program."""
     if setting(environment, profile, "credential_process"):
         return None
     paths = [path for path in shared_paths(environment) if os.path.exists(path)]
@@ -118,7 +118,7 @@ def files(environment: Mapping[str, str], profile: str | None) -> list[str] | No
 
 
 def shared_paths(environment: Mapping[str, str]) -> list[str]:
-    """Where the credentials file and the configuration file are, if they are there."""
+    """Paths of the credentials file and the configuration file, if they exist."""
     own = os.path.join(environment.get("HOME", "/"), ".aws")
     variables = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
     return [environment.get(variable) or os.path.join(own, name) for variable, name in variables]
@@ -181,7 +181,7 @@ def _in_profile(text: configparser.RawConfigParser, profile: str) -> Keys | None
 
 
 def _of_program(line: str, patience: float) -> Keys:
-    """What a program of the profile prints, such as `aws configure export-credentials`."""
+    """The keys that a program of the profile prints, such as `aws configure export-credentials`."""
     import json
     import shlex
     import subprocess
@@ -202,7 +202,7 @@ def _of_program(line: str, patience: float) -> Keys:
 
 
 def _of_instance() -> Keys | None:
-    """The role of the machine, by version 2 of its metadata service; None if there is no such service."""
+    """Keys of the machine's role, from version 2 of its metadata service; None if it has no such service."""
     web = Web(INSTANCE, BRIEFLY)
     path = "/latest/meta-data/iam/security-credentials/"
     try:
@@ -237,7 +237,7 @@ def _of_container(url: str, environment: Mapping[str, str], patience: float) -> 
 
 
 def _of_web_identity(environment: Mapping[str, str], region: str, patience: float) -> Keys:
-    """Exchange a token, as Kubernetes hands them out, for keys of a role."""
+    """Exchange a token, such as Kubernetes issues, for keys of a role."""
     values = {
         "Action": "AssumeRoleWithWebIdentity",
         "Version": "2011-06-15",

@@ -1,6 +1,6 @@
-"""Which directories there are, in a store that has none: those that something is in, and those with a marker.
+"""Which directories exist in a store that has none: those with objects below, and those with a marker.
 
-Where a store holds no markers, an empty directory exists for the session that made it. What may not enter:
+If a store holds no markers, an empty directory exists only for the session that made it. What may not enter:
 listings (listing.py), attributes, paths of clients.
 """
 
@@ -35,10 +35,10 @@ def object_at(store: S3, key: str) -> Meta | None:
 
 
 class Directories:
-    """Those below a prefix, for one session.
+    """The directories below a prefix, for one session.
 
     has_drafts: whether the session is writing files below a prefix. has_markers: whether the store holds
-    markers; None: not known yet. made: directories of the session that have none.
+    markers; None: not known yet. made: directories of the session without a marker.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Directories:
         self._known: dict[str, float] = {}
 
     def has(self, place: Place) -> bool:
-        """Whether there is a directory: something in it, or a marker for it."""
+        """Whether a directory exists: an object is below it, or it has a marker."""
         below = place.below
         if place.is_top or below in self.made or time.monotonic() - self._known.get(below, -KNOWN) < KNOWN:
             return True
@@ -72,7 +72,7 @@ class Directories:
         self._known[below] = time.monotonic()
 
     def mark(self, below: str) -> None:
-        """Make a directory exist. Where the store holds no markers, it exists for this session only."""
+        """Make a directory exist. If the store holds no markers, it exists only for this session."""
         if self.has_markers is not False:
             self._store.put(below, EMPTY)
         if self.has_markers is None:
@@ -89,18 +89,18 @@ class Directories:
             raise os_error(errno.ENOENT)
 
     def keep_parent(self, place: Place) -> None:
-        """Give the directory of what is gone a marker if it is empty now, so that it continues to exist."""
+        """Give a removed entry's directory a marker if it is empty now, so that it continues to exist."""
         parent = place.parent
         if len(parent) > len(self._top) and not self._store.page(parent, most=1).objects:
             self.mark(parent)
 
     def forget(self, below: str) -> None:
-        """A directory is removed."""
+        """Note that a directory is removed."""
         self._known.pop(below, None)
         self.made.discard(below)
 
     def move(self, old: str, new: str) -> None:
-        """A directory gets another name."""
+        """Note that a directory is renamed."""
         self._known.clear()
         for below in [below for below in list(self.made) if below.startswith(old)]:
             self.made.remove(below)

@@ -1,8 +1,8 @@
 """A file that is being written, until it becomes an object as a whole.
 
-Written in order, it is sent in parts while the client sends, and a bounded piece of it is in memory. Parts
-grow, so that 10,000 of them are enough for the largest object. Where an object is changed in the middle,
-what was not touched is copied inside the store. Nothing is visible in the store before commit(), and
+If it is written in order, it is sent in parts while the client sends, and only a bounded piece is in memory.
+Parts grow, so that 10,000 of them are enough for the largest object. If an object is changed in the middle,
+the unchanged parts are copied inside the store. Nothing is visible in the store before commit(), and
 discard() leaves nothing behind. What may not enter: paths, handles, other files.
 Facts: the limits of multipart uploads in the Amazon S3 User Guide.
 """
@@ -36,7 +36,7 @@ PART = 8 << 20  # bytes of the first parts
 GROWS = 1000  # parts, after which they become twice as large: 10,000 of them hold more than MOST bytes
 LAG = (
     1 << 18
-)  # bytes behind a part that have to be there before it is sent: the last ones may be written again
+)  # bytes after a part that must have been written before it is sent: the last ones may be written again
 IN_MEMORY = 16 << 20  # bytes of a part that is held in memory while it is sent
 COPIED = 1 << 30  # bytes that one request copies inside the store
 SMALL = 8 << 20  # bytes of an object that is fetched when it is changed
@@ -60,11 +60,11 @@ def _alone(method: Method) -> Method:
 
 
 class Draft:
-    """The content of a file that becomes the object at `key`; None: it was removed, and becomes nothing.
+    """The content of a file that becomes the object at `key`; None: it was removed, and is not stored.
 
     base: the object that is changed, or None. only_new: whether the object must not exist at the end. The
-    attributes: size and mtime, as they are now; is_changed, whether there is something to store; metadata,
-    for the object; spoilt, why it must not be stored, or "".
+    attributes: size and mtime, current; is_changed, whether there is something to store; metadata, for the
+    object; spoilt, why it must not be stored, or "".
     """
 
     def __init__(self, store: S3, spool: Spool, key: str, base: Meta | None, only_new: bool = False) -> None:
@@ -76,14 +76,14 @@ class Draft:
         self.is_changed = base is None
         self.only_new = only_new
         self.spoilt = ""
-        self.is_ended = False  # stored or given up: what the store has is read instead
+        self.is_ended = False  # stored or given up: the store's object is read instead
         self.handles = 0
         self.writers = 0
         self.has_new_time = False
         self._store, self._spool = store, spool
         self._lock = threading.RLock()  # clients of one storage may have the same file open
         self._buffer = Buffer(spool)
-        self._base_end = self.size  # below it, what was not written is what the base has
+        self._base_end = self.size  # below it, unwritten content is that of the base
         self._reader: Reader | None = None
         self._upload = ""  # id
         self._began_with: dict[str, str] = {}  # metadata
@@ -101,7 +101,7 @@ class Draft:
 
     @_alone
     def write(self, off: int, chunk: bytes | memoryview) -> None:
-        """Raises SFTPFailure; then the file is spoilt, and is not stored."""
+        """Write a chunk. Raises SFTPFailure; then the file is spoilt, and is not stored."""
         self._check_open()
         if not chunk:
             return
@@ -120,7 +120,7 @@ class Draft:
 
     @contextlib.contextmanager
     def _spoiling(self) -> Iterator[None]:
-        """What fails in here leaves the content in an unknown state."""
+        """A context in which an error spoils the file: its content is in an unknown state then."""
         try:
             yield
         except BaseException as error:
@@ -135,7 +135,7 @@ class Draft:
 
     @_alone
     def join(self, is_writer: bool) -> bool:
-        """Count a handle; whether the file is still open."""
+        """Count a handle; return whether the file is still open."""
         if not self.is_ended:
             self.handles += 1
             self.writers += is_writer
@@ -143,7 +143,7 @@ class Draft:
 
     @_alone
     def leave(self, is_writer: bool) -> bool:
-        """Forget a handle; whether the file ends with it: the last one that writes stores it."""
+        """Forget a handle; return whether the file ends with it: the last writing handle stores it."""
         self.handles -= 1
         self.writers -= is_writer
         if self.is_ended or self.writers or self.handles and not is_writer:
@@ -184,12 +184,12 @@ class Draft:
             self.mtime = int(time.time())
 
     def set_time(self, mtime: int) -> None:
-        """The time that the object's metadata shall have."""
+        """Set the modification time for the object's metadata, in seconds."""
         self.mtime, self.has_new_time = mtime, True
 
     @_alone
     def read(self, off: int, size: int) -> bytes:
-        """What the file has now, as far as it is not sent already. Raises SFTPFailure."""
+        """Return current content, if it is not sent already. Raises SFTPFailure."""
         size = min(size, self.size - off)
         if size <= 0:
             return b""
@@ -224,7 +224,7 @@ class Draft:
 
     @_alone
     def pin(self) -> bool:
-        """Fetch what is needed of a small base, which is then not needed any more; whether that was done."""
+        """Fetch the needed content of a small base and drop the base; return whether that was done."""
         if self.base is None:
             return True
         if self._base_end > SMALL or self._sent:
@@ -242,13 +242,13 @@ class Draft:
         self.base, self._reader, self._base_end = None, None, 0
 
     def replace_base(self, base: Meta) -> None:
-        """The same object has another key now."""
+        """Note that the base has another key now."""
         if self._reader is not None:
             self._reader.close()
         self.base, self._reader = base, None
 
     def _copy_base(self) -> None:
-        """Begin an upload with the base as its first parts, to go on behind it."""
+        """Begin an upload with the base as its first parts, to continue after it."""
         self._begin()
         while True:
             left = self._base_end - self._sent
@@ -277,7 +277,7 @@ class Draft:
             size = part_size(self._number)
             if self._buffer.contiguous(self._sent) - self._sent < size + LAG:
                 return
-            if self.key is None:  # nobody will see it
+            if self.key is None:  # the file was removed
                 self._sent += size
                 self._buffer.forget(self._sent)
             else:
@@ -301,7 +301,7 @@ class Draft:
         self._buffer.forget(self._sent)
 
     def _try_to_copy(self, run: int) -> None:
-        """Copy run bytes, or the first of them. Downloads and uploads them if the store cannot copy."""
+        """Copy run bytes, or a first part of them. Download and upload them if the store cannot copy."""
         try:
             self._copy_part(run if run < COPIED + LEAST_PART else COPIED)
         except Unsupported:
@@ -335,7 +335,7 @@ class Draft:
             self._spool.slots.release()
 
     def _finish(self, most: int) -> None:
-        """Wait until at most this many parts are on their way."""
+        """Wait until at most this many parts are still being sent."""
         while len(self._on_the_way) > most:
             number, task = self._on_the_way.pop(0)
             self._parts.append((number, task.result()))
@@ -344,7 +344,7 @@ class Draft:
 
     @_alone
     def commit(self) -> None:
-        """Make the file the object. Raises what the store says; then the old object is still there."""
+        """Store the file as the object. Raises the store's errors; then the old object is still there."""
         try:
             if self.spoilt:
                 raise SFTPFailure(f"The file was not stored: {self.spoilt}")
@@ -375,7 +375,7 @@ class Draft:
         self._set_metadata()
 
     def _set_metadata(self) -> None:
-        """Give the object what was set after its upload had begun."""
+        """Give the object the metadata that was set after its upload had begun."""
         if self.key is not None and self.metadata != self._began_with:
             try:
                 self._store.copy(self._store.head(self.key), self.key, metadata=self.metadata)
@@ -410,14 +410,14 @@ class Draft:
 
     @_alone
     def unlink(self) -> None:
-        """The file is removed, or replaced by another one. What was not sent yet can still be read."""
+        """Note that the file is removed or replaced. Content that was not sent yet can still be read."""
         self.pin()
         self._give_up(keep=True)
         self.key = None
 
     @_alone
     def discard(self) -> None:
-        """End without an object, or after there is one."""
+        """End the draft, without an object or after it was stored."""
         try:
             self._give_up()
         finally:

@@ -1,4 +1,4 @@
-"""What a store can answer, as exceptions whose text a client may see.
+"""Turns a store's refusals into exceptions whose text a client may see.
 
 The text names no host, no key of an account and no address: the exception that a library raised is the cause
 of the new one, for the log. What may not enter: requests, paths.
@@ -15,7 +15,7 @@ import ssl
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPNotFound, SFTPUnavailable
 
-#: Error codes for which trying the same again may help.
+#: Error codes after which a retry may succeed.
 TRANSIENT = frozenset(
     "InternalError OperationAborted RequestTimeout ServiceUnavailable SlowDown TooManyRequests".split()
 )
@@ -46,7 +46,7 @@ _WORDS = {
 
 
 class Refused(SFTPFailure):
-    """The store refused a request. code: its own word for the reason, or "".
+    """The store refused a request. code: its error code, or "".
 
     attempts: how many it took; since: the first one's time by the store's clock, in seconds.
     """
@@ -60,7 +60,7 @@ class Refused(SFTPFailure):
 
 
 class Gone(Refused, SFTPUnavailable):
-    """A gateway answered in the place of the store, or the store itself without a reason: it is away."""
+    """A gateway answered in place of the store, or the store without a reason: it cannot be reached."""
 
 
 class Missing(SFTPNotFound):
@@ -70,7 +70,7 @@ class Missing(SFTPNotFound):
 class Changed(SFTPFailure):
     """A condition of the request does not hold: the object exists already, or is another one by now.
 
-    attempts, since: as Refused has them.
+    attempts, since: as in Refused.
     """
 
     attempts = 1
@@ -84,7 +84,7 @@ class Unsupported(SFTPFailure):
 def refusal(status: int, code: str, region: str = "") -> Exception:
     """The exception for an answer of the store that reports a failure.
 
-    code: the store's own word for the reason; "" if the answer has none. region: where the bucket really is.
+    code: the store's error code; "" if the answer has none. region: where the bucket really is.
     """
     if code in _NOT_FOUND or status == 404 and not code:
         return Missing()
@@ -117,14 +117,14 @@ def unclear() -> SFTPFailure:
 
 
 class Over(SFTPUnavailable):
-    """The session is over, and has not waited for the store's answer."""
+    """The session ended while it waited for the store's answer."""
 
     def __init__(self) -> None:
         super().__init__("The session is over")
 
 
 def unreachable(error: Exception, seconds: float) -> SFTPUnavailable:
-    """The exception for a store that does not answer. seconds: how long it was waited for."""
+    """The exception for a store that does not answer. seconds: the time waited."""
     if isinstance(error, TimeoutError):
         return SFTPUnavailable(f"The store did not answer within {seconds:g} seconds")
     if isinstance(error, socket.gaierror):

@@ -1,4 +1,4 @@
-"""Tokens for Google Cloud Storage, from where Google's own tools look for them.
+"""Tokens for Google Cloud Storage, from the places where Google's own tools look for them.
 
 In this order: the file that the storage's name points to, GOOGLE_APPLICATION_CREDENTIALS, the file of
 `gcloud auth application-default login`, the machine's metadata service. Files are those of service accounts
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-BEFORE = 300.0  # seconds before it expires: a token is renewed
-BRIEFLY = 2.0  # seconds for the metadata service, which is near or not there at all
+BEFORE = 300.0  # seconds before it expires, a token is renewed
+BRIEFLY = 2.0  # seconds for the metadata service, which is near or does not exist
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 TOKENS = "https://oauth2.googleapis.com/token"
 METADATA = "metadata.google.internal"
 
 
 class TokenOnCall:
-    """Returns the token of the moment when it is called; "" if there are none. Threads may share it."""
+    """Returns the current token when it is called; "" if there are none. Threads may share it."""
 
     def __init__(self, renew: Callable[[], dict[str, Any]]) -> None:
         self._renew = renew
@@ -53,7 +53,7 @@ class TokenOnCall:
 
 
 def token(environment: Mapping[str, str], path: str | None, patience: float) -> TokenOnCall:
-    """The tokens of the credentials that are found. path: of the file to use. Raises ValueError."""
+    """Find credentials, and return a source of their tokens. path: of the file to use. Raises ValueError."""
     default = os.path.join(
         environment.get("HOME", "/"), ".config/gcloud/application_default_credentials.json"
     )

@@ -1,4 +1,4 @@
-"""What is in a directory, from pages of keys: implied directories, and those that markers stand for.
+"""Lists a directory from pages of keys: implied directories, and those that markers stand for.
 
 A marker is an empty object that keeps an empty directory: `dir/`, or Hadoop's `dir_$folder$`. Listings are
 streams: one page is kept, and the next one is fetched while the first is sent. What may not enter: paths.
@@ -19,10 +19,10 @@ HADOOP = "_$folder$"
 
 
 def pages(store: S3, prefix: str) -> tuple[bool, Iterator[list[tuple[str, Meta | None]]]]:
-    """Whether nothing is below a prefix, and what is directly below it, page by page.
+    """Whether nothing is below a prefix, and its direct entries, page by page.
 
     Pages have pairs (the rest of the key, its object) in the order of keys. A rest that ends with a slash
-    is a directory, and has no object. The first page is there when this returns.
+    is a directory, and has no object. The first page is fetched when this returns.
     """
     first = store.page(prefix, "/")
 
@@ -51,8 +51,8 @@ def entries(
 ) -> Iterator[list[tuple[bytes, Meta | None]]]:
     """The names in a directory, page by page, each once: (name, its object; None for a directory).
 
-    Where an object and a directory have one name, the object has it: paths with a further slash lead through
-    the directory all the same. Names that no path leads to are left out; oddity() has words for them.
+    If an object and a directory have the same name, the object is listed: paths with a further slash still
+    lead through the directory. Names that no path leads to are left out; oddity() says why.
     """
     seen: list[str] = []  # names that later keys can still collide with: they begin with these
     for rows in rows_of_pages:

@@ -1,7 +1,7 @@
 """Renames a directory: every object in it is copied to its new key and then removed from the old one.
 
-What is done is done: an object has its old key or its new one. So an interrupted rename has lost nothing, and
-how far it came can be seen in the store. What may not enter: paths, files that are being written.
+At any time, an object has its old key or its new one. So an interrupted rename loses nothing, and the store
+shows how far it came. What may not enter: paths, files that are being written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AT_ONCE = 8
 def move_directory(store: S3, old: str, new: str) -> int:
     """Move all objects whose keys begin with old; return their number. old, new: end with a slash.
 
-    Raises SFTPFailure, which says how many have moved and which one has not.
+    Raises SFTPFailure, whose text says how many have moved and which one has not.
     """
 
     def move(meta: Meta) -> None:
@@ -31,7 +31,7 @@ def move_directory(store: S3, old: str, new: str) -> int:
     failed = ""
     gone: set[str] = set()
     while True:
-        found = store.page(old).objects  # always the first page: what was moved is not in it any more
+        found = store.page(old).objects  # always the first page: moved objects are no longer in it
         objects = [meta for meta in found if meta.key not in gone]
         if not found:
             return moved

@@ -27,7 +27,7 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> Name:
-        """Take a name apart. Raises ValueError, whose text never has what could be a secret."""
+        """Parse a name. Raises ValueError, whose text never has anything that could be a secret."""
         try:
             parts = urlsplit(text)
         except ValueError:
@@ -72,19 +72,19 @@ class Place:
 
     @property
     def below(self) -> str:
-        """What the keys in it begin with, if it is a directory."""
+        """The prefix of the keys in it, if it is a directory."""
         return self.key + "/" if self.key else ""
 
     @property
     def parent(self) -> str:
-        """What the keys of its directory begin with."""
+        """The prefix of the keys in its directory."""
         return self.key[: self.key.rfind("/") + 1]
 
 
 def place_of(top: str, path: bytes, refused: str = "") -> Place:
     """Where a path leads below a top. Raises for names that the store cannot hold, and for the empty path.
 
-    refused: characters that this store takes for others.
+    refused: characters that this store would change into others.
     """
     if not path:
         raise SFTPNotFound
@@ -104,7 +104,7 @@ def place_of(top: str, path: bytes, refused: str = "") -> Place:
 
 
 def name_of(key: str) -> bytes | None:
-    """The name of a key's last part; None for what no path leads to."""
+    """The name of a key's last part; None if no path leads to it."""
     if key in ("", ".", "..") or "\0" in key:
         return None
     return key.encode()

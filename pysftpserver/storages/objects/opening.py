@@ -1,4 +1,4 @@
-"""From a name's settings to a store that can be asked. What may not enter: paths, files."""
+"""Makes a store from a name's settings. What may not enter: paths, files."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ def _place(endpoint: str, has_path: bool = False) -> tuple[str, str, str]:
 
 
 def _need_tls(web: Web) -> None:
-    """Raise ValueError if a token would be sent over a network as it is."""
+    """Raise ValueError if a token would be sent over a network unencrypted."""
     if not web.is_safe and web.host not in ("localhost", "127.0.0.1", "::1"):
         raise ValueError("endpoint: write https://, because a token would be sent in the open")
 
 
 def _google(name: Name, settings: Settings) -> S3:
-    """Google's store, whose XML API has the dialect of S3, with its own words and without some requests."""
+    """Google's store, whose XML API is S3's dialect with other header names and without some requests."""
     from pysftpserver.storages.objects.google import token
 
     scheme, host, _ = _place(name.settings.get("endpoint") or GOOGLE)

@@ -1,6 +1,6 @@
 """Reading an object at any offset, with few requests and a bounded memory.
 
-While reads go on in order, one request stays open and its connection's buffers read ahead. Other reads fetch
+While reads are in order, one request stays open and its connection's buffers read ahead. Other reads fetch
 the blocks that they need, and the last few blocks are kept. All requests are for the object that was
 opened: if it is replaced meanwhile, reads fail instead of mixing two files. What may not enter: paths,
 writing.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pysftpserver.storages.objects.web import Answer
 
 BLOCK = 1 << 18  # bytes
-HEAD = 4 * BLOCK  # bytes that opening an object brings along
+HEAD = 4 * BLOCK  # bytes that opening an object fetches
 KEPT = 16  # blocks
-SKIPPED = 4  # blocks that are read and kept rather than asked for anew, where a read jumps a little
+SKIPPED = 4  # blocks; a read that skips at most this many goes on with the open request
 
 
 class Reader:
@@ -34,7 +34,7 @@ class Reader:
         self._head = head
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._stream: Answer | None = None
-        self._at = 0  # the block that the stream gives next
+        self._at = 0  # the next block of the stream
         self._last = len(head) // BLOCK - 1  # the block that was read last
 
     def read(self, off: int, size: int) -> bytes:
@@ -76,7 +76,7 @@ class Reader:
         return block
 
     def _next(self) -> bytes:
-        """The next block of the stream, which is opened anew if it breaks."""
+        """The next block of the stream, which is opened again if it breaks."""
         number = self._at
         for is_second in (False, True):
             try:
@@ -126,7 +126,7 @@ class Reader:
         return block
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

@@ -1,4 +1,4 @@
-"""The dialect of S3's REST API: one method for each request, and what its answer says.
+"""The dialect of S3's REST API: one method for each request, which returns the decoded answer.
 
 Google's XML API speaks the same dialect. What may not enter: paths, directories, files that are being
 written.
@@ -34,11 +34,11 @@ LEAST_PART = 5 << 20  # bytes of a part, unless it is the last one
 MOST_PARTS = 10_000
 LONGEST_DECLARATION = 100  # bytes at the beginning of a document
 MOST_TAGS = 100 * PAGE  # in a document: a page of a listing has some 25 for each key
-LONGEST_WORD = 64  # characters of a code of a failure, or of a region
+LONGEST_WORD = 64  # characters of an error code, or of a region
 
 
 class Meta:
-    """What a store says about an object. mtime: seconds; its own, or rclone's in `metadata` if asked for."""
+    """A store's data about an object. mtime: seconds; the store's, or rclone's in `metadata` if asked for."""
 
     __slots__ = ("etag", "key", "metadata", "mtime", "size")
 
@@ -74,7 +74,7 @@ class S3:
 
     _x = "x-amz-"  # how the vendor's own headers begin
     _if_new = {"If-None-Match": "*"}
-    _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
+    _as_stored: Headers = {}  # for content that would otherwise be decompressed on the way
     one_copy = ONE_COPY
     digests = frozenset(("md5", "sha1", "sha256", "crc32"))  # that the store may have
     _digest_in = staticmethod(in_s3)
@@ -84,7 +84,7 @@ class S3:
         self._web, self._sign, self._bucket, self._base = web, sign, bucket, base
         self.is_conditional = True  # until the store says that it knows no conditions
         self.copies_parts = True
-        #: Paths of what is read later, for credentials; None: a program hands them out.
+        #: Paths of files that are read later, for credentials; None: a program supplies them.
         self.reads: list[str] | None = []
 
     # --- requests ---------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class S3:
         raise error
 
     def _explained(self, key: str, answer: Answer) -> Exception:
-        """Why a HEAD was refused: its answer has no words, so the same object is asked for by GET."""
+        """Why a HEAD was refused: its answer has no body, so a GET for the same object is sent."""
         try:
             self.get(key, 0, 1)
         except (SFTPFailure, SFTPForbidden) as error:
@@ -131,7 +131,7 @@ class S3:
         return refusal(answer.status, "", _word(answer.headers.get("x-amz-bucket-region", "")))
 
     def _xml(self, answer: Answer, *expected: str) -> ElementTree.Element:
-        """The document in an answer. expected: what it may be; a login page, say, is not a listing."""
+        """The document in an answer. expected: its possible tags: a login page is not a listing."""
         head = answer.content[:LONGEST_DECLARATION].lower()
         declared, end, _ = head.partition(b"?>")
         is_other = b"<?xml" in head and (not end or b"encoding" in declared and b"utf-8" not in declared)
@@ -153,7 +153,7 @@ class S3:
     # --- objects ----------------------------------------------------------------------------------------
 
     def head(self, key: str) -> Meta:
-        """What the store says about an object."""
+        """The store's data about an object."""
         return self._meta(key, self._ask("HEAD", key))
 
     def digest(self, key: str, algorithm: str) -> bytes | None:
@@ -164,7 +164,7 @@ class S3:
         return self._digest_in(self._ask("HEAD", key, None, headers).headers, algorithm)
 
     def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
-        """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
+        """Read an object from off on. size: bytes; None: all. etag: only if the object still has this one."""
         end = "" if size is None else off + size - 1
         headers = {"Range": f"bytes={off}-{end}", **self._as_stored}
         if etag:
@@ -187,7 +187,7 @@ class S3:
         try:
             answer = self.get(key, 0, size)
         except Refused as error:
-            if error.http_status != 416:  # which is what an empty object has
+            if error.http_status != 416:  # the status for an empty object
                 raise
             return self.head(key), b""
         total = answer.headers.get("content-range", "").rpartition("/")[2]
@@ -207,7 +207,7 @@ class S3:
     def put(
         self, key: str, body: Body, only_new: bool = False, metadata: dict[str, str] | None = None
     ) -> str:
-        """Store an object; return its etag. only_new: raise Changed if there is one already."""
+        """Store an object; return its etag. only_new: raise Changed if it exists already."""
         headers = self._metadata(metadata)
         if only_new and self.is_conditional:
             try:
@@ -228,7 +228,7 @@ class S3:
         return _needed(answer.headers.get("etag"))
 
     def _must_be_new(self, key: str) -> None:
-        """Raise Changed if there is such an object: what is left where a store knows no conditions."""
+        """Raise Changed if there is such an object: the best check if a store knows no conditions."""
         try:
             self.head(key)
         except Missing:
@@ -288,7 +288,7 @@ class S3:
     def page(self, prefix: str, delimiter: str = "", following: str = "", most: int = PAGE) -> Page:
         """One page of the keys that begin with a prefix, in their order.
 
-        delimiter: keys that have one behind the prefix become one entry of `prefixes`.
+        delimiter: keys that have one after the prefix become one entry of `prefixes`.
         """
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
         if delimiter:
@@ -332,7 +332,7 @@ class S3:
     def begin(self, key: str, metadata: dict[str, str] | None = None) -> str:
         """Begin an upload in parts; return its id."""
         answer = self._ask("POST", key, {"uploads": ""}, self._metadata(metadata))
-        # The second is the word of rclone's server.
+        # The second is the tag of rclone's server.
         root = self._xml(answer, "InitiateMultipartUploadResult", "InitiateMultipartUpload")
         return _needed(root.findtext("UploadId"))
 
@@ -393,8 +393,8 @@ class S3:
     def _is_stored(self, key: str, etag: str, size: int, error: Changed | Refused) -> bool:
         """Whether the object is the one that was sent before the answer was lost.
 
-        Its etag says so. Not every store's etags are digests: if the upload is gone, an object of this size
-        that appeared since then is the one as well.
+        Its etag shows that. Not every store's etags are digests: if the upload is gone, an object of this
+        size that appeared since then counts as well.
         """
         try:
             meta = self.head(key)
@@ -404,7 +404,7 @@ class S3:
         return meta.etag.strip('"') == etag or isinstance(error, Refused) and has_appeared
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Give an upload up; its parts are gone."""
+        """Abort an upload and remove its parts."""
         try:
             self._ask("DELETE", key, {"uploadId": upload_id})
         except Missing:
@@ -448,7 +448,7 @@ class S3:
 
     @property
     def patience(self) -> float:
-        """Seconds that a request may wait in all."""
+        """Seconds for a request in all."""
         return self._web.patience
 
     def prepare(self) -> None:
@@ -486,8 +486,8 @@ class Google(S3):
 
 
 def page_of(objects: list[Meta], prefixes: list[str], token: str, prefix: str, following: str) -> Page:
-    """A page without what was not asked for. token: where the next one begins; following: where this one
-    did. Raises SFTPFailure if that is the same.
+    """A page without entries that were not asked for. token: where the next one begins; following: where
+    this one did. Raises SFTPFailure if they are the same.
     """
     if token and token == following:
         raise unclear()
@@ -503,7 +503,7 @@ def number(text: str | None) -> int:
 
 
 def _needed(text: str | None) -> str:
-    """What an answer must have. Raises SFTPFailure."""
+    """A text that an answer must have. Raises SFTPFailure if it is missing."""
     if not text:
         raise unclear()
     return text
@@ -514,13 +514,13 @@ def _bare(etag: str) -> str:
 
 
 def _word(text: str) -> str:
-    """A word of the store's that messages may show."""
+    """A word from the store, made safe for messages."""
     is_word = len(text) <= LONGEST_WORD and text.replace("-", "").replace(".", "").isalnum()
     return text if is_word or not text else "?"
 
 
 def _code(words: bytes) -> str:
-    """The store's word for a failure; "" if there is none."""
+    """The store's error code; "" if there is none."""
     start, end = words.find(b"<Code>"), words.find(b"</Code>")
     return words[start + 6 : end].decode("latin-1") if 0 <= start < end else ""
 
@@ -546,7 +546,7 @@ def _seconds(date: str) -> int:
 
 
 def _digest_of_parts(parts: list[tuple[int, str]]) -> str:
-    """The etag of an object that was joined from these parts, where etags are digests; else ""."""
+    """The etag of an object that was joined from these parts, if etags are digests; else ""."""
     try:
         digests = b"".join(bytes.fromhex(etag.strip('"')) for _, etag in sorted(parts))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Signatures of requests: AWS's version 4, which S3's imitations and Google's HMAC keys take as well.
+"""Signatures of requests: AWS's version 4, which S3-compatible stores and Google's HMAC keys use as well.
 
 What may not enter: connections, files with keys. Facts: "Authenticating Requests (AWS Signature Version 4)"
 in the S3 API reference.
@@ -23,7 +23,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"  # TLS protects the content on its way
 
 
 class Signature4:
-    """Signs requests to S3. keys: returns the keys of the moment. is_safe: the connection is TLS."""
+    """Signs requests to S3. keys: returns the current keys. is_safe: whether the connection uses TLS."""
 
     def __init__(self, keys: Callable[[], Keys | None], region: str, host: str, is_safe: bool) -> None:
         self._keys, self._region, self._host, self._is_safe = keys, region, host, is_safe
@@ -32,7 +32,7 @@ class Signature4:
     def __call__(
         self, method: str, target: str, headers: dict[str, str], body: Body | None
     ) -> dict[str, str]:
-        """Return the headers with a signature; without keys, as they are."""
+        """Return the headers with a signature; without keys, unchanged."""
         headers["Host"] = self._host
         keys = self._keys()
         if keys is None:
@@ -66,7 +66,7 @@ class Signature4:
         return headers
 
     def _key(self, keys: Keys, scope: str) -> bytes:
-        """The key for a day, which is kept."""
+        """The signing key for a day, which is cached."""
         known = self._known
         if known is None or known[:2] != (keys, scope):
             key = b"AWS4" + keys.secret.encode()
@@ -87,7 +87,7 @@ class Signature4:
 
 
 class Bearer:
-    """Puts a token into requests. token: returns the token of the moment, or "" for none."""
+    """Puts a token into requests. token: returns the current token, or "" for none."""
 
     def __init__(self, token: Callable[[], str], host: str) -> None:
         self._token, self._host = token, host
@@ -110,5 +110,5 @@ def _canonical(query: str) -> str:
 
 
 def encoded(text: str, keep: str = "") -> str:
-    """Text with everything but unreserved characters percent-encoded, as signatures have it."""
+    """Text with everything except unreserved characters percent-encoded, as signatures require."""
     return quote(text, safe="-_.~" + keep)

@@ -1,4 +1,4 @@
-"""A call in a thread of its own, whose result is asked for later.
+"""A call in a separate thread, whose result is fetched later.
 
 A thread lives as long as its call, so a session that ends leaves none behind. What may not enter: requests.
 """
@@ -41,7 +41,7 @@ class Task:
         return self._result
 
     def wait(self) -> None:
-        """Wait until the call has ended, however it ended; it ends when the session of this thread does."""
+        """Wait until the call has ended, also with an error; it ends when the session of this thread does."""
         while here.watch is not None and self._thread.is_alive() and not watch.is_over():
             self._thread.join(watch.LOOKS)
         self._thread.join()
@@ -50,7 +50,7 @@ class Task:
 def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
     """Yield (item, function(item)) in the order of items, with up to most calls at the same time.
 
-    If a call fails, that is raised once the calls that have begun have ended.
+    If a call fails, its exception is raised once all calls that have begun have ended.
     """
     running: list[tuple[Any, Task]] = []
     try:

@@ -1,9 +1,9 @@
-"""HTTP to one host: connections that are kept, patience, and trying again.
+"""HTTP to one host: persistent connections, time limits and retries.
 
-A request is tried again after a failure of the connection or an answer that says so, with growing pauses,
-until its patience is used up. Redirects are not followed. An answer that drips is none, and one without an
-end is a failure. When the session of this thread is over, what it waits for fails; requests that begin later,
-which clean up, have little time. What may not enter: the dialect of a store.
+A request is tried again after a failure of the connection or an answer that asks for it, with growing pauses,
+until its patience is used up. Redirects are not followed. An answer that arrives too slowly counts as none,
+and one that does not end is a failure. When the session of this thread is over, its pending requests fail;
+later ones, which clean up, have little time. What may not enter: the dialect of a store.
 Facts: RFC 9110, http.client.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Headers = dict[str, str]
     Sign = Callable[[str, str, Headers, "Body | None"], Headers]
 
-PIECE = 1 << 18  # bytes that are given to a socket at a time
+PIECE = 1 << 18  # bytes that are passed to a socket at a time
 MOST_WORDS = 1 << 16  # bytes of an answer that reports a failure
 MOST_CONTENT = 16 << 20  # bytes of any other that is not a stream: four times the longest page of a listing
 SLOWEST = 4096  # bytes a second of content
@@ -61,7 +61,7 @@ def _await(sock: socket.socket, events: int, seconds: float) -> None:
 
 
 class Body:
-    """The body of a request, which can be sent again. size: bytes. read: (offset, size) -> bytes."""
+    """The body of a request, which can be sent again. size: in bytes. read: (offset, size) -> bytes."""
 
     def __init__(self, size: int, read: Callable[[int, int], Buffer]) -> None:
         self.size = size
@@ -78,9 +78,9 @@ class Body:
 
 
 class _Reading(io.RawIOBase):
-    """What a socket receives, until a moment that content puts off as long as it comes.
+    """What a socket receives, until a deadline, which moves on as long as content arrives.
 
-    is_change: a store may send white space while it works, which S3 does for minutes when objects are large.
+    is_change: a store may send white space while it works, as S3 does for minutes with large objects.
     """
 
     def __init__(self, sock: socket.socket, patience: float, is_change: bool) -> None:
@@ -94,7 +94,7 @@ class _Reading(io.RawIOBase):
         self._until = time.monotonic() + self._patience
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """What http.client asks of a socket."""
+        """The method of a socket that http.client calls."""
         self._raw = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]
         return io.BufferedReader(self)
 
@@ -125,7 +125,7 @@ class Answer:
     """An answer: status, headers (names in small letters), content, and how many attempts it took.
 
     The content of a stream is not read yet. read(size): up to size bytes of it, b"" at the end; raises
-    OSError or HTTPException if the connection is lost. close(): the rest is not wanted.
+    OSError or HTTPException if the connection is lost. close(): discards the rest.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Answer:
         self.headers: Headers = {}
         for name, value in response.getheaders():
             name = name.lower()
-            if name in self.headers and name.startswith("x-"):  # Google has each digest in a line of its own
+            if name in self.headers and name.startswith("x-"):  # Google sends each digest in a separate line
                 value = f"{self.headers[name]},{value}"
             self.headers[name] = value
         self.content = b""
@@ -174,7 +174,7 @@ class Answer:
 
 
 class Web:
-    """Requests to one host. url: scheme and host. patience: seconds that a request may wait in all.
+    """Requests to one host. url: scheme and host. patience: seconds for a request in all.
 
     ca_file: certificates to trust instead of the system's. Threads may share it.
     """
@@ -201,7 +201,7 @@ class Web:
     ) -> Answer:
         """Send a request; return the answer, whatever its status.
 
-        sign: returns the headers to send, for each attempt anew. is_stream: the content is not read yet,
+        sign: returns the headers to send; called for each attempt. is_stream: do not read the content yet,
         unless the status is 300 or more. Raises SFTPUnavailable if there is no answer.
         """
         if not watch.is_over():
@@ -295,7 +295,7 @@ class Web:
                 for piece in body.pieces():
                     _give(connection, piece)
             except (BrokenPipeError, ConnectionResetError) as error:
-                try:  # perhaps it has said why, before it closed the connection
+                try:  # it may have sent the reason before it closed the connection
                     return _response(connection, method)
                 except (OSError, http.client.HTTPException):
                     raise error from None
@@ -330,7 +330,7 @@ class Web:
 
 
 def _give(connection: http.client.HTTPConnection, piece: Buffer) -> None:
-    """Send all of it within the connection's timeout."""
+    """Send the whole piece within the connection's timeout."""
     if here.watch is None:
         connection.send(piece)
         return

@@ -26,7 +26,7 @@ SETTINGS = {
     "password_file": "password_file",
     "timeout": "timeout",
 }
-# Nothing of the user's ssh_config may ask, forward or print: there is only one pair of pipes.
+# No setting of the user's ssh_config may prompt, forward or print: there is only one pair of pipes.
 QUIET = (
     "ForwardX11=no",
     "ForwardAgent=no",
@@ -36,7 +36,7 @@ QUIET = (
     "LogLevel=ERROR",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=3",
-    # A connection that is shared was perhaps made with another key, and stays when this one ends.
+    # A shared connection may have been made with another key, and stays when this one ends.
     "ControlMaster=no",
     "ControlPath=none",
 )
@@ -45,9 +45,9 @@ UNCHECKED = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "Global
 
 
 class Address:
-    """Where the server is and how to log in. Arguments: as of SFTPServerProxyStorage.
+    """Where the server is and how to log in. Arguments: as for SFTPServerProxyStorage.
 
-    Raises ValueError for what cannot be used.
+    Raises ValueError for an invalid argument.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Address:
         return f"{SCHEME}{user}{host}" + ("" if self.port is None else f":{self.port}")
 
     def ssh_command(self, program: str, has_password: bool, seconds: int) -> list[str]:
-        """The command line that connects to the subsystem sftp. seconds: until it gives up connecting."""
+        """The command line that connects to the subsystem sftp. seconds: timeout for connecting."""
         settings = [*QUIET, f"ConnectTimeout={seconds}", f"BatchMode={'no' if has_password else 'yes'}"]
         if has_password:
             settings.append("NumberOfPasswordPrompts=1")
@@ -115,7 +115,7 @@ class Address:
 
 
 def _check_word(what: str, word: str) -> None:
-    """Raises ValueError for what ssh would take for an option, or a shell in its ProxyCommand for more."""
+    """Raises ValueError for a word that ssh could take for an option, or a ProxyCommand's shell for code."""
     allowed = all(letter.isalnum() or letter in "._-:%+@\\" for letter in word)
     if not word or not allowed or word.startswith("-") or len(word) > 255:
         raise ValueError(f"invalid {what} {word!r}")

@@ -1,6 +1,6 @@
-"""A storage's connection to the server behind: begun, begun again, asked, ended; and what that server can do.
+"""A storage's connection to the server behind: opens, reopens, uses and ends it; and what that server can do.
 
-What may not enter: paths of clients, what each method of the storage asks for.
+What may not enter: paths of clients, the requests of each method of the storage.
 Facts: draft-ietf-secsh-filexfer-02, section 4; OpenSSH's PROTOCOL, section 4.
 """
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 WINDOW = 8 << 20  # bytes of READs and WRITEs in flight
 CONNECTING = 30.0  # seconds for the connection, the login and the first replies
-HURRY = 5.0  # the same for one of several storages
+HURRY = 5.0  # seconds, the same for one of several storages
 USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draft, section 3)
-LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
+LEAST_READ = 4096  # bytes: a server that takes less would get very many requests in place of one
 SLOW = 10  # times the timeout: fsync, copies and checksums
-#: Extensions of the server behind, and the methods that need them, as the engine's table has them.
+#: Extensions of the server behind, and the methods that need them, as in the engine's table.
 NEEDED = {
     b"posix-rename@openssh.com": "rename(replace)",
     b"statvfs@openssh.com": "statvfs",
@@ -59,8 +59,8 @@ class ServerBehind(SFTPAbstractServerStorage):
     home = b"/"
     window = WINDOW
 
-    #: Whether it is connected when it is needed, and again once the connection is lost: for one of several
-    #: storages. In a sandbox as well; what was open stays lost.
+    #: Whether it connects when it is needed, and again once the connection is lost: for one of several
+    #: storages. Also in a sandbox; open files stay lost.
     keeps_trying = False
 
     def __init__(
@@ -112,8 +112,8 @@ class ServerBehind(SFTPAbstractServerStorage):
     def connect(self, patience: float = CONNECTING) -> None:
         """Start ssh, log in, and ask what the server can do.
 
-        patience: seconds. Raises SFTPUnavailable with words for the operator. May be called again once the
-        connection is lost; what was open stays lost.
+        patience: seconds. Raises SFTPUnavailable with a message for the operator. May be called again once
+        the connection is lost; open files stay lost.
         """
         self._hang_up()
         try:
@@ -166,7 +166,7 @@ class ServerBehind(SFTPAbstractServerStorage):
             self.home = path
 
     def territory(self) -> Sequence[int]:
-        """No files of this host. What connects again is started, if that may be needed."""
+        """No files of this host. Start the process that can connect again, if that may be needed."""
         if self.keeps_trying and self._starter is None:
             from pysftpserver.storages.sftp.starter import Starter
 
@@ -207,14 +207,14 @@ class ServerBehind(SFTPAbstractServerStorage):
         if connection.lost is None or connection.reason == OVER:
             return connection
         if self._ssh is not None:
-            self._ssh.end()  # its descriptors and its process are of no use any more
+            self._ssh.end()  # its descriptors and its process are useless now
             self._ssh = None
         if self.ends_session:
             raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
         return connection
 
     def _ask(self, decode: Callable[[bytearray], T], kind: int, *fields: Buffer, slowly: bool = False) -> T:
-        """Send a request, wait, and return what its reply says. slowly: it may take very long."""
+        """Send a request, wait, and return its decoded reply. slowly: it may take very long."""
         connection = self._connection
         if not slowly:
             return connection.decoded(connection.send(kind, *fields), decode)
@@ -233,7 +233,7 @@ class ServerBehind(SFTPAbstractServerStorage):
         return self._ask(decode, wire.SSH2_FXP_EXTENDED, wire.encode_string(name), *fields, slowly=slowly)
 
     def _name(self, handle: File) -> bytes:
-        """What the server behind calls an open file. Raises ConnectionLost if it was another connection's."""
+        """The handle of an open file, encoded. Raises ConnectionLost if it was another connection's."""
         connection = handle.connection
         if connection is not self._open or self.keeps_trying and connection.lost is not None:
             raise ConnectionLost(GONE)

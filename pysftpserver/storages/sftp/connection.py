@@ -3,8 +3,8 @@
 Requests leave in the order in which they are made, and replies are matched to them by their ids. Nothing here
 waits for ever: when the other server has not completed a reply for `timeout` seconds, or breaks the protocol,
 or goes away, or the session of this thread is over, the connection is lost, and everything that waits for it
-fails with words. Memory is bounded: by
-one buffer, and by the replies that were asked for. What may not enter: what requests mean, storages, ssh.
+fails with a message. Memory is bounded by one buffer and the replies that were asked for.
+What may not enter: what requests mean, storages, ssh.
 Facts: draft-ietf-secsh-filexfer-02, section 3.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Buffer = bytes | bytearray | memoryview
 
-BUFFER = 1 << 19  # bytes; holds the longest packet, and more saves reads
+BUFFER = 1 << 19  # bytes; holds the longest packet; a larger buffer saves reads
 PIECES = 64  # buffers in one call
 _HEADER = Struct(">IBI")
 CLOSED = "it has closed the connection"
@@ -41,11 +41,11 @@ GONE = "the connection to the server behind is lost"
 
 
 class ConnectionLost(SFTPUnavailable):
-    """The server behind is gone; the text is for clients, its cause for the log."""
+    """The server behind is gone. The text is for clients, its cause for the log."""
 
 
 class Answer:
-    """A request in flight. packet: its reply without the length field, once it is there.
+    """A request in flight. packet: its reply without the length field, once it has arrived.
 
     failure: what waiting for it raises, if the connection was lost.
     """
@@ -64,8 +64,8 @@ class Answer:
 class Connection:
     """An SFTP client. reading, writing: descriptors that do not block; the connection does not close them.
 
-    timeout: seconds. errors: a descriptor to watch as well, and listen: what reads from it. why: asked for
-    words when the connection breaks. lost: why it was lost, once it is; None while it is open.
+    timeout: seconds. errors: a descriptor to watch as well; listen: reads from it. why: returns a reason when
+    the connection breaks. lost: why it was lost; None while it is open.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Connection:
         self._poll.register(reading, select.POLLIN)
         if errors >= 0:
             self._poll.register(errors, select.POLLIN)
-        # What a door waits for: replies, and what must be read lest they stop coming.
+        # A door waits for it: replies, and what has to be read so that replies keep coming.
         self.readiness = select.epoll()
         self.readiness.register(reading, select.EPOLLIN)
         if errors >= 0:
@@ -109,15 +109,15 @@ class Connection:
         return self.wait(answer)
 
     def send(self, kind: int, *fields: Buffer) -> Answer:
-        """Send a request; its answer comes later. fields: its body, of which nothing is referred to later.
+        """Send a request; its answer comes later. fields: its body, to which no reference is kept.
 
-        Waits while the other server takes nothing. Raises ConnectionLost.
+        Waits while the other server accepts no data. Raises ConnectionLost.
         """
         if self.lost is not None:
             raise self._loss()
         answer = Answer()
         if not self._waiting or self.seconds_left() <= 0 and self._receive():
-            self._since = time.monotonic()  # the time in which nobody waited for a reply does not count
+            self._since = time.monotonic()  # time without a pending reply does not count
         self._last = request_id = (self._last + 1) & 0xFFFFFFFF
         self._waiting[request_id] = answer
         length = BODY + sum(map(len, fields))
@@ -137,9 +137,9 @@ class Connection:
         return answer.packet
 
     def decoded(self, answer: Answer, decode: Callable[[bytearray], T]) -> T:
-        """Wait for an answer; return what a decoder of replies.py makes of it.
+        """Wait for an answer, and return it decoded by a function of replies.py.
 
-        Raises what the other server's STATUS says, and ConnectionLost; a BadReply is the latter.
+        Raises the error in the other server's STATUS, and ConnectionLost, also for a BadReply.
         """
         packet = self.wait(answer)
         try:
@@ -149,7 +149,7 @@ class Connection:
             raise self._loss() from self._loss().__cause__
 
     def look(self) -> None:
-        """Take what has arrived, without waiting; give up the connection if it is overdue."""
+        """Take what has arrived, without waiting; close the connection if a reply is overdue."""
         if self.lost is None and not self._receive() and self.seconds_left() <= 0:
             self._time_out()
 
@@ -160,7 +160,7 @@ class Connection:
     # --- bytes --------------------------------------------------------------------------------------
 
     def _write(self, pieces: Sequence[Buffer]) -> None:
-        """Write all of it; replies are read meanwhile, or both sides might wait for ever."""
+        """Write all pieces; replies are read meanwhile, or both sides might wait for ever."""
         views = [memoryview(piece) for piece in pieces]
         while views and self.lost is None:
             try:
@@ -181,7 +181,7 @@ class Connection:
             raise self._loss()
 
     def _rest(self, wanted: int) -> None:
-        """Wait for replies, and for room to write if that is wanted; take what there is."""
+        """Wait for replies, and for room to write if that is wanted; take the replies that arrived."""
         left = self.seconds_left()
         if left <= 0 or self.lost is not None:
             self._time_out()
@@ -202,7 +202,7 @@ class Connection:
         if watch is not None and any(descriptor in watch.descriptors for descriptor, _ in ready):
             watch.look()
         if any(descriptor == self._writing for descriptor, _ in ready):
-            self._since = time.monotonic()  # the other side takes something: it is not silent
+            self._since = time.monotonic()  # the other side accepts data: it is not silent
         if ready:
             self._receive()
 
@@ -215,7 +215,7 @@ class Connection:
         self._watch = watch
 
     def _receive(self) -> bool:
-        """Read what there is, once; return whether a reply was completed."""
+        """Read available bytes once; return whether a reply was completed."""
         if self._end == BUFFER:
             rest = self._end - self._start
             self._buffer[:rest] = self._buffer[self._start : self._end]
@@ -239,7 +239,7 @@ class Connection:
             return True
 
     def _take(self) -> bool:
-        """Hand out the complete packets in the buffer."""
+        """Give the complete packets in the buffer to their requests."""
         buffer, start, end = self._buffer, self._start, self._end
         found = False
         while end - start >= wire.PACKET_HEADER:
@@ -273,7 +273,7 @@ class Connection:
         self.lose(f"no answer for {self.timeout:g} seconds")
 
     def lose(self, reason: str) -> None:
-        """Give up: everything that waits fails. reason: for the log; what ssh wrote last comes before it."""
+        """Give up: everything that waits fails. reason: for the log, after the last output of ssh."""
         if self.lost is not None:
             return
         words = self._why()
@@ -288,7 +288,7 @@ class Connection:
         self._waiting.clear()
 
     def _loss(self) -> ConnectionLost:
-        """A fresh one: an exception that is raised again and again would grow."""
+        """A new exception each time: one that is raised again and again would grow."""
         assert self.lost is not None
         loss = ConnectionLost(*self.lost.args)
         loss.__cause__ = self.lost.__cause__
@@ -300,6 +300,6 @@ class Connection:
         return str(getattr(self.lost and self.lost.__cause__, "strerror", "")) if self.lost else ""
 
     def close(self) -> None:
-        """Give up without a complaint."""
+        """Close it, which is not a failure."""
         self.lose("it was closed")
         self.readiness.close()

@@ -1,4 +1,4 @@
-"""What is open on the server behind: files, READs and WRITEs in flight, listings.
+"""Open files and listings of the server behind, and READs and WRITEs in flight.
 
 What may not enter: paths, which requests a method of a storage makes.
 Facts: draft-ietf-secsh-filexfer-02, sections 6.4 and 6.7.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from pysftpserver.storages.sftp.connection import Buffer
 
-MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
+MOST_IN_VAIN = 100  # replies of a listing in a row without a name that can be shown
 
 
 class File:
-    """An open file of the server behind. connection: which knows it. name: its handle, encoded. reading,
-    writing: the last promises.
+    """An open file of the server behind. connection: the one it was opened on. name: its handle, encoded.
+    reading, writing: the last promises.
     """
 
     __slots__ = ("connection", "is_appended", "is_written", "name", "reading", "writing")
@@ -42,11 +42,11 @@ class File:
 
 
 class Promise:
-    """A READ or WRITE that is in flight; parts of it where the server behind takes no more at once.
+    """A READ or WRITE in flight, in several parts if the server behind does not take so much at once.
 
     is_kept() does not wait. result() waits; it returns what read() would, or raises what read() or write()
-    would. fileno() becomes readable when is_kept() may have another result, at the latest after
-    seconds_left(), when it has to be asked again.
+    would. fileno() becomes readable when is_kept() may have another result; after seconds_left(), is_kept()
+    has to be called in any case.
     """
 
     __slots__ = ("_connection", "_parts")
@@ -98,7 +98,7 @@ class WritePromise(Promise):
 
 
 class Listing:
-    """The entries of a directory, one READDIR ahead of the client. Raises again what it has raised."""
+    """The entries of a directory, one READDIR ahead of the client. After an error, raises it again."""
 
     def __init__(
         self, connection: Connection, name: bytes, learn: Callable[[bytes, SFTPAttributes], None]
@@ -127,6 +127,6 @@ class Listing:
         raise AssertionError
 
     def close(self) -> None:
-        """The client is done."""
+        """Close the directory: the client is done."""
         if self._connection.lost is None:
             self._connection.send(wire.SSH2_FXP_CLOSE, self._name)

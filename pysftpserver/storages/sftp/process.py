@@ -1,8 +1,8 @@
-"""OpenSSH's `ssh` as the transport: a child process, two pipes, and its words when it fails.
+"""OpenSSH's `ssh` as the transport: a child process, two pipes, and its error output when it fails.
 
 It reads ssh_config, keys, agents and known hosts as the user's own `ssh` does, and this package needs no SSH
-in Python. A password reaches it through SSH_ASKPASS: a script in memory prints another piece of memory, so
-that it stands in no file, environment or command line. What may not enter: packets, paths.
+in Python. A password reaches it through SSH_ASKPASS: a script in memory prints another file in memory, so
+that the password is not in any file on disk, environment or command line. What may not enter: packets, paths.
 Facts: ssh(1) on SSH_ASKPASS_REQUIRE, memfd_create(2), execve(2) on ETXTBSY, prctl(2).
 """
 
@@ -20,13 +20,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PIPE = 1 << 20  # bytes; what the kernel lets every user have
-MOST_WORDS = 4096  # bytes of what ssh wrote last
+PIPE = 1 << 20  # bytes; the kernel allows this to every user
+MOST_WORDS = 4096  # bytes of ssh's last output
 LAST_LINES = 2
 ENDING = 1.0  # seconds for ssh to end by itself
-PAUSE = 0.01  # seconds between two looks whether it has
+PAUSE = 0.01  # seconds between two checks whether it has
 HIDDEN = ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "SSH_ORIGINAL_COMMAND", "DISPLAY")
-# It answers a question for a password or a passphrase, and no other: not whether to trust a host.
+# Answers only questions for a password or a passphrase, and not whether to trust a host.
 ANSWER = '#!/bin/sh\ncase "$1" in *[Pp]assword*|*[Pp]assphrase*) exec cat {};; esac\nexit 1\n'
 
 
@@ -54,7 +54,7 @@ class SSH:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        # What the askpass script reads has to stay until the login is over.
+        # The files that the askpass script reads have to stay until the login is over.
         self._secrets = opened[6:]
         for descriptor in opened[:6]:
             if descriptor not in ours:
@@ -69,7 +69,7 @@ class SSH:
         self._secrets = []
 
     def listen(self) -> None:
-        """Take what it has written on standard error, and keep the last of it: a full pipe would stop it."""
+        """Read its standard error, and keep the end of it: a full pipe would block ssh."""
         try:
             while part := os.read(self.errors, MOST_WORDS):
                 self._words = (self._words + part)[-MOST_WORDS:]
@@ -77,13 +77,13 @@ class SSH:
             pass  # nothing, for now
 
     def words(self) -> str:
-        """What it wrote last, in one line; "" for nothing."""
+        """Its last output in one line; "" for none."""
         self.listen()
         lines = [line.strip() for line in self._words.decode("utf-8", "replace").splitlines()]
         return one_line("; ".join([line.rstrip(".") for line in lines if line][-LAST_LINES:]))
 
     def close_pipes(self) -> None:
-        """Close them, because ssh has to end or because another process has them as well."""
+        """Close the pipes, because ssh has to end or because another process has them as well."""
         for descriptor in {self.reading, self.writing, self.errors} - {-1}:
             os.close(descriptor)
         self.reading = self.writing = self.errors = -1
@@ -104,7 +104,7 @@ class SSH:
                     return
                 time.sleep(PAUSE)
         except OSError:
-            pass  # a sandbox lets us signal no one; the kernel ends ssh when this process has ended
+            pass  # a sandbox forbids signals; the kernel ends ssh when this process has ended
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:
@@ -124,7 +124,7 @@ def _script(password: str, opened: list[int]) -> str:
 
 
 def _in_memory(name: str, content: bytes, opened: list[int]) -> str:
-    """The path of a file that is nowhere on a disk."""
+    """The path of a new file in memory with that content."""
     writing = os.memfd_create(name)
     try:
         os.write(writing, content)
@@ -137,7 +137,7 @@ def _in_memory(name: str, content: bytes, opened: list[int]) -> str:
 
 
 def _start(command: Sequence[str], environment: dict[str, str], standard: tuple[int, int, int]) -> int:
-    """Start a program with these descriptors as its standard ones, in a session of its own; its pid.
+    """Start a program in a new session, with these descriptors as its standard ones; return its pid.
 
     Raises OSError.
     """
@@ -147,10 +147,10 @@ def _start(command: Sequence[str], environment: dict[str, str], standard: tuple[
     pid = os.fork()
     if not pid:
         try:
-            os.setsid()  # Ctrl-C on a terminal is for the client, and passwords are not asked for there
-            if has_one_thread:  # what counts is the end of the thread that started it
+            os.setsid()  # Ctrl-C on a terminal is for the client, and ssh must not ask for passwords there
+            if has_one_thread:  # the signal comes when the thread ends that started it
                 end_with_parent(parent, signal.SIGTERM)
-            # They may be 0 to 2 themselves: first out of the way, then into their places.
+            # They may be 0 to 2 themselves: move them out of the way first, then into their places.
             for number, descriptor in enumerate(
                 [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in standard]
             ):

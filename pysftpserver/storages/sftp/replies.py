@@ -1,7 +1,7 @@
-"""Requests that the proxy sends, and what the other server's replies to them say.
+"""Decodes the other server's replies to the requests of the proxy.
 
-Nothing in a reply is believed: one that does not decode, or is of a kind that the request cannot have, raises
-BadReply, and the connection is given up. What may not enter: I/O.
+Replies are not trusted: one that does not decode, or is not of a type that the request can have, raises
+BadReply, and the connection is closed. What may not enter: I/O.
 Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4, and sftp-client.c for what servers do.
 """
 
@@ -52,11 +52,11 @@ def kind_of(packet: Packet) -> int:
 
 
 def failure_of(packet: Packet) -> SFTPException | None:
-    """What a STATUS reply raises, with the other server's own words; None for OK."""
+    """The exception for a STATUS reply, with the other server's own text; None for OK."""
     try:
         status = u32_at(packet, BODY, len(packet))
         message = b""
-        if len(packet) > BODY + 4:  # old servers send no words
+        if len(packet) > BODY + 4:  # old servers send no text
             message = string_at(packet, BODY + 4, len(packet))[0]
     except MalformedPacket as error:
         raise BadReply(f"a STATUS that {error}") from None
@@ -67,7 +67,7 @@ def failure_of(packet: Packet) -> SFTPException | None:
 
 
 def expect(packet: Packet, kind: int) -> int:
-    """Where the body of a packet of this type begins. Raises what a STATUS in its place says."""
+    """The offset of the body of a packet of this type. Raises the error of a STATUS in its place."""
     if packet[0] == wire.SSH2_FXP_STATUS:
         failure = failure_of(packet)
         if failure is not None:
@@ -78,7 +78,7 @@ def expect(packet: Packet, kind: int) -> int:
 
 
 def expect_ok(packet: Packet) -> None:
-    """Raises what the STATUS says, unless it is OK."""
+    """Raises the error of a STATUS, unless it is OK."""
     if packet[0] != wire.SSH2_FXP_STATUS:
         raise BadReply(f"a reply of type {packet[0]} in place of STATUS")
     failure = failure_of(packet)
@@ -87,7 +87,7 @@ def expect_ok(packet: Packet) -> None:
 
 
 def handle_in(packet: Packet) -> bytes:
-    """The handle of a HANDLE reply, encoded as it is sent back."""
+    """The handle of a HANDLE reply, encoded for further requests."""
     body = expect(packet, wire.SSH2_FXP_HANDLE)
     handle = _decoded(string_at, packet, body)[0]
     if not handle or len(handle) > LONGEST_HANDLE:
@@ -128,8 +128,8 @@ def path_in(packet: Packet) -> bytes:
 def entries_in(packet: Packet) -> list[tuple[bytes, bytes, SFTPAttributes]]:
     """(name, longname, attributes) of a NAME reply to READDIR.
 
-    Names that no file can have are left out: clients that do not look might write beside their target.
-    Raises SFTPEndOfFile at the end, which a reply without entries is as well.
+    Names that no file can have are left out: clients that do not check them might write outside their target.
+    Raises SFTPEndOfFile at the end, and for a reply without entries.
     """
     body = expect(packet, wire.SSH2_FXP_NAME)
     count = _decoded(u32_at, packet, body)
@@ -147,7 +147,7 @@ def entries_in(packet: Packet) -> list[tuple[bytes, bytes, SFTPAttributes]]:
 
 
 class Figures:
-    """What statvfs@openssh.com says of a file system, with the names that os.statvfs() uses."""
+    """The statistics of a file system from statvfs@openssh.com, with the names of os.statvfs()."""
 
     def __init__(self, numbers: tuple[int, ...]) -> None:
         self.f_bsize, self.f_frsize, self.f_blocks, self.f_bfree, self.f_bavail = numbers[:5]
@@ -155,12 +155,12 @@ class Figures:
 
 
 def figures_in(packet: Packet) -> Figures:
-    """The figures of a reply to statvfs@openssh.com. Its two flags have the numbers of this system's."""
+    """The figures of a reply to statvfs@openssh.com. Its two flags have this system's numbers."""
     return Figures(_unpacked(_STATVFS, packet))
 
 
 def limits_in(packet: Packet) -> tuple[int, int, int, int]:
-    """The reply of limits@openssh.com: longest packet, READ and WRITE, most handles; 0: it does not say."""
+    """The reply of limits@openssh.com: longest packet, READ and WRITE, most handles; 0: not stated."""
     packet_length, read_length, write_length, handles = _unpacked(_LIMITS, packet)
     return packet_length, read_length, write_length, handles
 
@@ -210,7 +210,7 @@ def _unpacked(layout: Struct, packet: Packet) -> tuple[int, ...]:
 
 
 def _decoded(decode: Callable[[Packet, int, int], T], packet: Packet, pos: int) -> T:
-    """What a decoder of wire.py makes of a packet from pos on."""
+    """A packet from pos on, decoded by a function of wire.py. Raises BadReply."""
     try:
         return decode(packet, pos, len(packet))
     except MalformedPacket as error:

@@ -1,7 +1,7 @@
-"""Starts `ssh` for a process that can no longer start programs: a process from before its sandbox.
+"""Starts `ssh` for a process that can no longer start programs: a helper from before its sandbox.
 
-The one inside can have the one command started that was given before, again and again, and nothing else. What
-may not enter: packets, paths, what the command is.
+The sandboxed process can have it start one command, which was given before, any number of times. What may not
+enter: packets, paths, what the command is.
 Facts: unix(7) on SCM_RIGHTS.
 """
 
@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds for a program to be started, which takes milliseconds
 
 
 class Starter:
-    """A process that starts a command. It ends with this one. Raises OSError."""
+    """A process that starts a command, and ends with this process. Raises OSError."""
 
     def __init__(self, command: Sequence[str], password: str | None) -> None:
         self._socket, theirs = socket.socketpair()
@@ -45,7 +45,7 @@ class Starter:
         return _Started(self, descriptors)
 
     def tell(self, word: bytes) -> None:
-        """Raises OSError if the process is gone."""
+        """Send a word to the process. Raises OSError if it is gone."""
         self._socket.sendall(word)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Starter:
 
 
 class _Started(SSH):
-    """An ssh that the other process has started, and ends."""
+    """An ssh that the other process has started and will end."""
 
     def __init__(self, starter: Starter, descriptors: Sequence[int]) -> None:
         self._words = bytearray()
@@ -80,11 +80,11 @@ class _Started(SSH):
 
 
 def _serve(talk: socket.socket, command: Sequence[str], password: str | None) -> None:
-    """Do what is asked for until the other side is gone."""
+    """Serve requests until the other side is gone."""
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    for name in os.listdir("/proc/self/fd"):  # such as those of the client, who has to see when we end
+    for name in os.listdir("/proc/self/fd"):  # such as those of the client, who has to notice the end
         if int(name) != talk.fileno():
             try:
                 os.close(int(name))
