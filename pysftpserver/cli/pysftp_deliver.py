@@ -43,7 +43,7 @@ COMMAND = Command(
         Option(
             "--retry", metavar="NUMBERS", convert=numbers,
             help="Try these events again at once, dead letters too, and exit: numbers that --list prints, "
-            "separated by commas, or all. The default is to deliver what is due.",
+            "separated by commas, or all. The default is to deliver events that are due.",
         ),
         Option("--once", help="Exit when nothing waits and no session runs. The default is to stay."),
         *session.LOG_OPTIONS,

@@ -184,7 +184,7 @@ def _bans(
     if add is not None and lift is not None:
         raise BadInput("bans: --add and --lift: give one of them")
     if seconds is not None and add is None:
-        raise BadInput("bans: --for goes with --add")
+        raise BadInput("bans: --for needs --add")
     if add is not None:
         return live.add_ban(path, add, seconds or BAN_SECONDS, as_json, _warn)
     if lift is not None:

@@ -358,7 +358,7 @@ def below_site(meant: Meant, site: Any, over: str | None) -> SFTPAbstractServerS
             raise BadInput(f"--over: {site.top.at('storage')}: the site file names its storage; omit --over")
         return meant.open()
     if over is None:
-        raise BadInput(f"{WHAT}: the site file is put over a storage; name that with --over")
+        raise BadInput(f"{WHAT}: the site file has no storage at its top; name one with --over")
     top = by_name.open_storage(over, "--over", meant.opening)
     return sites.put_over(site.file, WHAT, top, meant.opening)
 

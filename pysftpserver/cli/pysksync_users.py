@@ -102,7 +102,7 @@ def edit(words: Sequence[str]) -> int:
     if len(given) > 1:
         raise BadInput(f"--{given[0]} and --{given[1]}: give one of them")
     if values["password_file"] is not None and given not in (["add"], ["change"]):
-        raise BadInput("--password-file goes with --add and --change")
+        raise BadInput("--password-file needs --add or --change")
     path = values["configs"][0] if values["configs"] else DEFAULT_FILE
     action = given[0] if given else "edit"
     name = None if action in ("list", "edit") else values[action]

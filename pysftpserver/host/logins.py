@@ -77,7 +77,7 @@ def findings(
     settings: dict[str, list[str]] | str = {}
     if os.geteuid() == 0:
         if os.path.exists(NOLOGIN):
-            yield Finding(NOLOGIN, "while it is there, sshd lets in nobody but root; remove it")
+            yield Finding(NOLOGIN, "sshd admits only root while this file exists; remove it")
         settings = _settings(account, config)
     if isinstance(settings, str):
         yield Finding("sshd -T", settings, known=False)
@@ -213,7 +213,7 @@ def _keys_problem(path: str, account: pwd.struct_passwd) -> str:
             if found.st_uid not in (0, account.pw_uid):
                 return f"{at} belongs to another account; run chown {account.pw_name} {at}"
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return f"others may write {at} (mode {mode}): sshd does not read it; run chmod go-w {at}"
+                return f"{at} is writable by others (mode {mode}): sshd does not read it; run chmod go-w {at}"
             if at in (home, "/"):
                 return ""
             at = os.path.dirname(at)

@@ -112,7 +112,7 @@ class OnAHost(unittest.TestCase):
         self.assertIn("/opt may not be entered by this account (mode 0700); install pysftpserver", said)
         self.assertIn("ok       directory /srv/files\n", said)
         self.assertIn("it runs no commands, not even a forced one; run usermod --shell /bin/sh al", said)
-        self.assertIn("others may write /home/al/.ssh (mode 0777): sshd does not read it", said)
+        self.assertIn("/home/al/.ssh is writable by others (mode 0777): sshd does not read it", said)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class FromAFile(Case):
         self.write("[users.alice]\nkeys =\n")
         self.assert_refused(self.run_it("--users", self.file, "alice"), "line 2, column 7", status=1)
         self.file.chmod(0o666)
-        self.assert_refused(self.run_it("--users", self.file, "alice"), "others may write", status=1)
+        self.assert_refused(self.run_it("--users", self.file, "alice"), "writable by others", status=1)
         self.file.unlink()
         self.assert_refused(self.run_it("--users", self.file, "alice"), "no such file", status=1)
 

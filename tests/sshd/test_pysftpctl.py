@@ -431,7 +431,7 @@ class WithAServer(DaemonCase):
     def test_what_is_asked_of_bans_has_to_make_sense(self) -> None:
         daemon = self.shared(workers=2)
         for words, status, said in (
-            (("--for", "1h"), 2, "--for goes with --add"),
+            (("--for", "1h"), 2, "--for needs --add"),
             (("--add", "::1", "--lift", "::1"), 2, "give one of them"),
             (("--add", "::1", "--for", "soon"), 2, "a time such as 90s"),
             (("--add", "example.net"), 1, "address has to be an address"),

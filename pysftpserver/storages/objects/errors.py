@@ -28,7 +28,7 @@ _CHANGED = frozenset(
 _WORDS = {
     "ContainerNotFound": "The bucket does not exist",
     "AuthenticationFailed": "The store does not accept the credentials",
-    "InvalidBlockList": "The upload is gone: somebody else has written the same file",
+    "InvalidBlockList": "The upload is gone: another client has written the same file",
     "NoSuchBucket": "The bucket does not exist",
     "InvalidBucketName": "The name of the bucket is not valid",
     "ExpiredToken": "The credentials for the store have expired",
@@ -41,7 +41,7 @@ _WORDS = {
     "KeyTooLongError": "The path is longer than the store allows",
     "QuotaExceeded": "The quota of the store is exhausted",
     "InvalidObjectState": "The object is archived; restore it in the store first",
-    "NoSuchUpload": "The upload is gone: somebody has aborted it in the store",
+    "NoSuchUpload": "The upload is gone: it was aborted in the store",
 }
 
 

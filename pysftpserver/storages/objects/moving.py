@@ -38,7 +38,7 @@ def move_directory(store: S3, old: str, new: str) -> int:
         gone = {meta.key for meta in found}
         try:
             if not objects:
-                raise SFTPFailure("The store still lists what was removed")
+                raise SFTPFailure("The store still lists objects that were removed")
             for meta, _ in ahead(move, objects, AT_ONCE):
                 moved += 1
                 failed = meta.key
