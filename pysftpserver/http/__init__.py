@@ -3,7 +3,7 @@
 MOST_LOGIN = 16384  # bytes of the body of a login request
 #: In an environ: a function that tells whether the peer has hung up. This package's server sets it.
 IS_GONE = "pysftpserver.is_gone"
-#: In an environ: claim(user) counts the request as one of a user who was not known when it got its thread. It
+#: In an environ: claim(user) counts the request for a user who was not known when it got its thread. It
 #: returns whether that user may have another one now.
 CLAIM = "pysftpserver.claim"
 #: In an environ: send(view), like PEP 3333's write(), for bytes and for views that change after the call.
