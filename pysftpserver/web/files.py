@@ -83,8 +83,7 @@ class Tree:
             return attributes(self.storage.lstat, path)
 
     def entries(self, path: bytes) -> Iterator[Entry]:
-        """The entries of a directory, in the storage's order. Links are followed; dangling ones are left out.
-        """
+        """The entries of a directory, in the storage's order. Links are followed, dangling ones left out."""
         top = path.rstrip(b"/") + b"/"
         listing = None
         try:
