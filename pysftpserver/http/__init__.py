@@ -9,7 +9,7 @@ CLAIM = "pysftpserver.claim"
 #: In an environ: send(view), like PEP 3333's write(), for bytes and for views that change after the call.
 SEND = "pysftpserver.send"
 #: The same: send_file(descriptor, offset, size) sends from a file of the host by sendfile(2) and returns how
-#: many bytes of it went; fewer only at its end. It is missing where TLS has to encrypt what is sent.
+#: many bytes were sent; fewer only at the file's end. It is missing where TLS has to encrypt.
 SEND_FILE = "pysftpserver.send_file"
 
 

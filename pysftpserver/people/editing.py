@@ -1,8 +1,8 @@
 """Changing users: one interface for every directory of users, and what its editors share.
 
 For commands: it blocks. Every method works on the current state and changes all or nothing; concurrent
-editors do not interfere. A running server notices changes by itself. What may not enter: asyncio, where a
-directory keeps its users (redis_editing.py, file_editing.py).
+editors do not interfere. A running server notices changes by itself.
+What may not enter: asyncio, where a directory keeps its users (redis_editing.py, file_editing.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A thread looks once a second at the time, size and inode of the file and of the authorized_keys files that it
 names. That also notices a new file that an editor put under the old name, and works on every file system. A
-version that cannot be used changes nothing. What may not enter: SSH, what is in the file (users_file.py).
+version that cannot be used changes nothing.
+What may not enter: SSH, what is in the file (users_file.py).
 Facts: stat(2).
 """
 

@@ -1,8 +1,8 @@
 """Lines of authorized_keys that force a command, written and read; other lines stay as they are.
 
 A line is a customer's if it forces pysftpjail with --name, even if written by hand. A line that is switched
-off is a comment. What may not enter: files, accounts. Facts: sshd(8) on authorized_keys; OpenSSH's misc.c,
-opt_dequote().
+off is a comment. What may not enter: files, accounts.
+Facts: sshd(8) on authorized_keys; OpenSSH's misc.c, opt_dequote().
 """
 
 from __future__ import annotations

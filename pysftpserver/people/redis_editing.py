@@ -2,8 +2,9 @@
 
 A new id is higher than all existing ones, and than the id of a script that counts the set's members; the ids
 are watched until it is written. A script that counted before and writes afterwards can still take the same
-id. What may not enter: asyncio, what the fields mean (redis_records.py). Facts: docs/sshd.md, "In Redis",
-Redis's documentation of transactions (WATCH).
+id.
+What may not enter: asyncio, what the fields mean (redis_records.py).
+Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Users as Redis holds them: the names of the keys, and a user's record from their values.
 
 For the server (asyncio), and for the commands that ask and edit (not asyncio). What may not enter: opening
-and losing connections, asyncio. Facts: docs/sshd.md, "In Redis".
+and losing connections, asyncio.
+Facts: docs/sshd.md, "In Redis".
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 One task has one connection that listens and one that reads. It subscribes before it loads, so that no change
 is missed, and starts over when either connection fails: loading finds what was missed. Meanwhile the server
-keeps the last known users. What may not enter: SSH, what the fields mean (redis_records.py). Facts:
-docs/sshd.md, "In Redis", Redis's documentation of pub/sub and transactions.
+keeps the last known users.
+What may not enter: SSH, what the fields mean (redis_records.py).
+Facts: docs/sshd.md, "In Redis", Redis's documentation of pub/sub and transactions.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 If two ids have one name, it belongs to the lowest id, numbers before other ids, regardless of the order in
 which they arrived. An unusable id keeps its name, so that a mistake in a record does not give the name to
-another user. What may not enter: where users come from, asyncio.
+another user.
+What may not enter: where users come from, asyncio.
 """
 
 from __future__ import annotations

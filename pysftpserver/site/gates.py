@@ -5,9 +5,10 @@ directly. Only accept lets a file in: a missing, late or invalid answer rejects 
 files wait (staging.py), sessions.
 
 The protocol of `ask`, over a Unix socket, one connection for each file: a line of JSON (version, path, size,
-user, groups, address, session), then size bytes of content. The answer is a line of JSON, such as {"verdict":
-"reject", "words": "no such customer"}; verdict is accept, reject or quarantine. It may be sent before all of
-the content has been read. Facts: clamd(8), section COMMANDS; unix(7).
+user, groups, address, session), then size bytes of content. The answer is a line of JSON, such as
+{"verdict": "reject", "words": "no such customer"}; verdict is accept, reject or quarantine. It may be sent
+before all of the content has been read.
+Facts: clamd(8), section COMMANDS; unix(7).
 """
 
 from __future__ import annotations

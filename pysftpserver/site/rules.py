@@ -143,8 +143,8 @@ class Rules:
     def that_keeps(self, old: bytes, new: bytes) -> Rule | None:
         """The rule for a path below a directory that prevents renaming the directory; None if there is none.
 
-        That is one that refuses to rename something below either name, or one without which something below
-        would no longer be hidden, or could be downloaded.
+        That is one that refuses to rename something below either name, or that hides something below, or
+        denies its download, and would no longer do so.
         """
         if self._has_hours:
             self._look_at_the_clock()

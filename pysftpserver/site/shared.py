@@ -54,9 +54,10 @@ if behind > 0 and tonumber(ARGV[4]) >= 0 and behind <= redis.call('LLEN', KEYS[3
 end
 return {1, version, false, redis.call('HVALS', KEYS[4]), redis.call('HVALS', KEYS[5])}
 """
-#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
-#: then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
-#: that no copy from before a loss is taken for up to date. Returns the version, or 0 if nothing was applied.
+# : KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
+# : then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
+# : that no copy from before a loss of data counts as current. Returns the version, or 0 if nothing was
+# applied.
 COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -279,7 +280,7 @@ def _row(copy: sqlite3.Connection, table: str, key: list[Any]) -> list[Any] | No
 
 
 def _apply(copy: sqlite3.Connection, table: str, key: list[Any] | None, row: list[Any] | None) -> None:
-    """Apply another session's change of a row. key: None for a new copy's row."""
+    """Apply another session's change of a row. key: None if the copy has no such row."""
     if table not in TABLES:
         raise Busy("The ledger of this site is not what it should be")
     if key is not None:

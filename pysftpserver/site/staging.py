@@ -56,7 +56,7 @@ class GatesLayer(Layer):
         self._gates, self._names = gates, names
         self._waiting: dict[int, Waiting] = {}  # by handle
         self._by_path: dict[bytes, Waiting] = {}
-        self._of_doors: dict[int, tuple[Any, bytes]] = {}  # open files that doors receive, with their paths
+        self._of_doors: dict[int, tuple[Any, bytes]] = {}  # files that doors receive, with their paths
         self._looked_at: set[bytes] = set()
         temporary.new_name()  # reads a file that a confined process cannot read
 

@@ -81,8 +81,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     before it returns: then the session is closed if the client leaves meanwhile. on_end: called at the end.
     window: how much the client may send. is_full: whether the connection takes no more data; call go_on()
     when it does again. on_kept: called when more data is kept that cannot be sent yet. answers: whether
-    commands for checksums are answered. moved: where sessions add what they have moved. link: what the
-    command WEB prints; None: it is refused.
+    commands for checksums are answered. moved: where sessions add what they have moved.
+    link: what the command WEB prints; None: it is refused.
     """
 
     def __init__(

@@ -68,7 +68,8 @@ class IsolatedSession:
     called with the name of a limit that it has reached. on_end: called with the counts of requests; why the
     process was ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
     before: the session that goes on in this one, or None. take: does work when it is the user's turn; returns
-    whether that was at once. Raises OSError where there are no descriptors left.
+    whether that was at once.
+    Raises OSError where there are no descriptors left.
     """
 
     isolation = "process"

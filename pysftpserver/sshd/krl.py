@@ -1,8 +1,9 @@
 """Revoked keys and certificates: OpenSSH's binary KRL, or a list of keys and fingerprints, a line each.
 
-What may not enter: files, asyncio, logs. Facts: OpenSSH's PROTOCOL.krl, ssh-keygen(1) on key revocation
-lists, sshd_config(5) on RevokedKeys. As in OpenSSH, a part that is not understood makes the whole list
-unusable, and serial 0 means that a certificate has no serial.
+What may not enter: files, asyncio, logs.
+Facts: OpenSSH's PROTOCOL.krl, ssh-keygen(1) on key revocation lists, sshd_config(5) on RevokedKeys. As in
+OpenSSH, a part that is not understood makes the whole list unusable, and serial 0 means that a certificate
+has no serial.
 """
 
 from __future__ import annotations

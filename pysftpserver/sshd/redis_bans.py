@@ -2,8 +2,9 @@
 
 A ban is a key that Redis removes when it ends, and a message on a channel of its own. One task listens, loads
 all bans whenever it connects, and writes those that have begun here; meanwhile, and while Redis is
-unreachable, bans hold where they are known. Points are published on that channel and not stored. What may not
-enter: SSH, how bans are counted. Facts: Redis's documentation of pub/sub, SET with PX, and SCAN.
+unreachable, bans hold where they are known. Points are published on that channel and not stored.
+What may not enter: SSH, how bans are counted.
+Facts: Redis's documentation of pub/sub, SET with PX, and SCAN.
 """
 
 from __future__ import annotations

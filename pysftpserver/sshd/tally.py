@@ -2,7 +2,8 @@
 
 Each writes its own number and reads those of all: a process that writes nonsense there harms its own user
 alone. The fork server creates the memory, assigns the places in it, and clears the place of a process that
-has ended, for whatever reason. What may not enter: what is counted, sockets. Facts: memfd_create(2), mmap(2).
+has ended, for whatever reason. What may not enter: what is counted, sockets.
+Facts: memfd_create(2), mmap(2).
 """
 
 from __future__ import annotations

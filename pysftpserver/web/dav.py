@@ -3,8 +3,8 @@
 The methods are in dav_files.py (bodies), dav_names.py (directories, copies, locks) and dav_listing.py
 (properties). It does not use WsgiDAV, which was measured: that names a file before its content has arrived,
 keeps the part that has arrived when the client vanishes, builds listings in memory (10,000 entries: 117 MiB,
-2.5 s of processor time), and does not support names that are not UTF-8. What may not enter: concrete
-storages. Facts: RFC 4918, RFC 9110, RFC 4331; Fetch Metadata Request Headers.
+2.5 s of processor time), and does not support names that are not UTF-8.
+What may not enter: concrete storages. Facts: RFC 4918, RFC 9110, RFC 4331; Fetch Metadata Request Headers.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MOST_TEXT = 262144  # bytes shown of a text
 IMAGE, PDF, AUDIO, VIDEO, TEXT = "image", "pdf", "audio", "video", "text"
-#: How a file is shown whose name ends so, and with which type it is sent for that. No type is taken from
-#: elsewhere; none of them is one that a browser shows as a page with scripts.
+#: How a file with this ending is shown, and the type with which it is sent. No other types are used; none
+#: of them is one that a browser shows as a page with scripts.
 SHOWN = {
     **{b".png": (IMAGE, "image/png"), b".gif": (IMAGE, "image/gif"), b".webp": (IMAGE, "image/webp")},
     **{b".jpg": (IMAGE, "image/jpeg"), b".jpeg": (IMAGE, "image/jpeg"), b".avif": (IMAGE, "image/avif")},

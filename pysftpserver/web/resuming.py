@@ -1,15 +1,15 @@
 """Uploads that go on after a lost connection, for the script of pages.
 
     POST   /upload/     {"path", "size", "modified", "existing"}: begins an upload, or finds the one begun
-    with the same values; {"id", "offset"}. {"path", "folder": true}: makes a folder. HEAD   /upload/ID
-    Upload-Offset: bytes that have arrived; another request that still sends is cut off. PATCH  /upload/ID
-    Upload-Offset: where the body goes on. With its last byte, the file appears. DELETE /upload/ID   Gives it
-    up.
+                        with the same values; {"id", "offset"}. {"path", "folder": true}: makes a folder.
+    HEAD   /upload/ID   Upload-Offset: bytes that have arrived; another request that still sends is cut off.
+    PATCH  /upload/ID   Upload-Offset: where the body goes on. With its last byte, the file appears.
+    DELETE /upload/ID   Gives it up.
 
 Received bytes wait in a hidden file next to the target, whose name is derived from the user and the upload:
 so a restarted server finds it, if the storage has real files. Otherwise an upload ends with the server. An
-abandoned upload is removed after a day. What may not enter: HTML, concrete storages. Facts: RFC 9110;
-draft-ietf-httpbis-resumable-upload, for the names of headers.
+abandoned upload is removed after a day. What may not enter: HTML, concrete storages.
+Facts: RFC 9110; draft-ietf-httpbis-resumable-upload, for the names of headers.
 """
 
 from __future__ import annotations
