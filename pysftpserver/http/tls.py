@@ -24,7 +24,7 @@ OTHERS_READ = 0o077
 
 
 def context_of(certificate: str, key: str | None) -> ssl.SSLContext:
-    """A server's context from a certificate chain and its key, in PEM files; TLS 1.2 or later. Raises
+    """A server's context from PEM files of a certificate chain and its key; TLS 1.2 or later. Raises
     BadInput.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

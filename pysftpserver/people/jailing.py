@@ -165,8 +165,8 @@ class Jails:
     # --- what is to be done -------------------------------------------------------------------------------
 
     def making(self, customers: Sequence[Customer]) -> list[Step]:
-        """Steps that create or change the customers as wanted; empty if nothing has to change. Raises
-        BadInput that lists every problem.
+        """Steps that create or change customers as wanted; [] if none are needed. Raises BadInput with every
+        problem.
         """
         known = self.found()
         problems: list[str] = []

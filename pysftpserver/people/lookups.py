@@ -244,9 +244,7 @@ class Lookup:
 
 
 def parsed(name: str, answer: bytes) -> tuple[User | None, bool | None]:
-    """A user's record from an answer, and whether the client is that user, if the answer says. Raises
-    NoAnswer.
-    """
+    """The record in an answer, and whether the client is that user, if the answer says. Raises NoAnswer."""
     if not answer.strip():
         return None, None
     try:

@@ -31,9 +31,7 @@ MOST = 16  # combinations of one user
 
 
 def parse(text: str) -> Combination:
-    """Parse a combination: methods in order, separated by commas. Raises ValueError that says what is
-    expected.
-    """
+    """Parse a combination: methods in order, with commas. Raises ValueError that says what is expected."""
     found = tuple(text.split(","))
     if set(found) - set(METHODS) or len(set(found)) < len(found) or found[0] == TOTP:
         raise ValueError(

@@ -118,9 +118,7 @@ def _signature(found: os.stat_result) -> Signature:
 
 
 def check_presence(path: str, shown: str | None = None) -> None:
-    """Raises DirectoryError, with the command that creates it, for a missing file. shown: how it was
-    named.
-    """
+    """Raises DirectoryError, with the command that creates it, for a missing file. shown: its name."""
     if not os.path.lexists(path):
         name = shown or path
         raise DirectoryError(
@@ -214,9 +212,7 @@ def distrust(found: os.stat_result, any_owner: bool = False) -> str | None:
 
 
 def _distrust_directory(path: str) -> str | None:
-    """The same for the file's directory: unless it is sticky, accounts that may write it can replace the
-    file.
-    """
+    """The same for its directory: unless it is sticky, accounts that may write it can replace the file."""
     mode = os.stat(os.path.dirname(os.path.realpath(path))).st_mode
     if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
         return f"others may write its directory (mode {stat.S_IMODE(mode):04o}); run chmod go-w on that"

@@ -240,9 +240,7 @@ class Accounts:
                     _settle(database, row)
 
     def moved(self, quotas: Iterable[Quota], old: bytes, new: bytes, size: int, by_path: bool) -> None:
-        """Follow a file of that size, or a directory, to another path. by_path: files are identified by
-        path.
-        """
+        """Follow a file of that size, or a directory, to another path. by_path: paths identify files."""
         accounts = [quota.account for quota in quotas]
         marks = ", ".join("?" * len(accounts))
         query = (

@@ -213,9 +213,7 @@ class EventsLayer(TellingLayer):
             self._close(handle, lambda handle: self._close_upload(handle, upload))
 
     def _close(self, handle: Any, close: Callable[[Any], None]) -> tuple[int, list[Wish]]:
-        """Close a file, and report it if it was open for reading; returns the event's number and the
-        wishes for it.
-        """
+        """Close a file, and report it if it was read; returns the event's number and the wishes for it."""
         _, path = self._downloads.pop(id(handle), (None, b""))
         if not path:
             close(handle)

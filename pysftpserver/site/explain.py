@@ -54,9 +54,7 @@ ALLOWED, REFUSED, HIDDEN = "allowed", "refused", "hidden"
 
 
 class Finding:
-    """The rules' answer for one action. verdict: ALLOWED, REFUSED or HIDDEN. place: of the rule that
-    decides.
-    """
+    """The rules' answer for an action. verdict: ALLOWED, REFUSED or HIDDEN. place: of what decides."""
 
     def __init__(self, action: str, when: str, path: bytes, verdict: str, place: str) -> None:
         self.action, self.when, self.path = action, when, path

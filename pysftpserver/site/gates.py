@@ -257,9 +257,7 @@ def _only_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 class Limit:
-    """Limits for names, size and kind of a file. found: the value in the site file. Raises ValueError as
-    filled() does.
-    """
+    """Limits for a file. found: the value in the site file. Raises ValueError as filled() does."""
 
     def __init__(self, found: dict[str, object], who: Who) -> None:
         self._size, self._magic = found["size"], found["magic"]
@@ -353,9 +351,7 @@ class Gates:
         return any(pattern.is_evaded(names) for gate in self.gates for pattern in gate.patterns)
 
     def differ(self, old: bytes, new: bytes) -> bool:
-        """Whether there are gates in front of the new path, or of anything below it, that the old path
-        does not have.
-        """
+        """Whether the new path, or anything below it, has gates that the old path does not have."""
         olds, news = names_of(text_of(old)), names_of(text_of(new))
         for gate in self.gates:
             for pattern in gate.patterns:

@@ -40,9 +40,7 @@ WRITES = os.O_WRONLY | os.O_RDWR
 
 
 class Opened:
-    """An open handle. path: canonical. allows: the actions allowed through it in addition to READ and
-    WRITE.
-    """
+    """An open handle. path: canonical. allows: actions allowed through it besides READ and WRITE."""
 
     __slots__ = ("allows", "handle", "path")
 

@@ -112,8 +112,7 @@ class Ledger:
                 os.close(os.open(f"{directory}/{FILE}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(f"{directory}/{WAKE}", mode)
-            # Linux opens a FIFO for reading and writing without waiting for a reader, and keeps data
-            # meanwhile.
+            # Linux opens a FIFO for both without waiting for a reader, and keeps data meanwhile.
             self._wake = self._opened(f"{directory}/{WAKE}", os.O_RDWR | os.O_NONBLOCK)
             self._database = self._connected(f"{directory}/{FILE}")
         except (OSError, sqlite3.Error, Busy) as error:
@@ -221,9 +220,7 @@ class Ledger:
                     self._unlock(place)
 
     def _lock(self, place: int, shared: bool = False, patience: float | None = None) -> None:
-        """Wait for a lock. patience: seconds; None: PATIENCE. Raises Busy after that: its holder may hang,
-        or be stopped.
-        """
+        """Wait for a lock. patience: seconds; None: PATIENCE. Raises Busy after that: its holder may hang."""
         patience = PATIENCE if patience is None else patience
         wanted = _flock(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place)
         deadline = often = 0.0
@@ -248,9 +245,7 @@ class Ledger:
         return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
     def become_deliverer(self, wait: bool = False) -> bool:
-        """Become the only deliverer until the ledger is closed; return whether this is it. wait: until it can
-        be.
-        """
+        """Become the only deliverer until the ledger is closed, if possible. wait: until it is."""
         how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
         try:
             fcntl.fcntl(self._locks, how, _flock(fcntl.F_WRLCK, DELIVERER))

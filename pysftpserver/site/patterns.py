@@ -51,9 +51,7 @@ def check_name(text: str) -> None:
 
 
 def check_temporary(text: str) -> None:
-    """Raises ValueError for a text that is not a pattern of temporary names, with one `*` for the final
-    name.
-    """
+    """Raises ValueError unless a text is a pattern of temporary names, with one `*` for the final name."""
     if text.count("*") != 1 or len(text) < 2 or set(text) & set("/?[{"):
         raise ValueError(f"{text}: write a pattern of names with one *, such as *.filepart")
 
@@ -127,9 +125,7 @@ class Pattern:
         self._everywhere = self._closed({0}) if self._tests[:1] == [None] else frozenset()
 
     def states(self, names: Iterable[str]) -> frozenset[int]:
-        """The positions in the pattern that these names may reach; these alone decide about everything
-        below.
-        """
+        """The positions in the pattern that these names may reach; they alone decide on everything below."""
         states = self._closed({0})
         for name in names:
             after = set()
@@ -162,9 +158,7 @@ class Pattern:
         return any(state < len(self._tests) for state in states)
 
     def is_evaded(self, names: Iterable[str]) -> bool:
-        """Whether it matches that path, or anything below it, and a link there could lead to a place that
-        it does not match.
-        """
+        """Whether it matches a path, or anything below it, that a link there could take out of its reach."""
         return not self.states(names) <= self._everywhere
 
 

@@ -151,9 +151,7 @@ class ResolvingLayer(Layer):
         return b"/" + b"/".join(names)
 
     def _target(self, where: bytes) -> bytes:
-        """The text of a link. If it is no longer one, raises OSError(ELOOP), which leads to another
-        attempt.
-        """
+        """The text of a link. Raises OSError(ELOOP), which leads to another try, if it no longer is one."""
         try:
             return self.below.readlink(where)
         except OSError as error:

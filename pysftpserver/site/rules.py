@@ -33,9 +33,7 @@ OF_FILES = ("download", "overwrite", "append", "setstat")
 
 
 class Rule:
-    """A rule, as it applies to one user. place: for messages. allowed: the actions. is_hidden: whether it
-    hides paths.
-    """
+    """A rule for one user. place: for messages. allowed: the actions. is_hidden: whether it hides paths."""
 
     def __init__(
         self,
@@ -210,9 +208,7 @@ class NameRules:
         self._temporary = [text.partition("*")[::2] for text in texts]
 
     def refusal(self, name: str) -> str | None:
-        """The pattern that refuses a new file of that name, or of the name that it will get later; or
-        None.
-        """
+        """The pattern that refuses a new file of that name, or of its later name; or None."""
         for one in (name, *self._finals(name)):
             for text, pattern in self._refused:
                 if pattern.match(one.lower()):

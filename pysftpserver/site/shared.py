@@ -54,10 +54,9 @@ if behind > 0 and tonumber(ARGV[4]) >= 0 and behind <= redis.call('LLEN', KEYS[3
 end
 return {1, version, false, redis.call('HVALS', KEYS[4]), redis.call('HVALS', KEYS[5])}
 """
-# : KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
-# : then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
-# : that no copy from before a loss of data counts as current. Returns the version, or 0 if nothing was
-# applied.
+#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
+#: then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
+#: that no copy from before a loss counts as current. Returns the version, or 0 if nothing was applied.
 COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -145,9 +144,7 @@ class SharedLedger:
             return self._copy.execute(query, values).fetchall()
 
     def _catch_up(self, token: bytes | None) -> bool:
-        """Bring the copy up to date. token: to take the turn; return whether it is ours. None: do not take
-        it.
-        """
+        """Bring the copy up to date. token: take the turn, and return whether it is ours; None: do not."""
         words = (token or b"", TURN_TIME if token else 0, self._version)
         is_ours, *found = self._eval(BEGIN, self._keys, self._owner, *words)
         if not is_ours:

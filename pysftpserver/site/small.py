@@ -96,9 +96,7 @@ class SmallFilesLayer(WritingLayer):
             close(handle)
 
     def _store(self, growth: Growth, handle: Any) -> None:
-        """Close a small file, which then gets its name. There is plenty of room, so nothing is settled
-        first.
-        """
+        """Close a small file, which gets its name. There is plenty of room, so nothing is settled first."""
         with self._last(self._alone(growth.path), handle):
             try:
                 size = size_of(self.below.fstat(handle))

@@ -35,9 +35,7 @@ WHERE d.receiver = ?1 AND NOT d.is_dead AND d.due <= ?2 AND e.is_ready AND NOT E
 
 
 class Delivery:
-    """An event that is due to a receiver. tries: number of failed ones. since: time of the first one, or
-    0.
-    """
+    """An event due to a receiver. tries: number of failed ones. since: time of the first one, or 0."""
 
     __slots__ = ("event", "receiver", "seq", "since", "tries")
 
@@ -183,9 +181,7 @@ class Spool:
             _drop_finished(database, delivery.seq)
 
     def failed(self, delivery: Delivery, reason: str) -> None:
-        """Note that a receiver has refused the event or is unreachable: retry it later, or declare it
-        dead.
-        """
+        """Retry a failed delivery later, or declare it dead."""
         moment = time.time()
         since = delivery.since or moment
         pause = min(FIRST_PAUSE * 2.0 ** min(delivery.tries, 30), LONGEST_PAUSE)

@@ -235,9 +235,7 @@ class GatesLayer(Layer):
         self.below.lsetstat(path, attrs)
 
     def _resized(self, path: bytes, attrs: SFTPAttributes) -> SFTPAttributes:
-        """Set the size, if there are gates in front of a path; return the attributes that remain to be
-        set.
-        """
+        """Set the size, if a path has gates; return the attributes that remain to be set."""
         gates = self._gates.of(path) if attrs.size is not None else ()
         if not gates:
             return attrs
@@ -301,9 +299,7 @@ class GatesLayer(Layer):
         self.below.rm(old)
 
     def _take_in(self, old: bytes, new: bytes, replace: bool, gates: tuple[Gate, ...]) -> None:
-        """Put a file in place that a door has received and closed. Until then, it gets a name that no
-        session knows.
-        """
+        """Put a file in place that a door has received; until then, no session knows its name."""
         waiting = Waiting(self, None, temporary.temporary_path(new), new, gates)
         self.below.rename(old, waiting.waits_as)
         waiting.is_exclusive = not replace

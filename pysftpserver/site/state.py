@@ -97,9 +97,7 @@ class State:
         return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
 
     def refusals(self, storage: SFTPAbstractServerStorage) -> Callable[[bytes, BaseException], None] | None:
-        """A function to report refusals by rules in front of a storage from telling(); None: no one wants
-        them.
-        """
+        """Reports refusals by rules in front of a storage from telling(); None: no receiver wants them."""
         if isinstance(storage, EventsLayer) and storage.tells("rejected"):
             return storage.note_refusal
         return None

@@ -64,8 +64,8 @@ class Refusals:
         self.left_out = 0
 
     def is_due(self, path: bytes, reason: str) -> bool:
-        """Whether to report a refusal: not the same again within SAME_AGAIN seconds, and at most
-        MOST_REFUSALS in that time.
+        """Whether to report a refusal: within SAME_AGAIN seconds, only different ones, and at most
+        MOST_REFUSALS.
         """
         now = self._clock()
         self._told = {one: moment for one, moment in self._told.items() if now - moment < SAME_AGAIN}

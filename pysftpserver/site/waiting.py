@@ -64,8 +64,8 @@ class Waiting(StoredFile):
         return self._handle
 
     def put_in_place(self, handle: Any) -> None:
-        """Put it in place or discard it. handle: the last one; it is closed. Raises Rejected, and the
-        storage's exceptions.
+        """Put it in place or discard it. handle: the last one, to be closed. Raises Rejected, storage's
+        exceptions.
         """
         self._handle = handle
         self.commit()

@@ -43,9 +43,7 @@ class Who:
 
 
 def of_values(values: Mapping[str, str], groups: tuple[str, ...] = ()) -> Who:
-    """The Who for which storages are opened. values: user, folder, address and session, if the door knows
-    them.
-    """
+    """The Who for which storages are opened. values: user, folder, address and session, if known."""
     return Who(
         values.get("user"), groups, values.get("address"), values.get("session", ""), values.get("folder")
     )

@@ -198,9 +198,7 @@ class Connection(asyncssh.SSHServer):
         return self.login.proved()
 
     def count_kept(self) -> None:
-        """Count what is kept for the client against the budget of all; if that is exceeded, the largest one
-        ends.
-        """
+        """Count what is kept for the client in the budget of all; if it is exceeded, the largest one ends."""
         if self.is_ending:
             return
         self.kept = self.conn.kept() + sum(channel.window.kept for channel in self.channels)

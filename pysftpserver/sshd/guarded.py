@@ -42,9 +42,7 @@ if TYPE_CHECKING:
             """The client's last attempt is right. Returns whether that logs it in, or more is needed."""
 
         async def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
-            """The plain key that has to sign for the key or certificate offered; None: the certificate is
-            refused.
-            """
+            """The plain key that has to sign for what was offered; None: that is a refused certificate."""
 
         def exchange_began(self) -> None:
             """Nothing but the key exchange is sent from now on."""
@@ -248,9 +246,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             super().send_packet(pkttype, *args, handler=handler)
 
     def set_extra_info(self, **known: Any) -> None:
-        """As asyncssh does, and note the cipher mode for sending, which send_packet() would ask for each
-        time.
-        """
+        """As asyncssh does, and note the cipher mode for sending, so that send_packet() need not ask."""
         super().set_extra_info(**known)
         if "send_cipher" in known:
             self.sends_cbc = "-cbc" in known["send_cipher"]

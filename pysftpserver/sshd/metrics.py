@@ -91,9 +91,7 @@ GAUGES = (
 
 
 class Requests:
-    """Counters of requests. requests, seconds, errors: by request name. content: bytes read and written in
-    files.
-    """
+    """Counters of requests. requests, seconds, errors: by request name. content: bytes read and written."""
 
     def __init__(self) -> None:
         self.requests: dict[str, int] = {}

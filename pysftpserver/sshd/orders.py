@@ -9,8 +9,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import struct
 
 BEGIN, SIGNAL, FORGET, RESET = b"B", b"S", b"F", b"R"  # the first byte of a message to the fork server
-# The content of BEGIN: the session's number at its server; that of the one whose place it takes, or 0; the
-# length of a name.
+# The content of BEGIN: the session's number; that of the one whose place it takes, or 0; a name's length.
 FIRST = struct.Struct(">QQB")
 ORDER = struct.Struct(">QB")  # a session and a signal
 NUMBER = struct.Struct(">Q")  # the content of FORGET: a session

@@ -122,9 +122,7 @@ class Service:
             self.sockets.predecessor.stop()
 
     def await_predecessor(self) -> None:
-        """Wait for the predecessor's end, as long as its transfers have time: systemd then kills what is
-        left.
-        """
+        """Wait for the predecessor as long as its transfers have time: systemd then kills what is left."""
         if self.sockets.predecessor is not None:
             self.sockets.predecessor.has_ended(self.settings.drain_seconds + serving.LAST)
 

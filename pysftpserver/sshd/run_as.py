@@ -86,9 +86,7 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
 
 
 def become_own(account: Account) -> None:
-    """Become the server's account. Raises OSError, and BadInput if that account cannot read the code to
-    run.
-    """
+    """Become the server's account. Raises OSError, and BadInput if that cannot read the code to run."""
     privileges.become(account)
     for path in (os.__file__, __file__):
         try:

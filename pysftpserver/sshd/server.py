@@ -294,8 +294,7 @@ class Server:
             return ThreadedSession(channel, engine, self.threads, user.name, self.rounds.of(user.name).take)
         files: list[FileIO] = []
         if ticket.audit is not None:
-            # Here, because the session's account may not be able to; for each session, so that it has its own
-            # lock.
+            # Here, because the session's account may not be able to; for each session, to have its own lock.
             work = partial(open_files, ticket.audit, ticket.audit_chain)
             for opened in await self.threads.run(user.name, work, "beginning"):
                 files.append(open(opened, "ab", buffering=0))

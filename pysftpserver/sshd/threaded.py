@@ -105,9 +105,7 @@ class ThreadedSession:
     cut = close  # a thread cannot be ended
 
     def _close(self) -> None:
-        """Close what the session has open, in a thread, because some storages talk to other hosts for
-        that.
-        """
+        """Close what the session has open, in a thread: some storages talk to other hosts for that."""
         self._threads.run_now(partial(_close, self._server)).add_done_callback(self._closed)
 
     def _closed(self, done: asyncio.Future[None]) -> None:

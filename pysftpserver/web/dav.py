@@ -227,9 +227,7 @@ class Dav:
         self._lock = threading.Lock()
 
     def may_sweep(self, user: str, directory: bytes) -> bool:
-        """Whether to look for leftovers in a directory now: for each of many uploads, that would take
-        long.
-        """
+        """Whether to look for leftovers in a directory now: doing so for each upload would take long."""
         now = time.monotonic()
         with self._lock:
             if now - self._swept.get((user, directory), -SWEPT) < SWEPT:

@@ -106,9 +106,7 @@ class Deletions:
         return any(is_within(path, gone) for one in pending for gone in one.paths)
 
     def settle(self, session: Session, path: bytes) -> None:
-        """Remove now what a person has deleted at, below or above a path, where something else will be
-        put.
-        """
+        """Remove now what a person has deleted at, below or above a path: something else goes there."""
         for one in self._of(session.name):
             if any(is_within(path, gone) or is_within(gone, path) for gone in one.paths):
                 with self._changed:
@@ -118,9 +116,7 @@ class Deletions:
                     raise FileProblem("what was deleted there is still being removed; try again later")
 
     def close(self) -> None:
-        """Remove everything that was deleted. Entries for which there is no time are kept, as if not
-        deleted.
-        """
+        """Remove everything that was deleted. Entries that take too long are kept, as if not deleted."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

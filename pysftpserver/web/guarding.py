@@ -66,9 +66,7 @@ class Guard:
 
     @contextlib.contextmanager
     def turn(self, address: str) -> Iterator[bool]:
-        """Surrounds a login attempt. Yields whether it may go on: few run at once, to leave threads to
-        requests.
-        """
+        """Surrounds a login attempt. Yields whether it may go on: few at once, so requests have threads."""
         network = network_of(address)
         with self._lock:
             may = self._trying[network] < EACH and self._trying.total() < self._most

@@ -40,8 +40,8 @@ _KEYS: dict[str, Callable[[Entry], Any]] = {
 
 @dataclass(frozen=True)
 class View:
-    """What a person wants to see. sort: NAME, SIZE or DATE. words: part of names; * and ? are wildcards.
-    page: from 1 on.
+    """What a person wants to see. sort: NAME, SIZE or DATE. words: in names; * and ? are wildcards. page:
+    from 1.
     """
 
     sort: str = NAME

@@ -56,9 +56,7 @@ BAN_SECONDS = 3600
 
 
 class OperatorSettings:
-    """The login rules of operators: a password and a second factor, unless an operator's record asks for
-    less.
-    """
+    """The login rules of operators: a password and a second factor, unless a record asks for less."""
 
     auth_methods = (f"{PASSWORD},{TOTP}",)
     offered = frozenset((PASSWORD, TOTP))

@@ -95,9 +95,7 @@ class Upload:
         return self.wish.existing == REPLACE
 
     def begin(self) -> None:
-        """Find the bytes that have arrived before, or begin; the caller holds the lock. Raises
-        FileProblem.
-        """
+        """Find the bytes that arrived before, or begin; the caller holds the lock. Raises FileProblem."""
         try:
             self._file = file = self._found() or self._new()
         except BaseException:

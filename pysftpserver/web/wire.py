@@ -123,8 +123,8 @@ class Reply:
             self.headers.append(("Content-Type", kind))
 
     def start(self, start_response: Callable[..., Any], extra: Mapping[str, str]) -> Iterable[bytes]:
-        """Send the status and the headers; return the body. extra: headers that are added if the reply has
-        none of that name.
+        """Send status and headers; return the body. extra: headers that it gets if it has none of that
+        name.
         """
         names = {name.lower() for name, _ in self.headers}
         headers = [*self.headers, *(item for item in extra.items() if item[0].lower() not in names)]
