@@ -245,7 +245,7 @@ class Ledger:
         return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
     def become_deliverer(self, wait: bool = False) -> bool:
-        """Become the only deliverer until the ledger is closed, if possible. wait: until it is."""
+        """Become the only deliverer until close(); return whether that worked. wait: until it can."""
         how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
         try:
             fcntl.fcntl(self._locks, how, _flock(fcntl.F_WRLCK, DELIVERER))
