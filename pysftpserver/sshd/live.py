@@ -177,7 +177,7 @@ def show_json(path: str, again: bool, warn: Warn) -> int:
 
 
 def show_once(path: str, warn: Warn) -> int:
-    """Print current transfers, as text; return the exit status. It takes two looks. Raises Unavailable."""
+    """Print the live view once, as text; return the exit status. It takes two looks. Raises Unavailable."""
     view = View(path, warn)
     if any(row.rate is None and not row.what.startswith("(") for row in view.look()):
         time.sleep(PAUSE)
@@ -188,7 +188,9 @@ def show_once(path: str, warn: Warn) -> int:
 
 
 def show_table(path: str, warn: Warn) -> int:
-    """Show transfers on the terminal until Ctrl-C; return the exit status. Raises BadInput, Unavailable."""
+    """Show the live view on the terminal until Ctrl-C; return the exit status. Raises BadInput,
+    Unavailable.
+    """
     with needed("sshd", "rich"):
         from rich.live import Live
     view = View(path, warn)

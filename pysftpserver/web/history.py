@@ -87,10 +87,9 @@ class State:
     """The state at the last look.
 
     trouble: why it is out of date; "": it is not. at, began: of time.time() and time.monotonic(). number:
-    grows with each look.
-    has_sessions: whether sessions were asked for, as while a page shows them. rows: transfers. about: what
-    the first process says about itself, or nothing. notes: on connections that were refused, or ended by a
-    limit, newest first.
+    grows with each look. has_sessions: whether sessions were asked for, as while a page shows them. rows: of
+    the live view. about: what the first process says about itself, or nothing. notes: on connections that
+    were refused, or ended by a limit, newest first.
     """
 
     number: int = 0
