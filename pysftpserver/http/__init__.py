@@ -1,15 +1,15 @@
-"""What doors over HTTP share: the web server, and whole files of a storage."""
+"""Shared by doors over HTTP: the web server, and whole files of a storage."""
 
-MOST_LOGIN = 16384  # bytes of the body of a login
+MOST_LOGIN = 16384  # bytes of the body of a login request
 #: In an environ: a function that tells whether the peer has hung up. This package's server sets it.
 IS_GONE = "pysftpserver.is_gone"
-#: In an environ: claim(user) counts the request as one of a user who was not known when it got its thread. It
+#: In an environ: claim(user) counts the request for a user who was not known when it got its thread. It
 #: returns whether that user may have another one now.
 CLAIM = "pysftpserver.claim"
-#: In an environ: send(view), as PEP 3333's write(), for bytes and for views that change after the call.
+#: In an environ: send(view), like PEP 3333's write(), for bytes and for views that change after the call.
 SEND = "pysftpserver.send"
 #: The same: send_file(descriptor, offset, size) sends from a file of the host by sendfile(2) and returns how
-#: many bytes of it went; fewer only at its end. It is missing where TLS has to encrypt what is sent.
+#: many bytes were sent; fewer only at the file's end. It is missing where TLS has to encrypt.
 SEND_FILE = "pysftpserver.send_file"
 
 

@@ -1,8 +1,8 @@
-"""Requests while they arrive: when one is complete enough that a thread can read it without waiting.
+"""Requests while they arrive: tells when one is complete enough for a thread to read it without waiting.
 
-That is when the header is complete, and of a login all of the body: nothing else that a stranger sends is
-read. What is malformed is complete, too; the thread refuses it. What may not enter: sockets, cheroot, clocks.
-Facts: RFC 9112.
+That is when the header is complete and, for a login, the whole body: nothing else that a stranger sends is
+read. A malformed request also counts as complete; the thread refuses it. What may not enter: sockets,
+cheroot, clocks. Facts: RFC 9112.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MOST_HEADERS = 128  # lines
 MOST_COOKIES = 8192  # characters
-MOST_CHUNKED = 4 * MOST_LOGIN  # bytes of a login in chunks, with their lengths
-ENOUGH = MOST_HEADER + 4096  # bytes with which any header is too long
+MOST_CHUNKED = 4 * MOST_LOGIN  # bytes of a login in chunks, including their lengths
+ENOUGH = MOST_HEADER + 4096  # bytes at which any header is too long
 LOGIN_PATHS = (b"/auth", b"/login")  # of remo, and of the browser door
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -34,7 +34,7 @@ _EXPECT = re.compile(rb"\nexpect:[ \t]*100-continue[ \t]*\r(?=\n)", re.IGNORECAS
 
 
 class State(enum.Enum):
-    """How far a request has come. EXPECTED: the peer waits for "100 Continue"."""
+    """How much of a request has arrived. EXPECTED: the peer waits for "100 Continue"."""
 
     MORE = enum.auto()
     EXPECTED = enum.auto()
@@ -55,8 +55,8 @@ class HeaderReader:
             count += 1
             if count > MOST_HEADERS:
                 raise ValueError("Too many header lines.")
-            name, value = name.title(), value.strip(b" \t")  # others strip no more, either
-            if b"_" in name:  # in an environ, it would have the name of another one
+            name, value = name.title(), value.strip(b" \t")  # other servers strip no more
+            if b"_" in name:  # in an environ, it would have another header's name
                 continue
             if name in found:
                 if name in (b"Content-Length", b"Transfer-Encoding"):
@@ -79,17 +79,17 @@ def body_length(found: dict[bytes, bytes]) -> int | None:
 
 
 class Arriving:
-    """A request, from its first byte on. data: what has come of it, and perhaps of the next one."""
+    """A request, from its first byte on. data: bytes received of it, and perhaps of the next one."""
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self._looked = 0  # up to here, the end of the header was looked for, or chunks were
+        self._looked = 0  # the end of the header, or of chunks, was looked for up to here
         self._ends: int | None = None  # where a login's body does; None: it is chunked
-        self._header_ends = 0  # 0: it has not come yet
+        self._header_ends = 0  # 0: not yet received
         self._body = 0
 
     def feed(self, piece: bytes) -> State:
-        """Take what has come. How far it is."""
+        """Add received bytes; return how complete the request is."""
         self.data += piece
         if not self._header_ends:
             end = _END.search(self.data, max(0, self._looked - 2))
@@ -110,7 +110,7 @@ class Arriving:
         return "; ".join(value.strip().decode("latin-1") for value in found)
 
     def authorization(self) -> str:
-        """What the header Authorization says; "" where there is none, or more than one."""
+        """The value of the header Authorization; "" if there is none, or more than one."""
         found = _AUTHORIZATION.findall(self.data, 0, self._header_ends)
         return found[0].strip().decode("latin-1") if len(found) == 1 else ""
 
@@ -169,8 +169,8 @@ def is_login(method: bytes, target: bytes) -> bool:
 def cookie_in(cookies: str, name: str) -> str | None:
     """The value of a cookie in a Cookie header; of several with one name, the last.
 
-    The time is linear, because strangers' headers are looked at between all other requests: http.cookies
-    takes a second for 8 KB of escapes, and finds nothing beside a cookie that is malformed.
+    It takes linear time, because strangers' headers are read between all other requests: http.cookies takes a
+    second for 8 KB of escapes, and finds no cookie next to a malformed one.
     """
     if len(cookies) > MOST_COOKIES:
         return None

@@ -1,4 +1,4 @@
-"""A connection: what comes of a request is taken without a thread, and its end is told to the peer.
+"""A connection: requests are received without a thread, and the peer is told of its end.
 
 What may not enter: which connection gets a thread.
 """
@@ -33,12 +33,12 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
-    """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
-    arriving: the request that comes. is_waiting: it has no thread, and no request that could have one.
-    user: whose request it has, by its cookie. is_known: whether a session was begun from its address before
-    the request. is_proxy: all clients of a proxy come from its address. is_busy: it counts as a request of
-    its address. has_turn: it has a thread, or is next. ends_at: the time (of time.monotonic()) until which it
-    only waits for the peer to read the last reply.
+    """A connection. is_new: nothing has arrived yet. is_unread: the rest of a refused body may be unread.
+    arriving: the request being received. is_waiting: it has no thread, and no request that could have one.
+    user: who sent the request, by its cookie. is_known: whether a session was begun from its address before
+    the request. is_proxy: all clients of a proxy use its address. is_busy: it counts as a request of its
+    address. has_turn: it has a thread, or is next. ends_at: the time (of time.monotonic()) until which it
+    waits only for the peer to read the last reply.
     """
 
     RequestHandlerClass = Request
@@ -46,7 +46,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, server: Server, sock: socket.socket, makefile: Any = None) -> None:
         sock.settimeout(server.idle_timeout)
-        # Tokens have a time: one for a slow line is better made later than kept by the kernel.
+        # Tokens expire: for a slow line, it is better to make one later than to let the kernel hold it.
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         if server.tls is None:
@@ -78,7 +78,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return bool(poll.poll(0))
 
     def claim(self, user: str) -> bool:
-        """Count the request as one of a user's; whether that user may have another one now."""
+        """Count the request for a user; return whether that user may have another one now."""
         return self.server.claim(self, user)
 
     def communicate(self) -> bool:
@@ -103,7 +103,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return True
 
     def drain(self) -> bool:
-        """Discard what has come; return whether there may be more."""
+        """Discard received bytes; return whether there may be more."""
         assert self.ends_at is not None
         try:
             for _ in range(DRAINED_AT_ONCE):
@@ -117,11 +117,11 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
 
     @property
     def is_stranger(self) -> bool:
-        """Whether it may make room for a newcomer."""
+        """Whether it may be closed to make room for a newcomer."""
         return self.is_waiting and not self.server.knows(self.network)
 
     def receive(self) -> State | None:
-        """Take what has come of a request, without waiting; None when the connection is over."""
+        """Receive more of a request, without waiting; None when the connection is over."""
         if not self.stream.is_ready:
             try:
                 if not self.stream.handshake():
@@ -129,7 +129,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
             except OSError:
                 return None
             finally:
-                self.socket = self.stream.socket  # another one, for the same descriptor
+                self.socket = self.stream.socket  # another object, for the same descriptor
         if self.arriving is None:
             self.arriving = Arriving()
             self.stream.begin()
@@ -167,7 +167,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return bool(poll.poll(0))
 
     def turn_away(self, words: bytes = NO_ROOM) -> bool:
-        """Send words without waiting; the rest is as for begin_end()."""
+        """Send words without waiting; then begin to end it, with the result of begin_end()."""
         self._forget_arriving()
         try:
             self.stream.send_now(words)

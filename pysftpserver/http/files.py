@@ -1,6 +1,6 @@
-"""What get, put and lst do: whole files and directories of a storage.
+"""Reads, stores and lists whole files and directories of a storage, for get, put and lst.
 
-Blocking calls of the storage's. What may not enter: tokens, HTTP, concrete storages.
+Storage calls block. What may not enter: tokens, HTTP, concrete storages.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.uploads.files import StoredFile
 
-#: What a storage means that gives no text.
+#: Texts for errors of a storage that have none.
 _MEANINGS = (
     (SFTPUnsupported, "the storage does not do that"),
     (SFTPNotFound, "no such file or directory"),
@@ -43,10 +43,10 @@ _MEANINGS = (
 
 
 class FileProblem(Exception):
-    """A file that cannot be read or stored; the text says why, and names nothing of the host.
+    """A file that cannot be read or stored; the text says why, without revealing anything about the host.
 
-    result: the word for it in the audit log. errno: of the system, 0 where there is none. path: what it is
-    about, where a request is about several.
+    result: the word for it in the audit log. errno: the system's, or 0. path: the file in question, if a
+    request is about several.
     """
 
     def __init__(self, text: str, result: str = "FAILURE", errno: int = 0, path: bytes = b"") -> None:
@@ -55,7 +55,7 @@ class FileProblem(Exception):
 
 
 def problem(error: Exception) -> FileProblem:
-    """What a storage has raised, in words that name nothing of the host."""
+    """A storage's exception, in words that reveal nothing about the host."""
     text = reason_of(error)
     if not isinstance(error, OSError) and not str(error):
         text = next((words for kind, words in _MEANINGS if isinstance(error, kind)), text)
@@ -64,7 +64,7 @@ def problem(error: Exception) -> FileProblem:
 
 @contextlib.contextmanager
 def as_problems() -> Iterator[None]:
-    """What a storage raises in the block becomes a FileProblem."""
+    """Turn a storage's exceptions in the block into FileProblem."""
     try:
         yield
     except (OSError, SFTPException) as error:
@@ -81,8 +81,8 @@ def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
 
 
 class Source:
-    """A file to be read. size: None where the storage does not say. descriptor: the host's, through which it
-    may be read as well, or None. Raises FileProblem.
+    """A file to be read. size: None if the storage does not say. descriptor: of the host's file, from which
+    it may be read as well, or None. Raises FileProblem.
     """
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
@@ -109,7 +109,7 @@ class Source:
             return None
 
     def pieces(self, size: int, start: int = 0, stop: int = sys.maxsize) -> Iterator[bytes]:
-        """The bytes from one offset up to another, by default all. size: bytes of a piece.
+        """The bytes from one offset up to another, by default all. size: bytes in a piece.
 
         Raises FileProblem.
         """
@@ -130,7 +130,7 @@ class Source:
                 return b""
 
     def close(self) -> None:
-        """Close the file; the second time, nothing: its descriptor may be another one's by then."""
+        """Close the file, once: by a second call, its descriptor may belong to another file."""
         if not self._is_open:
             return
         self._is_open = False
@@ -141,18 +141,18 @@ class Source:
 class Target:
     """A file to be stored, under a temporary name until it is complete. Raises FileProblem.
 
-    sweeps: whether temporary files of interrupted uploads are looked for, which reads the directory.
-    leftovers: number of those that were removed.
+    sweeps: whether to look for temporary files of interrupted uploads, which reads the directory. leftovers:
+    number of them that were removed.
     """
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes, sweeps: bool = True) -> None:
         path = path_of(storage, name)
         self.moved = 0
         if type(storage).rename is SFTPAbstractServerStorage.rename:
-            # A temporary file could not be renamed into its place, nor, perhaps, be removed.
+            # A temporary file could not be renamed into place, nor perhaps be removed.
             raise problem(SFTPUnsupported())
         with as_problems():
-            # A link's own target is replaced, and not the link.
+            # The target of a link is replaced, not the link.
             path = storage.realpath(path)
             replaced = _attributes(storage, path)
             _check_is_file(replaced)
@@ -162,12 +162,12 @@ class Target:
         self.takes_views = self._incoming.descriptor() is not None
 
     def set_time(self, mtime: int) -> None:
-        """Set the modification time, in seconds since the epoch, if the storage does that."""
+        """Set the modification time, in seconds since the epoch, if the storage supports it."""
         with contextlib.suppress(OSError, SFTPException):
             self._incoming.set_time(mtime)
 
     def copy(self, source: Source, step: int) -> None:
-        """Append all of another file of the same storage, where they are if the storage can do that.
+        """Append all of another file of the same storage, inside the storage if it can do that.
 
         step: bytes at once. Raises FileProblem.
         """
@@ -178,13 +178,13 @@ class Target:
             self.write(piece)
 
     def write(self, piece: bytes | memoryview) -> None:
-        """The next piece. Raises FileProblem."""
+        """Append a piece. Raises FileProblem."""
         with as_problems():
             self._incoming.write(memoryview(piece))
         self.moved += len(piece)
 
     def finish(self, check: Callable[[], None] | None = None) -> None:
-        """The file is complete: put it in its place. check: called just before; what it raises stops that.
+        """Put the complete file in its place. check: called just before; an exception from it prevents that.
 
         Raises FileProblem.
         """
@@ -193,12 +193,12 @@ class Target:
             self._incoming.commit()
 
     def give_up(self) -> None:
-        """The file stays incomplete: remove what there is of it."""
+        """Remove the file, which stays incomplete."""
         self._incoming.discard()
 
 
 class Listing:
-    """The names in a directory. count: of those that were sent. Raises FileProblem."""
+    """The names in a directory. count: number of names sent. Raises FileProblem."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         self.count = 0
@@ -208,7 +208,7 @@ class Listing:
             self._entries = storage.opendir(path_of(storage, name))
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """Lines of JSON, about size bytes at once: [name, mode, size, mtime, line of `ls -l`].
+        """Lines of JSON, about size bytes at a time: [name, mode, size, mtime, line of `ls -l`].
 
         Raises FileProblem.
         """
@@ -247,7 +247,7 @@ class Listing:
 
 
 def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttributes | None:
-    """None for a missing file, and from a storage that has no attributes."""
+    """The attributes; None for a missing file, or from a storage that has no attributes."""
     try:
         return attributes(storage.stat, path)
     except SFTPUnsupported:

@@ -1,4 +1,4 @@
-"""The listening socket of the web server, which goes on where descriptors run out."""
+"""The listening socket of the web server, which keeps working when descriptors run out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # erro
 class Listening(socket.socket):
     """The listening socket. A connection for which there is no descriptor is closed at once.
 
-    cheroot would leave it in the queue, and serve no other connection until it is accepted.
+    cheroot would leave it in the queue, and serve no other connection until it could be accepted.
     """
 
     def __init__(self, descriptor: int, log: logging.Logger) -> None:

@@ -18,12 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: As arriving.py reads it, too: what is a login there must be one here.
+#: The form that arriving.py expects too: a login there must be a login here.
 FIRST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 
 
 class _FirstLine:
-    """What a request is read from; it knows the last line, of which cheroot strips blanks and controls."""
+    """Reads a request, and keeps the last line as it was, because cheroot strips blanks and controls."""
 
     def __init__(self, rfile: Any) -> None:
         self._rfile = rfile
@@ -58,7 +58,7 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
         if not super().read_request_headers():  # type: ignore[no-untyped-call, unused-ignore]
             return False
         try:
-            # HTTP/1.0 has no codings: others on the way may take the length for another one (RFC 9112, 6.1).
+            # HTTP/1.0 has no transfer codings: intermediaries may assume another length (RFC 9112, 6.1).
             is_clear = body_length(self.inheaders) is not None or self.chunked_read
         except ValueError:
             is_clear = False
@@ -94,7 +94,7 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
         super().send_headers()
 
     def write(self, chunk: bytes) -> None:
-        if self.method != b"HEAD":  # whose answers have no bodies, whatever their headers say
+        if self.method != b"HEAD":  # whose answers never have bodies, whatever their headers say
             super().write(chunk)
 
     def send_file(self, descriptor: int, offset: int, size: int) -> int:

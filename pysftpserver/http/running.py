@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """The requests whose replies are not complete. closed: set once no more are taken."""
+    """The requests whose replies are not complete. closed: set once no more requests are accepted."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -32,14 +32,14 @@ class Running:
         self._drained: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def begin(self) -> bool:
-        """A request begins; False: it must not, because the server is stopping."""
+        """Count a request that begins; False: it must not, because the server is stopping."""
         with self._lock:
-            is_closed = self.closed.is_set()  # after that, nothing begins that would have to be ended
+            is_closed = self.closed.is_set()  # once closed, no request begins that would have to be ended
             self._count += not is_closed
         return not is_closed
 
     def end(self) -> None:
-        """The reply of a request has ended."""
+        """Note that the reply to a request has ended."""
         with self._lock:
             self._count -= 1
             if self.closed.is_set() and not self._count:
@@ -51,7 +51,7 @@ class Running:
             self.closed.set()
 
     def drain(self, seconds: float) -> bool:
-        """Take no more requests, and wait for those that are running, for that many seconds at most.
+        """Take no more requests, and wait for running ones, for at most that many seconds.
 
         Returns whether none is left.
         """
@@ -71,7 +71,7 @@ class Running:
 
 
 def listen(server: Server, values: HTTPSettings) -> str:
-    """Listen; returns the URL of where. Raises Unavailable."""
+    """Listen; return the URL. Raises Unavailable."""
     try:
         server.prepare()
     except OSError as error:
@@ -93,14 +93,14 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, and drain; a second signal ends that.
 
-    words: the log, for what is written for SFTPLog. url: of listen(). reload: called at SIGHUP; it may raise
-    BadInput. The caller ends the server and what requests may still have running.
+    words: the log, for code that takes an SFTPLog. url: from listen(). reload: called at SIGHUP; it may raise
+    BadInput. The caller ends the server and whatever requests may have left running.
     """
 
     def run() -> None:
         try:
             server.serve()
-        finally:  # also where it has failed
+        finally:  # also if it has failed
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Bodies of replies from files: by sendfile(2) where nothing encrypts, else from one buffer of each thread.
+"""Bodies of replies from files: by sendfile(2) without encryption, else through one buffer per thread.
 
 What may not enter: sessions, which file it is. Facts: sendfile(2), PEP 3333.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pysftpserver.http.files import Source
 
 BUFFER = 262144  # bytes
-STEP = 16 << 20  # bytes by one call
+STEP = 16 << 20  # bytes in one call
 _buffers = threading.local()
 
 
 def buffer() -> memoryview:
-    """The buffer of this thread. What is in it is valid until the next call."""
+    """The buffer of this thread. Its content is valid until the next call."""
     found: memoryview | None = getattr(_buffers, "view", None)
     if found is None:
         found = _buffers.view = memoryview(bytearray(BUFFER))
@@ -33,11 +33,11 @@ def buffer() -> memoryview:
 
 
 class FileBody:
-    """The bytes of a file from one offset up to another, as WSGI's servers take a body. It closes the file.
+    """The bytes of a file from one offset up to another, as a WSGI body. It closes the file.
 
-    end: None where it is not known, which is then the file's.
+    end: None if it is not known; then the file's end.
 
-    A file that has become shorter meanwhile breaks the reply off, so that the client can tell.
+    If the file has become shorter meanwhile, the reply is broken off, so that the client can tell.
     """
 
     def __init__(self, environ: dict[str, Any], source: Source, first: int, end: int | None) -> None:

@@ -1,8 +1,8 @@
 """The web server: cheroot, hardened against slow and malformed peers.
 
-Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
-calls ready), and what requests.py, connections.py, listening.py and streams.py have. What may not enter: what
-the application does.
+It replaces cheroot's choice of the connections that get a thread (only those with a request that arriving.py
+calls ready), and what is in requests.py, connections.py, listening.py and streams.py. What may not enter:
+what the application does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         def sessions(self) -> Sessions: ...
 
         def user_of(self, arriving: Arriving) -> str | None:
-            """The name of the user whose request it is, as far as that is known already. Never waits."""
+            """The name of the user whose request it is, if that is known already. Never waits."""
 
         def __call__(
             self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 KEEP = 60  # seconds that an idle connection is kept
 TOO_LONG = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 KEPT = 4  # one thread in this many is reserved for addresses that have a session
-KEPT_FOR_LOGINS = 8  # and one in this many for those that have none
-EACH = 4  # one user gets one thread in this many
+KEPT_FOR_LOGINS = 8  # and one in this many for addresses without a session
+EACH = 4  # one user gets at most one thread in this many
 FEWEST_EACH = 4  # threads that a user gets in any case
-SMALL = 16 << 10  # bytes of a request that are always taken while it arrives
+SMALL = 16 << 10  # bytes of an arriving request that are always accepted
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
 FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
@@ -90,9 +90,9 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         kept = {False: values.threads // KEPT, True: max(1, values.threads // KEPT_FOR_LOGINS)}
         self._most_turns = {known: values.threads - count for known, count in kept.items()}
         self._turns = {False: 0, True: 0}  # requests that have a thread, or are next, by whether it is known
-        # A user's requests may all hang, where a file system does.
+        # All of a user's requests may hang if a file system does.
         self._most_each = max(FEWEST_EACH, values.threads // EACH)
-        self._users: collections.Counter[str | None] = collections.Counter()  # those of each user
+        self._users: collections.Counter[str | None] = collections.Counter()  # the same by user
         self._queue: list[Connection] = []  # those that wait for a thread
         self.knows, self._user_of = application.sessions.has_from, application.user_of
         self._arriving, self._most_arriving = 0, values.max_request_memory  # bytes
@@ -129,7 +129,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self.socket.settimeout(waits)
 
     def bind(self, family: int, type: int, proto: int = 0) -> None:
-        """Bind the socket; why it cannot be is kept, which prepare() would tell as text alone."""
+        """Bind the socket; keep the error if that fails, because prepare() would give only its text."""
         try:
             super().bind(family, type, proto)  # type: ignore[no-untyped-call, unused-ignore]
         except OSError as error:
@@ -181,7 +181,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             self.closed(evicted)
             evicted.ends_at = conn.began
             with contextlib.suppress(OSError):
-                evicted.socket.shutdown(socket.SHUT_RDWR)  # by which the selector learns of it
+                evicted.socket.shutdown(socket.SHUT_RDWR)  # so that the selector notices
         self.put_conn(conn)
 
     def _take_turn(self, conn: Connection) -> None:
@@ -194,7 +194,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             conn.close()
             return
         with self._count_lock:
-            # What waits for others of its user does not take its neighbours' places.
+            # A request that waits for others of its user does not take its neighbours' places.
             is_refused = self._has_share(conn) and not self._become_busy(conn)
             if not is_refused:
                 self._queue.append(conn)
@@ -217,7 +217,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         return conn.is_busy
 
     def claim(self, conn: Connection, user: str) -> bool:
-        """Count a request that runs as one of a user's, if that may have another one."""
+        """Count a running request for a user, if that user may have another one."""
         with self._count_lock:
             if conn.user == user or not conn.has_turn:
                 return True
@@ -253,13 +253,13 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         seconds = float(KEEP)
         if conn.ends_at is not None:
             seconds = LINGER
-        elif not conn.stream.is_ready:  # all of the handshake has so long
+        elif not conn.stream.is_ready:  # the limit for the whole handshake
             seconds = max(0.0, conn.began + self.idle_timeout - time.monotonic())
         elif conn.arriving is not None:
             seconds = min(self.idle_timeout, conn.stream.seconds_left())
         conn.is_waiting = True
         super().put_conn(conn)
-        conn.last_used = time.time() - KEEP + seconds  # by which cheroot knows when to close it
+        conn.last_used = time.time() - KEEP + seconds  # from which cheroot computes when to close it
 
     def _wait_for_end(self, conn: Connection, is_open: bool) -> None:
         if is_open:
@@ -268,7 +268,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             conn.close()
 
     def leave(self, conn: Connection) -> None:
-        """A request is over."""
+        """Note that a request is over."""
         if conn.is_busy:
             conn.is_busy = False
             self._subtract(self._busy, conn.network)
@@ -280,7 +280,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             self._give_turns()
 
     def closed(self, conn: Connection) -> None:
-        """A connection is over."""
+        """Note that a connection is over."""
         if conn.is_counted:
             conn.is_counted = False
             with self._count_lock:

@@ -10,7 +10,7 @@ from pysftpserver.service.settings import BYTES, COUNT, FLAG, PORT, LogSettings,
 
 # fmt: off
 class HTTPSettings(LogSettings):
-    """Where a web server listens, and how much it takes."""
+    """Where a web server listens, and its limits."""
 
     port = Setting(PORT, 8080, "Listen on this port; 0 is any free one, which the log names.")
     listen_address = Setting(
@@ -48,5 +48,5 @@ class HTTPSettings(LogSettings):
 # fmt: on
 
     def is_proxy(self, address: str) -> bool:
-        """Whether what comes from an address comes from all clients of a proxy."""
+        """Whether an address is a proxy's, so that requests from it are those of all its clients."""
         return self.proxied

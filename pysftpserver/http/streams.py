@@ -15,10 +15,10 @@ import time
 from pysftpserver.http import ProtocolError
 from pysftpserver.service.patience import OutOfPatience, Patience
 
-MOST_LINE = 65536  # bytes of a line: a path has a command line in it
+MOST_LINE = 65536  # bytes of a line: a path may contain a command line
 MOST_HEADER = 2 * MOST_LINE
 RECEIVE = 131072  # bytes at once
-FREE = 30.0  # seconds of waiting for a peer before its speed counts
+FREE = 30.0  # seconds of waiting for a peer before its speed matters
 MOST_DRAINED = 65536  # bytes of a refused body that are read to keep the connection
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
@@ -27,14 +27,14 @@ class TooSlow(TimeoutError):
     """The peer sends or reads too slowly."""
 
     def __init__(self) -> None:
-        super().__init__("timed out")  # the words by which cheroot knows it
+        super().__init__("timed out")  # the words that cheroot looks for
 
 
 class Stream:
     """A socket that is read and written within time limits. The socket's timeout is that of a single wait.
 
-    slowest: bytes per second that the peer has to move once it was waited for for FREE seconds. is_secure:
-    whether it is encrypted. is_ready: whether requests may come; False: handshake() has to be called.
+    slowest: minimum bytes per second from the peer after FREE seconds of waiting for it. is_secure: whether
+    it is encrypted. is_ready: whether requests may be read; False: handshake() has to be called first.
     """
 
     is_secure = False
@@ -44,16 +44,16 @@ class Stream:
         self.socket = sock
         self._slowest = slowest
         self._found = b""
-        self._start = 0  # of what was not taken yet; slicing would cost a copy for each short line
+        self._start = 0  # of the untaken bytes; slicing would cost a copy for each short line
         self.begin()
 
     def begin(self) -> None:
-        """Another request begins: the time that was waited before does not count."""
+        """Begin another request: earlier waiting does not count."""
         self._patience = Patience(FREE, self._slowest)
         self._since = time.monotonic()
 
     def receive(self, most: int) -> bytes:
-        """Some bytes; none at the end. Raises TooSlow, OSError."""
+        """Up to `most` bytes; none at the end. Raises TooSlow, OSError."""
         if self._start < len(self._found):
             start = self._start
             self._start = min(start + most, len(self._found))
@@ -67,7 +67,7 @@ class Stream:
         return found
 
     def receive_into(self, view: memoryview) -> int:
-        """Some bytes into a view; return how many, 0 at the end. Raises TooSlow, OSError."""
+        """Receive into a view; return how many bytes, 0 at the end. Raises TooSlow, OSError."""
         if self._start < len(self._found):
             found = self.receive(len(view))
             view[: len(found)] = found
@@ -97,9 +97,9 @@ class Stream:
         return line
 
     def receive_now(self) -> bytes:
-        """What was received and not taken, or else what has come; none at the end.
+        """Bytes that were received and not taken, or else that have arrived; none at the end.
 
-        Raises BlockingIOError if nothing has come, TooSlow, OSError.
+        Raises BlockingIOError if nothing has arrived, TooSlow, OSError.
         """
         if self._start < len(self._found):
             found = self._found[self._start :]
@@ -112,18 +112,18 @@ class Stream:
         return found
 
     def put_back(self, data: bytes) -> None:
-        """Let what was received be received again."""
+        """Put bytes back, to be received again."""
         self._found, self._start = data, 0
 
     def seconds_left(self) -> float:
-        """The time that the peer has for its next bytes."""
+        """Seconds that the peer has for its next bytes."""
         try:
             return self._patience.left()
         except OutOfPatience:
             return 0.0
 
     def drop(self) -> None:
-        """Discard what was received."""
+        """Discard received bytes."""
         self._found, self._start = b"", 0
 
     def has_data(self) -> bool:
@@ -131,13 +131,13 @@ class Stream:
         return self._start < len(self._found)
 
     def has_more(self) -> bool:
-        """The same, or whether something has come and was not yet received."""
+        """The same, or whether something has arrived and was not yet received."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return self.has_data() or bool(poll.poll(0))
 
     def send(self, data: bytes) -> None:
-        """All of it. Raises TooSlow, OSError."""
+        """Send all of the data. Raises TooSlow, OSError."""
         rest = memoryview(data)
         while rest:
             began = time.monotonic()
@@ -149,7 +149,7 @@ class Stream:
             rest = rest[count:]
 
     def send_file(self, descriptor: int, offset: int, size: int) -> int:
-        """Part of a file, without a copy of it in this process; return how many bytes, fewer only at its end.
+        """Send part of a file without copying it; return how many bytes, fewer only at its end.
 
         Raises TooSlow, OSError. Facts: sendfile(2).
         """
@@ -173,14 +173,14 @@ class Stream:
         return sent
 
     def handshake(self) -> bool:
-        """Go on with what comes before the first request, without waiting; whether it is complete.
+        """Go on with the handshake before the first request, without waiting; return whether it is complete.
 
         Raises OSError.
         """
         return True
 
     def send_now(self, data: bytes) -> None:
-        """Send a little, as far as that is possible without waiting. Raises OSError."""
+        """Send a short message, as far as possible without waiting. Raises OSError."""
         self.socket.send(data, socket.MSG_DONTWAIT)
 
     def end(self) -> None:
@@ -209,7 +209,7 @@ class Stream:
 
 
 class Reader:
-    """What cheroot reads from."""
+    """The object from which cheroot reads."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -236,7 +236,7 @@ class Reader:
 
 
 class Writer:
-    """What cheroot writes to."""
+    """The object to which cheroot writes."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -260,7 +260,7 @@ class KnownBody:
         return not self._left
 
     def finish(self) -> None:
-        """Read what is left, as far as it is there already and not much."""
+        """Read the rest, if it is short and has already arrived."""
         read = 0
         while self._left and read < MOST_DRAINED and self._stream.has_more():
             piece = self.read()
@@ -311,7 +311,7 @@ class ChunkedBody:
         return len(found)
 
     def finish(self) -> None:
-        """What is left may be much: it is not read."""
+        """Leave the rest unread: it may be long."""
 
     def _next(self) -> None:
         if not self._is_first and self._reader.read(2) != b"\r\n":
@@ -324,7 +324,7 @@ class ChunkedBody:
         if self._left:
             return
         size = 0
-        while (line := self._reader.readline()) != b"\r\n":  # trailers, which mean nothing here
+        while (line := self._reader.readline()) != b"\r\n":  # trailers, which are ignored
             size += len(line)
             if not line.endswith(b"\r\n") or size > MOST_HEADER:
                 raise ProtocolError("trailers without an end")

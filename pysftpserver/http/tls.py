@@ -1,4 +1,4 @@
-"""HTTPS: a socket that is read and written through TLS, whose handshake takes no thread.
+"""HTTPS: a socket that is read and written through TLS, whose handshake needs no thread.
 
 What may not enter: cheroot, which clients are let in. Facts: RFC 8446, RFC 5246, and ssl's documentation on
 sockets that do not block.
@@ -24,7 +24,9 @@ OTHERS_READ = 0o077
 
 
 def context_of(certificate: str, key: str | None) -> ssl.SSLContext:
-    """For a server with a certificate chain and its key, in PEM files; TLS 1.2 at least. Raises BadInput."""
+    """A server's context from PEM files of a certificate chain and its key; TLS 1.2 or later. Raises
+    BadInput.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -34,7 +36,7 @@ def context_of(certificate: str, key: str | None) -> ssl.SSLContext:
 
 
 def is_open_to_others(path: str) -> bool:
-    """Whether others than its owner may use the file of a key. Raises OSError."""
+    """Whether accounts other than its owner may use a key file. Raises OSError."""
     return bool(os.stat(path).st_mode & OTHERS_READ)
 
 
@@ -50,7 +52,7 @@ class SecureStream(Stream):
         self._tls: ssl.SSLSocket | None = None
 
     def handshake(self) -> bool:
-        """Go on with the handshake, without waiting; whether it is complete. Raises OSError."""
+        """Go on with the handshake, without waiting; return whether it is complete. Raises OSError."""
         if self._tls is None:
             timeout = self.socket.gettimeout()
             self.socket = self._tls = self._context.wrap_socket(
@@ -71,8 +73,8 @@ class SecureStream(Stream):
         return True
 
     def _answer_plain(self) -> None:
-        """Tell a peer that speaks plain HTTP, as far as that is possible without waiting. Raises OSError."""
-        # What is left unread would make the kernel drop the answer.
+        """Answer a peer that speaks plain HTTP, as far as possible without waiting. Raises OSError."""
+        # Unread data would make the kernel drop the answer.
         socket.socket.recv(self.socket, RECEIVE, socket.MSG_DONTWAIT)
         socket.socket.send(self.socket, USE_HTTPS, socket.MSG_DONTWAIT)
 
@@ -80,7 +82,7 @@ class SecureStream(Stream):
         return super().has_data() or self.is_ready and self._pending()
 
     def _pending(self) -> bool:
-        """Whether there are decrypted bytes, of which poll(2) knows nothing."""
+        """Whether there are decrypted bytes, which poll(2) cannot see."""
         assert self._tls is not None
         try:
             return self._tls.pending() > 0
@@ -130,12 +132,12 @@ class SecureStream(Stream):
             self.is_ready = False
             self._tls.settimeout(0)
             try:
-                self._tls.unwrap()  # which sends close_notify, and then wants the peer's
+                self._tls.unwrap()  # sends close_notify, and then waits for the peer's
             except (OSError, ValueError):
                 pass
         super().end()
 
 
 def _broken(error: ssl.SSLError) -> OSError:
-    """What the peer did to the connection, as cheroot knows it of others."""
+    """The peer's fault as an exception that cheroot knows from plain connections."""
     return ConnectionResetError(errno.ECONNRESET, error.reason or "TLS")

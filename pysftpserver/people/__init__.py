@@ -1,1 +1,1 @@
-"""Who may come in at doors that serve users with records: where these are kept, and what they say."""
+"""The users of doors that serve users with records: where records are kept, and what they say."""

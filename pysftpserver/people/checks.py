@@ -1,6 +1,6 @@
 """Compares passwords and one-time codes with those of users; a right one takes as long as a wrong one.
 
-What may not enter: the order in which a client shows them, words for the client.
+What may not enter: the order in which a client sends them, words for the client.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             """Whether the code of a user for that step is used for the first time."""
 
     class Keeper(Protocol):
-        """What knows which codes were used, and how many were wrong."""
+        """Knows which codes were used, and how many were wrong."""
 
         @property
         def codes(self) -> Used: ...
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         def directory(self) -> UserDirectory: ...
 
 
-MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted for a while
+MOST_WRONG_CODES = 10  # of a user within some minutes; then no code is accepted for a while
 
 
 async def is_password(
@@ -51,7 +51,7 @@ async def is_password(
 ) -> bool:
     """Whether a password has that hash. hash: None for a user without one, which takes as long.
 
-    threads: do the work, when it is the turn of the client's network. tell: writes an error to the log.
+    threads: do the work when it is the client's network's turn. tell: writes an error to the log.
     """
     try:
         text = passwords.prepared(password)
@@ -66,11 +66,11 @@ async def is_password(
 
 
 async def code_fault(keeper: Keeper, user: User, code: str) -> str:
-    """What is wrong with a one-time code of a user; "": nothing, and it cannot be used again."""
+    """What is wrong with a user's one-time code; "": nothing, and the code is used up."""
     if not user.totp:
         return "no code is set up"
     now, step = time.monotonic(), codes.step_of(user.totp, code, time.time())
-    if is_looked_up(user):  # one person may have several names there, and has one secret
+    if is_looked_up(user):  # one person may have several names there, with one secret
         user = replace(user, id=ID + hashlib.blake2b(user.totp.encode(), digest_size=16).hexdigest())
     if keeper.penalties.wrong_codes(user.id, now) >= MOST_WRONG_CODES:
         return "too many wrong codes of the user"

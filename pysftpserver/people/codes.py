@@ -1,4 +1,4 @@
-"""One-time codes as a second factor: a new secret, its address for an app, and which step a code is of.
+"""One-time codes as a second factor: a new secret, its address for an app, and the step of a code.
 
 What may not enter: SSH, users, which codes were used before. Facts: RFC 6238, RFC 4226, Google
 Authenticator's key URI format.
@@ -15,7 +15,7 @@ from pysftpserver.failures import needed
 SECONDS = 30  # of a step
 DIGITS = 6
 FEWEST_BYTES, MOST_BYTES = 16, 128  # of a secret; RFC 4226 wants 128 bits at least
-DRIFT = 1  # steps that the clock of the app may be behind or ahead
+DRIFT = 1  # steps by which the app's clock may be behind or ahead
 
 
 def new_secret() -> str:
@@ -44,7 +44,7 @@ def secret_problem(text: str) -> str | None:
 
 
 def step_of(secret: str, code: str, now: float) -> int | None:
-    """The number of the step that a code is of; None: it is not of this time. now: seconds of Unix time."""
+    """The number of a code's step; None: not a code of the present. now: seconds of Unix time."""
     import pyotp
 
     code = "".join(code.split())  # apps show "123 456"

@@ -1,7 +1,7 @@
 """A file of customers: a table with a row for each, in CSV or TSV, for commands that add many at once.
 
-The same file serves pysftp-users (accounts of the host, jailed) and pysftpctl (users of pysftpd). A
-customer may have several rows, one for each key. What may not enter: what is made of customers.
+The same file serves pysftp-users (system accounts, jailed) and pysftpctl (users of pysftpd). A
+customer may have several rows, one for each key. What may not enter: accounts, records of users.
 Facts: RFC 4180.
 """
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST = 64 << 20  # bytes of a file
-MOST_TOLD = 10  # problems in one message
+MOST_TOLD = 10  # problems listed in one message
 MOST_KEYS = 1 << 20  # bytes of a file with keys
 TRUE, FALSE = ("yes", "true", "1"), ("no", "false", "0", "")
-#: The columns, and what is in them. Only the first is needed.
+#: The columns, and what is in them. Only the first is required.
 COLUMNS = {
     "name": "The customer's name, in logs and, with an account for each, of the account.",
     "key": "A public key (the line of a .pub file), or the path of a file with keys, seen from this file.",
@@ -39,7 +39,7 @@ COLUMNS = {
 
 
 class Customer:
-    """A customer, as one or more rows have it. keys: their lines. fields: the other columns with content."""
+    """A customer, from one or more rows. keys: lines of keys. fields: the other columns with content."""
 
     def __init__(self, name: str, keys: Iterable[str] = (), **fields: str) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class Customer:
 
     @property
     def problem(self) -> str | None:
-        """Why nobody can be made of this, or None."""
+        """Why this customer cannot be added, or None."""
         networks = self.fields.get("networks")
         return (
             name_problem(self.name)
@@ -67,13 +67,13 @@ class Customer:
 
 
 def markdown_table() -> str:
-    """The columns, for the page."""
+    """The columns as a table, for the documentation."""
     rows = "".join(f"| `{name}` | {text} |\n" for name, text in COLUMNS.items())
     return f"| column | what is in it |\n| --- | --- |\n{rows}"
 
 
 def read(path: str) -> list[Customer]:
-    """The customers in a file, in its order. Raises BadInput with every mistake in it."""
+    """The customers in a file, in its order. Raises BadInput that lists every mistake."""
     text = _text_of(path, "customers", MOST).removeprefix("\ufeff")
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if not _is_idle(line)]
     if not lines:
@@ -113,7 +113,7 @@ def first_of(problems: list[str]) -> str:
 
 
 def checked(customers: list[Customer], are_jailed: bool) -> list[Customer]:
-    """The same, if a command can serve them all. are_jailed: by pysftpjail; otherwise by pysftpd.
+    """The customers, if they can all be served. are_jailed: by pysftpjail; otherwise by pysftpd.
 
     Raises BadInput.
     """
@@ -139,13 +139,13 @@ def keys_in(path: str) -> list[str]:
 
 
 def _checked_line(line: str) -> str:
-    """Raises BadKey."""
+    """The line of a key, checked. Raises BadKey."""
     parse_line(line)
     return line.strip()
 
 
 def _add(customers: dict[str, Customer], row: dict[str, str], directory: str) -> None:
-    """Add a row. Raises ValueError."""
+    """Add a row to the customers. Raises ValueError."""
     name, key = row.pop("name", ""), row.pop("key", "")
     new = Customer(name, **row)
     new.fields |= {"read_only": new.fields["read_only"].lower()} if "read_only" in new.fields else {}
@@ -167,7 +167,7 @@ def _add(customers: dict[str, Customer], row: dict[str, str], directory: str) ->
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """Raises ValueError."""
+    """The cells of a line. Raises ValueError."""
     try:
         return next(csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error as error:

@@ -1,7 +1,7 @@
-"""Changing users: one interface for every directory, and what its editors share.
+"""Changing users: one interface for every directory of users, and what its editors share.
 
-For commands: it blocks. Every method works on the current state and changes all or nothing; two editors at
-once do not interfere. A running server learns of a change by itself.
+For commands: it blocks. Every method works on the current state and changes all or nothing; concurrent
+editors do not interfere. A running server notices changes by itself.
 What may not enter: asyncio, where a directory keeps its users (redis_editing.py, file_editing.py).
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
+    """A change of a user; None: no change. storage: "": back to the folder. run_as, site: "": the server's
     choice. password, totp: "": none. methods: (): the server's choice. principals: "": the user's name.
     networks: "": all.
 
@@ -59,14 +59,14 @@ class Change(NamedTuple):
 class UsersEditor(ABC):
     """The users of a directory, open for changes. A context manager.
 
-    All methods but close() raise DirectoryError: the directory cannot be used, there is no such user, or the
-    change is not possible. Keys are texts as in keys.py; a key to be removed may be given as its fingerprint
-    (SHA256:...) as well.
+    All methods except close() raise DirectoryError: the directory cannot be used, there is no such user, or
+    the change is not possible. Keys are texts as in keys.py; a key to be removed may be given as its
+    fingerprint (SHA256:...) as well.
     """
 
     @abstractmethod
     def records(self) -> list[Record]:
-        """All users in the order of their names, the unusable ones with what is wrong included."""
+        """All users in the order of their names, including unusable ones with their problems."""
 
     def add(
         self,
@@ -88,7 +88,7 @@ class UsersEditor(ABC):
         return self._add(name, list(clean_keys(keys).values()), fields)
 
     def add_all(self, users: Sequence[tuple[str, Sequence[str], Mapping[str, str]]]) -> None:
-        """Add active users, all or none: of each the name, the keys and the fields that add() takes."""
+        """Add active users, all or none. users: (name, keys, fields as add() takes them) of each."""
         checked = []
         for name, keys, given in users:
             fields = {"folder": self._new_folder(name), **given}
@@ -117,7 +117,7 @@ class UsersEditor(ABC):
 
     @abstractmethod
     def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
-        """Add a user whose values have been checked. fields: the folder, and the others that are given."""
+        """Add a user whose values have been checked. fields: the folder, and other fields that are given."""
 
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
@@ -135,7 +135,7 @@ class UsersEditor(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a user. The files stay."""
+        """Remove a user. The user's files stay."""
 
     @abstractmethod
     def close(self) -> None:
@@ -180,7 +180,7 @@ def usable(record: Record, name: str) -> User:
 
 
 def clean_keys(texts: Iterable[str]) -> dict[Entry, str]:
-    """The lines to write, by what they mean. Raises DirectoryError for an invalid key."""
+    """The lines to write, by the entry that each means. Raises DirectoryError for an invalid key."""
     lines = {}
     for number, text in enumerate(texts, 1):
         try:
@@ -205,7 +205,7 @@ def with_keys(texts: Iterable[str], add: Iterable[str], remove: Iterable[str]) -
 
 
 def _means(wanted: str, entry: Entry, number: int) -> bool:
-    """Whether a text names that key, as a CA's or not."""
+    """Whether a text names that key, whether it is a CA's or not."""
     if wanted.startswith("SHA256:"):
         return wanted.rstrip("=") == fingerprint(entry[0])
     try:

@@ -1,4 +1,4 @@
-"""Which directory of users is open for changes: the one that the settings name.
+"""Chooses the editor for the directory of users that the settings name.
 
 What may not enter: what is changed, commands.
 """

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 
 class Fields:
-    """The fields of some data, one after the other.
+    """The fields of some data, one after another.
 
-    what: names the data in complaints, such as "the key". error: made of a complaint and raised.
+    what: names the data in messages, such as "the key". error: made from a message and raised.
     """
 
     def __init__(self, data: bytes, what: str, error: type[Exception]) -> None:
@@ -19,22 +19,22 @@ class Fields:
         self.position = 0
 
     def raw(self, size: int) -> bytes:
-        """Bytes without a length before them."""
+        """Bytes that are not preceded by their length."""
         start, self.position = self.position, self.position + size
         if self.position > len(self._data):
             raise self._error(f"{self._what} is cut off")
         return self._data[start : self.position]
 
     def whole(self, size: int) -> int:
-        """A number from 0 up, of that many bytes."""
+        """An unsigned number of that many bytes."""
         return int.from_bytes(self.raw(size), "big")
 
     def string(self) -> bytes:
-        """Bytes with their number, of 4 bytes, before them."""
+        """Bytes that are preceded by their length, in 4 bytes."""
         return self.raw(self.whole(4))
 
     def number(self) -> int:
-        """A positive number in SSH's only form for it."""
+        """A positive number in the one form that SSH allows (mpint)."""
         field = self.string()
         if not field or field[0] & 0x80 or (field[0] == 0 and not (len(field) > 1 and field[1] & 0x80)):
             raise self._error(f"a number in {self._what} is not in SSH's form")

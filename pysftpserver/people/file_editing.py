@@ -1,8 +1,8 @@
 """The editor of a TOML file of users. Only the table of the edited user changes; the file is replaced whole.
 
 A user's table is cut out and edited with tomlkit, which keeps comments; then the new text is parsed and
-compared with what was wanted. Two editors take turns by a lock on the file; a text editor takes none, so the
-file is compared once more before it is replaced. What may not enter: asyncio. Facts: flock(2), rename(2).
+compared with what was wanted. A lock on the file makes editors take turns; a text editor takes no lock, so
+the file is compared once more before it is replaced. What may not enter: asyncio. Facts: flock(2), rename(2).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ TRAILING = re.compile(
 
 
 class FileEditor(UsersEditor):
-    """Users in a TOML file. add() makes the file where there is none."""
+    """Users in a TOML file. add() creates the file if there is none."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # Behind a link: the link stays, and what it leads to is replaced.
+        # Resolves a link: the link stays, and its target is replaced.
         self._path, self._shown = os.path.realpath(path), os.fspath(path)
         self._is_root = os.geteuid() == 0
 
@@ -101,21 +101,21 @@ class FileEditor(UsersEditor):
             del edit.wanted["users"][name]
             edit.new = _without_table(edit.old, name, edit.users[name])
             if edit.new is not None and not edit.wanted["users"] and "[users]" not in edit.new:
-                # The server takes a file without it for an incomplete one.
+                # The server considers a file without this table incomplete.
                 edit.new = _with_table(edit.new, {})
 
     def close(self) -> None:
         pass  # nothing is held between two changes
 
     def _user(self, name: str) -> User:
-        """The user as the file has it now. Raises DirectoryError."""
+        """The user as now in the file. Raises DirectoryError."""
         for record in self.records():
             if record.name == name:
                 return usable(record, name)
         raise DirectoryError(f"no user named {shown(name)}")
 
     def _make(self) -> None:
-        """Create the file where there is none; root's is for the account whose directory it is in."""
+        """Create the file if there is none; if root creates it, for the account that owns its directory."""
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
             try:
@@ -132,7 +132,7 @@ class FileEditor(UsersEditor):
 
     @contextmanager
     def _edited(self) -> Iterator[_Edit]:
-        """The locked file; the new text is written at the end of the block, if it means what was wanted."""
+        """Lock the file for a block; at its end, write the new text if it means what was wanted."""
         with self._locked():
             text, seen = users_file.read_trusted(self._path, "users file", self._is_root)
             edit = _Edit(self._path, text)
@@ -147,7 +147,7 @@ class FileEditor(UsersEditor):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The only editor of the file, until the end of the block."""
+        """Hold the lock that makes this the only editor of the file, until the end of the block."""
         while True:
             users_file.check_presence(self._path, self._shown)
             try:
@@ -170,7 +170,7 @@ class FileEditor(UsersEditor):
             return False
 
     def _replace(self, text: str, seen: users_file.Signature) -> None:
-        """Replace the file by another with its owner and mode. Raises OSError."""
+        """Replace the file with a new one of the same owner and mode. Raises OSError."""
         was = os.stat(self._path)
         with wholefiles.open_temporary(self._path, mode=was.st_mode & 0o7777) as new:
             if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
@@ -194,7 +194,7 @@ class _Edit:
         self.wanted = copy.deepcopy(parsed)
 
     def table(self, name: str) -> dict[str, Any]:
-        """A user's fields. Raises DirectoryError for none, or for fields that are not what they should be."""
+        """A user's fields. Raises DirectoryError if there is no such user, or the fields are malformed."""
         if name not in self.users:
             raise DirectoryError(f"no user named {shown(name)}")
         table = self.users[name]
@@ -219,15 +219,15 @@ class _Edit:
 
 
 def _split(text: str, name: str, table: object) -> tuple[str, str, str] | None:
-    """(the text before a user's table, the table, the text behind it). table: what it means.
+    """(the text before a user's table, the table, the text after it). table: its parsed value.
 
-    None where there is no table [users.NAME] in one piece. Comments behind its last value are not the user's.
+    None if there is no table [users.NAME] in one piece. Comments after its last value are not the user's.
     """
     headers = list(HEADER.finditer(text))
     for number, header in enumerate(headers):
         if _parsed(header[0].rstrip()) != {"users": {name: {}}}:
             continue
-        # The first end that makes it TOML: a line of a list or of a text may begin with [ as well.
+        # The first end that makes valid TOML: a line within a list or a text may begin with [ as well.
         for end in (*(one.start() for one in headers[number + 1 :]), len(text)):
             found = _parsed(text[header.start() : end])
             if found is not None:
@@ -247,7 +247,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _with_values(text: str, name: str, table: object, values: Mapping[str, Value | None]) -> str | None:
-    """The text with these values in a user's table; None: without that one."""
+    """The text with these values in a user's table; a value None removes that key."""
     parts = _split(text, name, table)
     if parts is None:
         return None
@@ -274,7 +274,7 @@ def _without_table(text: str, name: str, table: object) -> str | None:
 
 
 def _with_table(text: str, users: Mapping[str, Mapping[str, Value]]) -> str:
-    """The text with users at its end; with an empty table [users] where there are none."""
+    """The text with users added at its end; with an empty table [users] if there are none."""
     newline = _newline(text)
     items = {name: {field: _item(value) for field, value in one.items()} for name, one in users.items()}
     if text and not text.endswith("\n"):
@@ -284,7 +284,7 @@ def _with_table(text: str, users: Mapping[str, Mapping[str, Value]]) -> str:
 
 
 def _item(value: Value) -> Any:
-    """A value for tomlkit: a list with more than one element has a line for each."""
+    """A value for tomlkit: a list of several elements gets a line for each."""
     item: Any = tomlkit.item(value)
     if isinstance(value, list):
         item.multiline(len(value) > 1)
@@ -296,5 +296,5 @@ def _newline(text: str) -> str:
 
 
 def _lines(new: str, text: str) -> str:
-    """New text with the line ends of the other."""
+    """New text with the line ends of the existing text."""
     return re.sub(r"\r?\n", _newline(text), new)

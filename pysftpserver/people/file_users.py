@@ -1,8 +1,8 @@
-"""Users of a TOML file, held in memory and loaded again when the file changes.
+"""Users of a TOML file, held in memory and reloaded when the file changes.
 
 A thread looks once a second at the time, size and inode of the file and of the authorized_keys files that it
-names. That also shows an editor's new file under the old name, and works on every file system. A version that
-cannot be used changes nothing.
+names. That also notices a new file that an editor put under the old name, and works on every file system. A
+version that cannot be used changes nothing.
 What may not enter: SSH, what is in the file (users_file.py).
 Facts: stat(2).
 """
@@ -37,7 +37,7 @@ class FileUsers(UserDirectory):
         self._signatures: dict[str, Signature | None] = {}
 
     async def start(self, on_change: Callable[[str], None]) -> None:
-        """As the interface says. Raises DirectoryError: the file is missing, broken or not to be trusted."""
+        """As the interface says. Raises DirectoryError if the file is missing, broken or not trustworthy."""
         self._on_change = on_change
         users_file.check_presence(self._path)
         with uncollected():
@@ -61,7 +61,7 @@ class FileUsers(UserDirectory):
             loaded = await asyncio.to_thread(users_file.load, self._path)
             self._check(loaded)
         except DirectoryError as error:
-            # Tried again when it changes again.
+            # It is tried again at the next change.
             self._signatures = seen
             self._say(f"{error}; the server keeps the last good users")
             return

@@ -1,7 +1,7 @@
 """Lines of authorized_keys that force a command, written and read; other lines stay as they are.
 
-A line is a customer's if it forces pysftpjail with --name, whoever wrote it. One that is switched off is a
-comment. What may not enter: files, accounts.
+A line is a customer's if it forces pysftpjail with --name, even if written by hand. A line that is switched
+off is a comment. What may not enter: files, accounts.
 Facts: sshd(8) on authorized_keys; OpenSSH's misc.c, opt_dequote().
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PROGRAM = "pysftpjail"
-OFF = "# switched off: "  # before a line that lets nobody in
+OFF = "# switched off: "  # before a line that is not in force
 
 
 class Line:
@@ -51,12 +51,12 @@ class Line:
 
 
 def options(words: str, networks: str = "") -> str:
-    """What goes before a key that leads to a command. words: for a shell. networks: as a user has them.
+    """The options before a key that forces a command. words: for a shell. networks: as in a user's record.
 
-    Raises ValueError for words that cannot be written there.
+    Raises ValueError for words that cannot be written in quotes.
     """
-    # In the quotes of authorized_keys, \" is the only escape: a command that ends in a backslash and a line
-    # end cannot be written.
+    # In the quotes of authorized_keys, \" is the only escape: a command that has a line end or ends with a
+    # backslash cannot be written.
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in words) or words.endswith("\\"):
         raise ValueError("the command cannot be written in authorized_keys")
     quoted = words.replace('"', '\\"')
@@ -64,7 +64,7 @@ def options(words: str, networks: str = "") -> str:
 
 
 def patterns(networks: str) -> str:
-    """A user's networks as sshd takes them: it needs one that matches, and no blanks."""
+    """A user's networks as sshd takes them: at least one pattern has to match, and no blanks."""
     from pysftpserver.service.networks import networks_of
 
     found = networks_of(networks)
@@ -78,7 +78,7 @@ def lines_of(text: str) -> list[Line]:
 
 
 def with_lines(text: str, wanted: Mapping[str, Iterable[str]]) -> str:
-    """A file's text with other lines for some customers, at the place of their old ones or at the end."""
+    """A file's text with new lines for some customers, in place of their old ones or at the end."""
     done: set[str] = set()
     kept: list[str] = []
     for line in lines_of(text):
@@ -109,7 +109,7 @@ def name_in(words: list[str]) -> str | None:
 
 
 def _options_of(line: str) -> tuple[dict[str, str], str]:
-    """The options before a key by their names, the first of each, and what comes behind them."""
+    """The options before a key by name (the first of each name), and the rest of the line."""
     found: dict[str, str] = {}
     try:
         parse_line(line)

@@ -1,10 +1,10 @@
 """Customers of sshd, each in a jail: their folders, their lines in authorized_keys and, if wanted, their
 accounts.
 
-Either all log in as one account and are told apart by their keys, or each has an account. What is to be
-done is planned first, and everything that speaks against it is said before anything is done; what fails
-half-way is undone. authorized_keys is replaced whole, and lines of others stay. What may not enter:
-options, how sshd is configured. Facts: sshd(8) on authorized_keys and its permissions.
+Either all log in as one account and are distinguished by their keys, or each has an account. All steps are
+planned first, and every obstacle is reported before anything is done; if a step fails, the earlier ones are
+undone. authorized_keys is replaced whole, and other lines stay. What may not enter: options, how sshd is
+configured. Facts: sshd(8) on authorized_keys and its permissions.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ ABOVE_MODE = 0o755
 
 
 class Where:
-    """Where customers are. account: of all of them; None: each has one of the same name, in this group.
+    """Where customers are. account: shared by all; None: each has one of the same name, in this group.
 
     path: the directory of their folders. keys_file: authorized_keys, in which %u is an account's name and
-    %h its home; None: .ssh/authorized_keys of the one account. command: pysftpjail, as words for a shell.
-    makes_account: whether the one account is made if it is missing. Raises BadInput.
+    %h its home; None: .ssh/authorized_keys of the shared account. command: pysftpjail, as words for a shell.
+    makes_account: whether the shared account is created if it is missing. Raises BadInput.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Where:
         return self.account or customer
 
     def keys_file_of(self, account: str) -> str:
-        """Raises BadInput if the account's home is needed, and there is none."""
+        """The path of an account's file of keys. Raises BadInput if it needs a home and has none."""
         path = self.pattern.replace("%u", account)
         return path.replace("%h", home_of(account)) if "%h" in path else path
 
 
 class Found:
-    """A customer that is there. lines: of authorized_keys."""
+    """An existing customer. lines: of authorized_keys."""
 
     def __init__(self, name: str, file: KeysFile, lines: list[forced.Line]) -> None:
         self.name = name
@@ -120,12 +120,12 @@ class Jails:
         self._files: dict[str, KeysFile] = {}
 
     def found(self) -> dict[str, Found]:
-        """All customers that are there, by name. Raises BadInput."""
+        """All existing customers, by name. Raises BadInput."""
         customers: dict[str, Found] = {}
         for account in self._accounts():
             file = self._file(account)
             for line in file.lines():
-                # An account could write a line of another customer into a file of its own.
+                # An account could write another customer's line into its own file.
                 if line.customer is not None and line.customer == (
                     line.customer if self.where.account else account
                 ):
@@ -165,7 +165,7 @@ class Jails:
     # --- what is to be done -------------------------------------------------------------------------------
 
     def making(self, customers: Sequence[Customer]) -> list[Step]:
-        """What makes each customer what it is to be; nothing where all are. Raises BadInput, with every
+        """Steps that create or change customers as wanted; [] if none are needed. Raises BadInput with every
         problem.
         """
         known = self.found()
@@ -209,7 +209,7 @@ class Jails:
         return steps
 
     def switching(self, names: Sequence[str], is_on: bool) -> list[Step]:
-        """What lets customers in, or out. Raises BadInput."""
+        """Steps that switch customers' access on or off. Raises BadInput."""
         return self._changing(
             names,
             lambda line: (
@@ -220,7 +220,7 @@ class Jails:
         )
 
     def removing(self, names: Sequence[str]) -> list[Step]:
-        """What removes the keys of customers, and accounts that were made for them. The files stay.
+        """Steps that remove customers' keys, and accounts that were created for them. The files stay.
 
         Raises BadInput.
         """
@@ -370,7 +370,7 @@ class Jails:
 
 
 def sessions_of(names: Iterable[str]) -> list[int]:
-    """The processes that serve these customers now, as far as this account can see."""
+    """The processes that serve these customers now, as far as this account can see them."""
     wanted, found = set(names), []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -411,7 +411,7 @@ def _shown(line: forced.Line) -> str:
 
 
 def _check_others(file: KeysFile, customers: Mapping[str, Found]) -> None:
-    """Raises BadInput if another line would let in by the key of a customer who is to be kept out."""
+    """Raises BadInput if another line would let in the key of a customer who is to be kept out."""
     keys = {line.blob: name for name, found in customers.items() for line in found.lines}
     for number, line in enumerate(file.lines(), 1):
         if line.is_on and line.blob is not None and line.customer not in customers and line.blob in keys:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
-    #: A key, and if it is that of a CA, the principals of which a certificate needs one; () for the name.
+    #: A key, and if it is a CA's, the principals of which a certificate needs one; () for the user's name.
     Entry = tuple[bytes, tuple[str, ...] | None]
 
 LEAST_RSA_BITS = 2048
@@ -59,7 +59,7 @@ def _check_rsa(fields: Fields) -> None:
 
 
 def _with_application(check: Callable[[Fields], None]) -> Callable[[Fields], None]:
-    """A security key's blob: the ordinary one, and what the key was made for (usually "ssh:")."""
+    """Check a security key's blob: the ordinary fields, and the application of the key (usually "ssh:")."""
 
     def check_both(fields: Fields) -> None:
         check(fields)
@@ -81,7 +81,7 @@ TYPES = {
 
 
 def key_type(blob: bytes) -> str:
-    """The type that a checked blob names, such as ssh-ed25519."""
+    """The type named in a checked blob, such as ssh-ed25519."""
     return blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
 
 
@@ -134,7 +134,7 @@ def parse_entry(text: str) -> tuple[Entry, str]:
 
 
 def _options_of(line: str) -> tuple[list[str], str]:
-    """What is before the first blank that is in no quotes, by commas, and what comes after it."""
+    """The options before the first unquoted blank, split at commas, and the rest of the line."""
     options, start, is_quoted = [], 0, False
     for place, letter in enumerate(f"{line} "):
         if letter == '"':
@@ -157,7 +157,7 @@ def _principals_of(value: str) -> tuple[str, ...]:
 
 
 def parse_line(text: str) -> tuple[bytes, str]:
-    """The same with the comment, which is empty where there is none. Raises BadKey."""
+    """The blob of a key, and the comment, which may be empty. Raises BadKey."""
     if len(text) > LONGEST_LINE:
         raise BadKey(f"longer than {LONGEST_LINE} characters")
     if "PRIVATE KEY" in text:
@@ -222,7 +222,7 @@ def entry_line(entry: Entry, comment: str = "") -> str:
 
 
 def parse_authorized_keys(text: str, parse: Callable[[str], T]) -> tuple[list[T], list[str]]:
-    """The lines of a file in the form of authorized_keys, and what is wrong with some of them.
+    """The parsed lines of a file in the form of authorized_keys, and what is wrong with bad ones.
 
     Empty lines and comments are skipped. A bad line does not affect the others. parse: of one line.
     """

@@ -1,6 +1,6 @@
-"""Files of authorized_keys: read with care, replaced whole, and put back where a later step fails.
+"""Files of authorized_keys: read with care, replaced whole, and put back if a later step fails.
 
-What may not enter: what the lines say to sshd, which are whose. Facts: sshd(8) on authorized_keys.
+What may not enter: what lines mean to sshd, whose they are. Facts: sshd(8) on authorized_keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOCK_PATIENCE, LOCK_PAUSE = 10.0, 0.05  # seconds
 
 
 class KeysFile:
-    """A file of authorized_keys. account: whose it is to be; None: root's, or that of this process."""
+    """A file of authorized_keys. account: its intended owner; None: root, or this process's account."""
 
     def __init__(self, path: str, account: Account | None) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class KeysFile:
         return forced.lines_of(self.text)
 
     def _read(self) -> str:
-        """The text; of a file that is not there, none. Raises BadInput."""
+        """The text; "" if there is no file. Raises BadInput."""
         with making.acting_as(self.account):
             try:
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -71,7 +71,7 @@ class KeysFile:
                 os.close(descriptor)
 
     def write(self, text: str) -> None:
-        """Replace the text, if the file is still what was read. Raises OSError, BadInput."""
+        """Replace the text, if the file is unchanged since it was read. Raises OSError, BadInput."""
         with making.acting_as(self.account), self._locked():
             if self._read_again() != self.text:
                 raise BadInput(f"{self.path}: it was changed just now; try again")
@@ -99,9 +99,11 @@ class KeysFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """The only one that changes it, until the end of the block: by a lock on its directory.
+        """Hold a lock on the file's directory, so that no other process changes it until the end of the
+        block.
 
-        Whoever can read the directory can lock it, too, so it is not waited for without end. Raises BadInput.
+        Any account that can read the directory can also lock it, so waiting for the lock is limited. Raises
+        BadInput.
         """
         directory = os.path.dirname(self.path)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -134,7 +136,7 @@ def rewriting(file: KeysFile, text: str) -> Callable[[], None]:
 
 
 def doubles(path: str, text: str) -> list[str]:
-    """Keys that two lines have: sshd takes the first, and one customer would be in another's jail."""
+    """Keys that are in two lines: sshd takes the first, and one customer would be in another's jail."""
     seen: dict[bytes, str] = {}
     problems = []
     for number, line in enumerate(forced.lines_of(text), 1):

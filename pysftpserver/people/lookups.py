@@ -1,8 +1,8 @@
-"""Asks a program or an HTTP server about users that no directory of users has.
+"""Asks a program or an HTTP server about users who are in no directory of users.
 
 It gets a name, a method, a key or a password and an address as JSON, and answers with a user's record or with
-nothing. Whatever goes wrong, the answer is nothing. What may not enter: SSH, stored users, logs. No message
-contains a password or an answer. Facts: docs/sshd.md, "Lookups"; RFC 9110.
+nothing. If anything goes wrong, that counts as nothing. What may not enter: SSH, stored users, logs. No
+message contains a password or an answer. Facts: docs/sshd.md, "Lookups"; RFC 9110.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from pysftpserver.people.users import User
 
     class Source(Protocol):
-        """What is asked."""
+        """The program or server that is asked."""
 
         def ask(self, question: bytes) -> bytes:
-            """The answer, b"" for nothing. It blocks. Raises NoAnswer."""
+            """Ask, and return the answer, b"" for nothing. It blocks. Raises NoAnswer."""
 
 
 LARGEST = 64 << 10  # bytes of an answer
 MOST_KEPT = 10_000  # answers
-NOTHING_KEPT = 5.0  # seconds that the answer "nothing" is kept, at most
+NOTHING_KEPT = 5.0  # maximum seconds for which the answer "nothing" is kept
 ID = "lookup\n"  # ids begin with this; no stored user's does, because names have no line end
 ACCEPTED = "accepted"
 
 
 class NoAnswer(Exception):
-    """There is no answer that can be used. The text says why, in one line without secrets."""
+    """There is no usable answer. The text says why, in one line without secrets."""
 
 
 def source_of(settings: PeopleSettings) -> Source | None:
-    """What the settings say is to be asked; None: nothing. Raises BadInput."""
+    """The source that the settings name; None: there is none. Raises BadInput."""
     if settings.lookup_command is not None and settings.lookup_url is not None:
         raise BadInput("lookup_command and lookup_url: give one of them")
     if settings.lookup_command is not None:
@@ -59,7 +59,7 @@ def source_of(settings: PeopleSettings) -> Source | None:
 
 
 class Command:
-    """A program that is started for each question, which is on its standard input.
+    """A program that is started for each question, which it reads from standard input.
 
     words: the program and its arguments, quoted as for a shell; no shell is started. patience: seconds.
     """
@@ -74,7 +74,7 @@ class Command:
         self._patience = patience
 
     def problem(self) -> str | None:
-        """Why nobody can be looked up; None: the program can be started."""
+        """Why users cannot be looked up; None: the program can be started."""
         import shutil
         from os.path import join
 
@@ -107,7 +107,7 @@ class Command:
 
 
 class Web:
-    """An HTTP server, to which each question is posted.
+    """An HTTP server to which each question is posted.
 
     token_file: its first line is sent as a bearer token. patience: seconds.
     """
@@ -144,7 +144,7 @@ class Web:
         connection = kind(self._host, self._port, timeout=self._patience)
         try:
             connection.connect()
-            # An answer that drips would be within the time limit of each read.
+            # An answer that arrives in drips would stay within the time limit of each read.
             end = threading.Timer(self._patience, connection.sock.shutdown, (socket.SHUT_RDWR,))
             end.daemon = True
             end.start()
@@ -163,7 +163,7 @@ class Web:
             return b""
         if answer.status != 200:
             raise NoAnswer(f"{self._host} answered {answer.status}")
-        if answer.length:  # bytes that were announced and have not come
+        if answer.length:  # bytes that were announced and have not arrived
             raise NoAnswer(f"{self._host}: the answer is cut off, or too large")
         return body
 
@@ -180,7 +180,7 @@ def _is_loopback(host: str) -> bool:
 class Lookup:
     """Asks a source on behalf of one event loop, and keeps its answers for lookup_cache seconds.
 
-    patience: seconds that a question takes at most.
+    patience: maximum seconds for a question.
     """
 
     def __init__(self, source: Source, settings: PeopleSettings) -> None:
@@ -203,11 +203,11 @@ class Lookup:
         password: str = "",
         certificate: dict[str, str | int] | None = None,
     ) -> tuple[User | None, bool]:
-        """The user of that name, None for nothing, and whether the key or the password was found to be right.
+        """The user of that name, or None, and whether the key or password was found to be right.
 
-        network: of the client, for its turn. certificate: what is in one that is in order, with this key:
-        then a record means that the user may log in with it, unless it says that this is not accepted.
-        Raises NoAnswer.
+        network: of the client, for its turn. certificate: the content of a valid certificate with this key:
+        then a record means that the user may log in with it, unless the answer says otherwise. Raises
+        NoAnswer.
         """
         if name_problem(name):
             return None, False
@@ -229,7 +229,7 @@ class Lookup:
             raise NoAnswer(f"no answer within {self.patience:g} seconds") from None
         user, said = parsed(name, answer)
         is_accepted = bool(said) if certificate is None else said is not False
-        if user is not None:  # the same record in all answers that have it, whatever keys strangers show
+        if user is not None:  # equal answers share one record, whatever keys strangers send
             known = self._users.get(name)
             user = self._users[name] = known if known == user else user
         lifetime = self._lifetime if user is not None else min(self._lifetime, NOTHING_KEPT)
@@ -244,7 +244,7 @@ class Lookup:
 
 
 def parsed(name: str, answer: bytes) -> tuple[User | None, bool | None]:
-    """A user's record from an answer, and whether the client is that user, if it says so. Raises NoAnswer."""
+    """The record in an answer, and whether the client is that user, if the answer says. Raises NoAnswer."""
     if not answer.strip():
         return None, None
     try:
@@ -269,7 +269,7 @@ def parsed(name: str, answer: bytes) -> tuple[User | None, bool | None]:
         problems.append(f"the folder is not usable: {folder_problem(folder)}")
     if problems:
         raise NoAnswer(f"the record: {one_line('; '.join(problems))}")
-    # Bad ones are left out, as for stored users, and so are CAs, which only stored users have of their own.
+    # Bad keys are left out, as for stored users, and so are CAs, which only stored users may have.
     keys = [entry for entry in parse_keys(table.pop("keys", []))[0] if entry[1] is None]
     record = build(ID + name, name, folder, table.pop("active", True), keys, **table)
     if record.user is None:

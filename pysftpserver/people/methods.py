@@ -1,4 +1,4 @@
-"""The methods of logging in, and the combinations of them that let a user in.
+"""The login methods, and the combinations of them that let a user in.
 
 What may not enter: SSH, how a method is checked. Facts: RFC 4252 on partial success, sshd_config(5) on
 AuthenticationMethods, which has the same form.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Combination = tuple[str, ...]
 
     class Rules(Protocol):
-        """What a door lets in by, as PeopleSettings has it."""
+        """The login rules of a door, as in PeopleSettings."""
 
         @property
         def auth_methods(self) -> Sequence[str]: ...
@@ -31,7 +31,7 @@ MOST = 16  # combinations of one user
 
 
 def parse(text: str) -> Combination:
-    """A combination: methods in their order, with commas. Raises ValueError with what it has to be."""
+    """Parse a combination: methods in order, with commas. Raises ValueError that says what is expected."""
     found = tuple(text.split(","))
     if set(found) - set(METHODS) or len(set(found)) < len(found) or found[0] == TOTP:
         raise ValueError(
@@ -57,8 +57,8 @@ def problem(texts: Iterable[str]) -> str | None:
 def needed(texts: Iterable[str], offered: frozenset[str], has_code: bool) -> list[Combination]:
     """The combinations that let a user in.
 
-    offered: the methods that the server has. has_code: whether the user has a second factor, which is then
-    needed with each of them, and cannot be given otherwise.
+    offered: the methods that the server has. has_code: whether the user has a second factor, which each
+    combination then needs; without it, none can ask for a code.
     """
     found = []
     for combination in map(parse, texts):
@@ -81,7 +81,7 @@ def following(combinations: Iterable[Combination], passed: Combination) -> set[s
 
 
 def how_to_offer(user: User, settings: Rules) -> str:
-    """What to do about methods that a user wants and the server does not have; "" if it has them."""
+    """What to do if the server lacks methods that a user's record asks for; "" if it has them."""
     wanted = {word for text in user.methods or settings.auth_methods for word in text.split(",")}
     missing = sorted(wanted - settings.offered)
     return f"; add {' and '.join(missing)} to auth_methods" if missing else ""

@@ -1,7 +1,7 @@
 """Passwords: their hashes, how they are verified, and which are too weak.
 
-A check takes OWASP's parameters for argon2id: 19 MiB and some 30 milliseconds of one processor. Where there
-is no password to compare with, DUMMY takes as long. What may not enter: SSH, users, logs, asyncio. No
+A check uses OWASP's parameters for argon2id: 19 MiB and about 30 milliseconds of one processor. If there is
+no password to compare with, checking DUMMY takes as long. What may not enter: SSH, users, logs, asyncio. No
 message contains a password. Facts: RFC 9106, RFC 4252 section 8, RFC 4013.
 """
 
@@ -19,7 +19,7 @@ MOST_WORK = 1 << 20  # KiB times passes
 SALT, TAG = 16, 32  # bytes
 SHORTEST, LONGEST = 10, 256  # characters
 FEWEST_DIFFERENT = 5  # characters
-SHORTEST_NAME = 3  # that a password may not contain
+SHORTEST_NAME = 3  # characters; a password may not contain a name of this length or longer
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,3}),p=(\d{1,2})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}"
 )
@@ -35,9 +35,9 @@ _LOOKALIKES = str.maketrans("01345@$!", "oleasasi")
 
 
 def prepared(text: str) -> str:
-    """A password as it is compared: one spelling of letters that can be spelled in several ways.
+    """A password in normalized form (SASLprep), in which it is compared.
 
-    Raises ValueError for what cannot be a password, BadInput without asyncssh.
+    Raises ValueError if it cannot be a password, BadInput without asyncssh.
     """
     with needed("sshd", "asyncssh"):
         from asyncssh.saslprep import SASLPrepError, saslprep
@@ -61,9 +61,9 @@ def hashed(password: str) -> str:
 
 
 def verify(hash: str, password: str) -> bool:
-    """Whether a prepared password has that hash, in which hash_problem() has found nothing wrong.
+    """Whether a prepared password has that hash, which hash_problem() must have accepted.
 
-    Raises Argon2Error where there is no memory for it.
+    Raises Argon2Error if there is not enough memory.
     """
     from argon2.exceptions import VerifyMismatchError
     from argon2.low_level import Type, verify_secret
@@ -79,7 +79,7 @@ def _dummy() -> str:
     return f"$argon2id$v=19$m={KIBIBYTES},t={PASSES},p={LANES}${salt}${tag}"
 
 
-DUMMY = _dummy()  # the hash of no password, which takes as long as any
+DUMMY = _dummy()  # matches no password; checking it takes as long as any hash
 
 
 def hash_problem(text: str) -> str | None:

@@ -1,6 +1,6 @@
-"""Makes a User of what a directory holds, or says why it cannot.
+"""Makes a User from the values in a directory, or says why that is impossible.
 
-A bad record makes its own user unusable and no other. What may not enter: Redis, files, asyncio, logs.
+A bad record makes its own user unusable, and no others. What may not enter: Redis, files, asyncio, logs.
 Facts: docs/sshd.md for the fields, passwd(5) and path_resolution(7) for names.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.people.keys import Entry
 
-LONGEST_NAME = 255  # bytes: of a user, and what file systems take for a folder
+LONGEST_NAME = 255  # bytes: of a user's name, and of a folder's, as file systems limit it
 LONGEST_STORAGE = 4096  # characters
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -27,7 +27,7 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 class Record:
     """One user of a directory.
 
-    user: None: unusable, although the name is taken. problems: what is wrong, a few words each.
+    user: None: unusable, but the name is taken. problems: what is wrong, a few words each.
     """
 
     id: str
@@ -62,28 +62,28 @@ def folder_problem(folder: str) -> str | None:
 
 
 def storage_problem(storage: str) -> str | None:
-    """What is wrong with the text of a storage, whatever it means; None: nothing."""
+    """What is wrong with the text of a storage name, regardless of its meaning; None: nothing."""
     if not storage.isprintable() or len(storage) > LONGEST_STORAGE:
         return f"the storage has unprintable characters, or more than {LONGEST_STORAGE} characters"
     return None
 
 
 def site_problem(site: str) -> str | None:
-    """What is wrong with the path of a site file, whether it is there or not; None: nothing."""
+    """What is wrong with the path of a site file, which need not exist; None: nothing."""
     if not site.isprintable() or len(site) > LONGEST_STORAGE or not site.startswith("/"):
         return "site is not the absolute path of a site file"
     return None
 
 
 def account_problem(account: str) -> str | None:
-    """What is wrong with the name of an account, whether it is there or not; None: nothing."""
+    """What is wrong with the name of an account, which need not exist; None: nothing."""
     if not account.isprintable() or ":" in account or account != account.strip() or not _fits(account):
         return "run_as is not the name of an account"
     return None
 
 
 def parse_principals(text: str) -> tuple[str, ...]:
-    """The principals in a text, which commas separate."""
+    """The principals in a comma-separated text."""
     return tuple(filter(None, (one.strip() for one in text.split(","))))
 
 

@@ -1,8 +1,8 @@
-"""The editor of users in Redis: optimistic transactions, whose last command tells the servers.
+"""The editor of users in Redis: optimistic transactions whose last command notifies the servers.
 
-A new id is above all existing ones, and above the one that a script would take that counts the set's members;
-the ids are watched until it is written. A script that counted before and writes afterwards can still take the
-same id.
+A new id is higher than all existing ones, and than the id of a script that counts the set's members; the ids
+are watched until it is written. A script that counted before and writes afterwards can still take the same
+id.
 What may not enter: asyncio, what the fields mean (redis_records.py).
 Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pysftpserver.people.users import User
 
 PATIENCE = 5.0  # seconds for an answer
-MOST_TRIES = 100  # of a transaction into which others write
+MOST_TRIES = 100  # of a transaction, while others write the same keys
 
 
 def connect(address: RedisAddress) -> redis.Redis:
@@ -44,7 +44,7 @@ def connect(address: RedisAddress) -> redis.Redis:
 
 @contextmanager
 def told(address: RedisAddress) -> Iterator[None]:
-    """Turn failures of Redis into DirectoryError, one line without secrets."""
+    """Turn failures of Redis into DirectoryError, with one line without secrets."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -54,7 +54,7 @@ def told(address: RedisAddress) -> Iterator[None]:
 
 
 class Reader:
-    """Reads users, and keeps nothing."""
+    """Reads users, and caches nothing."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -65,7 +65,7 @@ class Reader:
         return sorted(records.parse_ids(raw)[0], key=id_order)
 
     def record(self, id: str) -> Record:
-        """One user's record, as of one moment, with a new folder where there was none."""
+        """One user's record, read atomically, with a new folder if there was none."""
         values, members = self._ask([id])[0]
         if records.wants_folder(values):
             self._client.hsetnx(records.hash_key(id), "folder", records.new_folder())
@@ -182,7 +182,7 @@ class RedisEditor(UsersEditor):
         self._transaction(write)
 
     def _transaction(self, write: Callable[[Any], str]) -> str:
-        """Write in a transaction, again while others write too, and tell the servers; returns the id."""
+        """Write in a transaction, retried while others write too, and notify the servers; returns the id."""
         with told(self._address):
             for _ in range(MOST_TRIES):
                 with self._client.pipeline(transaction=True) as pipe:
@@ -210,7 +210,7 @@ class RedisEditor(UsersEditor):
         return id
 
     def _free_id(self, pipe: Any) -> str:
-        """An id that no user and no data left behind has."""
+        """An id that neither a user nor left-over data has."""
         ids = self._reader.ids()
         numbers = [int(id) for id in ids if id.isascii() and id.isdecimal()]
         id = max([*numbers, pipe.scard(records.USERS)]) + 1
@@ -222,6 +222,6 @@ class RedisEditor(UsersEditor):
             id += 1
 
     def _user(self, id: str) -> User:
-        """The user as Redis has it now. Raises DirectoryError."""
+        """The user as now in Redis. Raises DirectoryError."""
         with told(self._address):
             return usable(self._reader.record(id), id)

@@ -1,7 +1,7 @@
 """Users as Redis holds them: the names of the keys, and a user's record from their values.
 
-For the server (asyncio), and for the commands that ask and edit (not asyncio). What may not enter: a
-connection's making and losing, asyncio.
+For the server (asyncio), and for the commands that ask and edit (not asyncio). What may not enter: opening
+and losing connections, asyncio.
 Facts: docs/sshd.md, "In Redis".
 """
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
 CODE = "solt.sftp.code."
-CODE_SECONDS = 300  # that a used code is remembered, which is longer than it is valid
+CODE_SECONDS = 300  # for which a used code is remembered, longer than it is valid
 FIELDS = (
     *("name", "folder", "active", "storage", "run_as", "site"),
     *("password", "totp", "methods", "principals", "networks", "version"),
 )
 LONGEST_ID = 128  # characters
-# What the library says of a password, and of Redis's access lists, in its several classes of errors.
+# The library's messages on passwords and Redis's access lists, in its several classes of errors.
 _REFUSALS = {
     "WRONGPASS": "the password is wrong",
     "invalid username-password": "the password is wrong",
@@ -61,7 +61,7 @@ class RedisAddress:
 
     @classmethod
     def of(cls, settings: PeopleSettings) -> Self:
-        """The address that settings name."""
+        """The address that the settings name."""
         return cls(
             settings.redis_host,
             settings.redis_port,
@@ -71,7 +71,7 @@ class RedisAddress:
         )
 
     def options(self, patience: float) -> dict[str, Any]:
-        """What the library takes to connect. patience: seconds for an answer."""
+        """The arguments with which the library connects. patience: seconds for an answer."""
         return {
             "host": self.host,
             "port": self.port,
@@ -87,7 +87,7 @@ class RedisAddress:
 
 
 class Refused(DirectoryError):
-    """Redis answers and refuses: the settings are wrong."""
+    """Redis has refused the connection or a command: the settings are wrong."""
 
 
 def hash_key(id: str) -> str:
@@ -101,7 +101,7 @@ def set_key(id: str) -> str:
 
 
 def code_key(id: str, step: int) -> str:
-    """The key that says that a user's one-time code of a step has been used."""
+    """The key that marks a user's one-time code of a step as used."""
     return f"{CODE}{step}.{id}"
 
 
@@ -122,8 +122,8 @@ def parse_id(raw: object) -> str | None:
 def parse_record(id: str, values: Any, members: Any) -> Record:
     """A user's record.
 
-    values: what HMGET of FIELDS gives, members: SMEMBERS of the keys; or the exceptions that they gave. The
-    folder must have been filled in.
+    values: the answer to HMGET of FIELDS; members: that to SMEMBERS of the keys; either may be an exception.
+    The folder must have been filled in.
     """
     if isinstance(values, Exception) or isinstance(members, Exception):
         return unusable(id, "", "the keys of this user in Redis have the wrong type")
@@ -148,7 +148,7 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
 
 
 def pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """The fields and the keys of each user, from answers to HMGET and SMEMBERS in turns.
+    """The fields and keys of each user, from alternating answers to HMGET and SMEMBERS.
 
     Data of a wrong type affects that user only; any other exception among the answers is raised.
     """
@@ -171,7 +171,7 @@ def parse_ids(raw: Iterable[object]) -> tuple[list[str], int]:
 
 
 def chunks(ids: Sequence[str], size: int = 100) -> Iterable[Sequence[str]]:
-    """Ids in portions, so that other clients of Redis and other work of this process do not wait long."""
+    """Ids in portions, so that Redis's other clients and this process's other work do not wait long."""
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 

@@ -1,8 +1,8 @@
-"""Users in Redis, held in memory and loaded again when the channel announces a change.
+"""Users in Redis, held in memory and reloaded when the channel announces a change.
 
 One task has one connection that listens and one that reads. It subscribes before it loads, so that no change
-is missed, and when either connection fails it starts over: what it missed is in the data. Meanwhile the
-server keeps the last known users.
+is missed, and starts over when either connection fails: loading finds what was missed. Meanwhile the server
+keeps the last known users.
 What may not enter: SSH, what the fields mean (redis_records.py).
 Facts: docs/sshd.md, "In Redis", Redis's documentation of pub/sub and transactions.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0  # seconds for an answer
 QUICK = 2.0  # seconds for an answer during a login
-SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause doubles
+SHORTEST_PAUSE = 0.1  # seconds before the second try; doubled for each further one
 LONGEST_PAUSE = 5.0
 SILENCE = 15.0  # seconds without a message after which the connection is tested
 MOST_TRIES = 20  # to store a folder while others write the same record
@@ -46,8 +46,8 @@ MOST_TRIES = 20  # to store a folder while others write the same record
 class RedisUsers(UserDirectory):
     """The users in a Redis database.
 
-    A Redis that cannot be reached is not an error: start() returns, trouble() says so, and there are no users
-    until it can be reached. A Redis that refuses the password, the database or a command at the start is one,
+    An unreachable Redis is not an error: start() returns, trouble() says so, and there are no users until it
+    can be reached. A Redis that refuses the password, the database or a command at the start is an error,
     because only other settings help. silence: seconds without a message until the connection is tested.
     """
 
@@ -88,7 +88,7 @@ class RedisUsers(UserDirectory):
         return not self._is_loaded or super().has(name)
 
     async def use_code(self, user: User, step: int) -> bool:
-        """As the interface says; False if Redis does not answer: it could not tell another server."""
+        """As the interface says; False if Redis does not answer, because other servers could not be told."""
         client = Redis(**self._address.options(QUICK), retry=Retry(NoBackoff(), 0))
         try:
             is_new = await client.set(records.code_key(user.id, step), "1", nx=True, ex=records.CODE_SECONDS)
@@ -101,7 +101,7 @@ class RedisUsers(UserDirectory):
         return bool(is_new)
 
     async def _run(self) -> None:
-        """Listen until cancelled, over one connection after the other."""
+        """Listen until cancelled, on one connection after another."""
         pause = SHORTEST_PAUSE
         while True:
             self._is_connected = False
@@ -115,14 +115,14 @@ class RedisUsers(UserDirectory):
             self._tried.set()
             if self._is_connected:
                 pause = SHORTEST_PAUSE
-            # Servers that lost the same Redis must not come back in step.
+            # Servers that lost the same Redis must not reconnect in step.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, self._longest_pause)
 
     async def _listen(self) -> None:
         """Connect, load, and follow the channel until that fails."""
         address = self._address
-        # The library would connect and subscribe again by itself, and lose the messages in between.
+        # By itself, the library would reconnect and resubscribe, and lose the messages in between.
         client = Redis(**address.options(self._patience), retry=Retry(NoBackoff(), 0))
         try:
             async with client.pubsub() as subscription:
@@ -188,7 +188,7 @@ class RedisUsers(UserDirectory):
         return found
 
     async def _ask(self, client: Redis, ids: Sequence[str]) -> list[tuple[Any, Any]]:
-        """Fields and keys of some ids, each user's as of one moment."""
+        """Fields and keys of some ids, read atomically for each user."""
         async with client.pipeline(transaction=True) as pipe:
             for id in ids:
                 pipe.hmget(records.hash_key(id), records.FIELDS)

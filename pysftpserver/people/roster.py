@@ -1,7 +1,8 @@
 """All users of a directory, by id and by name, and which of them change when records do.
 
-If two ids have one name, the lowest id has it, numbers before other ids, in whatever order they arrived. An
-unusable id keeps its name, so that a mistake in a record does not give the name to another.
+If two ids have one name, it belongs to the lowest id, numbers before other ids, regardless of the order in
+which they arrived. An unusable id keeps its name, so that a mistake in a record does not give the name to
+another user.
 What may not enter: where users come from, asyncio.
 """
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PORTION = 500  # users; some milliseconds
+PORTION = 500  # users in one step; some milliseconds
 
 
 def id_order(id: str) -> tuple[bool, int, str]:
-    """Numbers first, by value."""
+    """A key to sort ids by: numbers first, by value."""
     is_number = id.isascii() and id.isdecimal()
     return not is_number, int(id) if is_number else 0, id
 
@@ -35,7 +36,7 @@ class _Index:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.ids: dict[str, set[str]] = {}
-        self.authorities: dict[bytes, int] = {}  # how many records have each
+        self.authorities: dict[bytes, int] = {}  # number of records with each
 
     def find(self, name: str) -> User | None:
         ids = self.ids.get(name)
@@ -58,7 +59,7 @@ class _Index:
 
 
 class Roster:
-    """Users in memory. log: receives each problem once as long as it lasts."""
+    """Users in memory. log: each problem is written to it once, as long as it lasts."""
 
     def __init__(self, log: SFTPLog) -> None:
         self._log = log
@@ -74,7 +75,7 @@ class Roster:
         return name in self._index.ids
 
     def has_authority(self, blob: bytes) -> bool:
-        """Whether that key is a CA's of some user."""
+        """Whether that key is the CA of any user."""
         return blob in self._index.authorities
 
     def users(self) -> list[User]:

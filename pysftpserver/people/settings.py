@@ -1,4 +1,4 @@
-"""The settings of doors that serve users with records: where these are, what lets them in, what they see.
+"""The settings of doors that serve users with records: where records are, login methods, storages.
 
 What may not enter: the door's own settings, and what a setting does. Facts: docs/sshd.md; solt_sftp's names
 and defaults.
@@ -121,7 +121,7 @@ class PeopleSettings(ServiceSettings):
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
-        """As the base class has it; a directory of users that is typed replaces the one in the file."""
+        """As in the base class; a directory of users on the command line replaces the one in the file."""
         if any(name.startswith(REDIS) for name in typed):
             if typed.get("users") is not None:
                 raise BadInput("--users and --redis-...: give one of them")
@@ -130,7 +130,7 @@ class PeopleSettings(ServiceSettings):
 
     @property
     def offered(self) -> frozenset[str]:
-        """The methods that auth_methods names, and codes, which a user's record can always ask for."""
+        """The methods in auth_methods, and codes, which a user's record can always ask for."""
         return frozenset((TOTP, *(word for text in self.auth_methods for word in text.split(","))))
 
     @property
@@ -140,6 +140,6 @@ class PeopleSettings(ServiceSettings):
 
     @property
     def users_file(self) -> str:
-        """The file of users, where they are not in Redis."""
+        """The file of users, if they are not in Redis."""
         return self.users or DEFAULT_USERS
 # fmt: on

@@ -1,6 +1,6 @@
-"""Steps on a host, planned before any is done, and undone where a later one fails: accounts and directories.
+"""Steps on a host, planned before any is done, and undone if a later one fails: accounts, directories.
 
-What may not enter: what they are for.
+What may not enter: the purpose of steps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLDER_MODE = 0o700
 
 
 class Step:
-    """Something to do. words: what, for people. undo: what puts it back; None: nothing can."""
+    """Something to do. words: describe it to people. undo: reverts it; None: it cannot be reverted."""
 
     def __init__(self, words: str, do: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
         self.words = words
@@ -32,11 +32,11 @@ class Step:
 
 
 def nothing() -> None:
-    """A part of a step that comes later."""
+    """Do nothing, for a step that is done as part of a later one."""
 
 
 def carry_out(steps: Sequence[Step]) -> None:
-    """Do it all; if something fails or is interrupted, undo what was done. Raises BadInput."""
+    """Do all steps; if one fails or is interrupted, undo what was done. Raises BadInput."""
     done: list[Step] = []
     for step in steps:
         try:
@@ -104,8 +104,8 @@ def is_half_made(folder: str, found: os.stat_result) -> bool:
 def new_directory(
     path: str, mode: int, owner: str | None, actor: str | None, is_half_made: bool = False
 ) -> Step:
-    """Make a directory. owner: root gives it to this account. actor: the account that makes it instead, which
-    an owner is where it could lead root elsewhere. is_half_made: it is there, and root's.
+    """Make a directory. owner: root gives it to this account. actor: the account that makes it instead, if
+    the owner could lead root elsewhere. is_half_made: it exists already, and is root's.
     """
 
     def make() -> None:

@@ -1,4 +1,4 @@
-"""What directories share that hold their users in memory: taking over new users, and announcing them.
+"""Shared by directories that hold users in memory: takes over new users, and announces changes.
 
 What may not enter: where users come from.
 """
@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from pysftpserver.people.roster import Roster
 
 CANCEL_AGAIN = 0.1  # seconds
-SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
-MOST_LOOKS = 20  # until it is read all the same
-UNCOLLECTED = 60.0  # seconds without garbage collection, at most
+SETTLING = 0.1  # seconds without a change before a file is read: it may still be being written
+MOST_LOOKS = 20  # then it is read nevertheless
+UNCOLLECTED = 60.0  # maximum seconds without garbage collection
 AT_ONCE = 100  # users that are announced before others have their turn
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class UserDirectory(ABC):
     """Users by name, held in a roster that a task keeps up to date; start() begins that task.
 
-    For one event loop. find() never waits: a login makes no query.
+    For one event loop. find() never waits: a login needs no query.
     """
 
     def __init__(self, log: SFTPLog) -> None:
@@ -55,11 +55,11 @@ class UserDirectory(ABC):
         return self._roster.find(name)
 
     def has(self, name: str) -> bool:
-        """Whether a record has that name, or may have it because nothing could be loaded so far."""
+        """Whether a record has that name, or may have it because loading has not succeeded yet."""
         return self._roster.has(name)
 
     def has_authority(self, blob: bytes) -> bool:
-        """Whether that key is a CA's of some user."""
+        """Whether that key is the CA of any user."""
         return self._roster.has_authority(blob)
 
     async def use_code(self, user: User, step: int) -> bool:
@@ -77,7 +77,7 @@ class UserDirectory(ABC):
     async def close(self) -> None:
         """Stop watching for changes."""
         if self._task is not None:
-            # redis-py takes a cancellation for its own where an answer comes at the same moment.
+            # redis-py mistakes a cancellation for its own if an answer arrives at the same moment.
             while not self._task.done():
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=CANCEL_AGAIN)
@@ -91,7 +91,7 @@ class UserDirectory(ABC):
 
 
 async def settled(look: Callable[[], T], seen: T, pause: float) -> T:
-    """What look() finds in files once two looks find the same, or after MOST_LOOKS.
+    """The result of look() once two looks find the same in files, or after MOST_LOOKS.
 
     look: called in a thread. seen: what it found last. pause: seconds between two looks.
     """
@@ -128,8 +128,8 @@ async def announce(names: Sequence[str], on_change: Callable[[str], None], log: 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Collect no garbage while many users are loaded: the interpreter would look through all of them again
-    and again, and do nothing else meanwhile. A file may hang, so it collects again after UNCOLLECTED seconds.
+    """Collect no garbage while many users are loaded: the interpreter would repeatedly look through all of
+    them, and do nothing else meanwhile. A file may hang, so collection resumes after UNCOLLECTED seconds.
     """
     if not gc.isenabled():
         yield

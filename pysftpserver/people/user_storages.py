@@ -1,6 +1,6 @@
 """Which storage a user has: one that the record names, the one that the settings name for all, or a folder.
 
-What may not enter: SSH, sessions, concrete storages; the command hands in what opens those.
+What may not enter: SSH, sessions, concrete storages; the command passes functions that open those.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ if TYPE_CHECKING:
             """The storage of another directory, over the same connections."""
 
         def prepare(self) -> None:
-            """Make what the database lacks."""
+            """Create what the database lacks."""
 
     class Names(Protocol):
-        """What opens storages by their names. Everything raises BadInput."""
+        """Opens storages by their names. All methods raise BadInput."""
 
         @property
         def schemes(self) -> Collection[str]:
-            """What names may begin with."""
+            """The schemes with which names may begin."""
 
         def __call__(self, text: str, key: str, values: Mapping[str, str]) -> SFTPAbstractServerStorage:
             """The storage with a name. key: the setting that has it. values: of {user} and {folder}."""
 
         def check(self, text: str, key: str, *known: str) -> None:
-            """Raise for a name that cannot be meant, with known in braces."""
+            """Raise for an invalid name. known: the names that it may have in braces."""
 
         def load(self, text: str, key: str, *known: str) -> None:
             """Import what the storage needs."""
 
         def scheme(self, text: str, key: str) -> str:
-            """What the name begins with, one of schemes."""
+            """The scheme with which the name begins, one of schemes."""
 
         def suits_threads(self, text: str, key: str, values: Mapping[str, str]) -> bool:
-            """Whether sessions had better be threads: they share connections, or cannot be confined."""
+            """Whether sessions should be threads: they share connections, or cannot be confined."""
 
         def directories(self, text: str, key: str, values: Mapping[str, str]) -> list[str]:
             """The directories of this host that are jails in it."""
@@ -64,21 +64,21 @@ if TYPE_CHECKING:
             """Whether the storage is a directory of this host and nothing else."""
 
         def check_site(self, path: str, key: str) -> None:
-            """Raise for a site file that cannot be meant, and import what it needs."""
+            """Raise for an invalid site file, and import what it needs."""
 
         def under_site(
             self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str]
         ) -> SFTPAbstractServerStorage:
-            """A storage with what a site file mounts and asks for."""
+            """A storage with the mounts, rules and the rest of a site file."""
 
         def site_counts(self, path: str, key: str) -> bool:
             """Whether a site file has quotas, so that uploads have to appear whole."""
 
         def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
-            """The same because of what a site file mounts."""
+            """The same as suits_threads(), for the storages that a site file mounts."""
 
         def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
-            """The directories of this host that are jails in what it mounts."""
+            """The directories of this host that are jails in the storages that it mounts."""
 
 
 GRIDFS, CLASS, TOML = "gridfs", "module", "toml"  # schemes that older settings allow
@@ -89,11 +89,11 @@ FOLDER_MODE = 0o700
 
 @dataclass(frozen=True)
 class Openers:
-    """What opens storages.
+    """Functions that open storages.
 
-    folder: of a directory. gridfs: of a URI, a database and a bucket. names: by their names. Each raises
-    OSError, ValueError, SFTPException or BadInput. whole: the same where uploads of real files appear whole;
-    None: these do so.
+    folder: takes a directory. gridfs: takes a URI, a database and a bucket. names: opens by storage name.
+    Each raises OSError, ValueError, SFTPException or BadInput. whole: the same, but uploads to real files
+    appear whole; None: in these they do.
     """
 
     folder: Callable[[str], SFTPAbstractServerStorage]
@@ -135,7 +135,8 @@ class UserStorages:
             self._names.check_site(self._site, SITE)
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
-        """The storage of a user, opened anew for each session: a directory that was replaced is not served.
+        """The storage of a user, opened for each session, so that a directory that was replaced is not
+        served.
 
         Raises OSError, ValueError, SFTPException.
         """
@@ -145,7 +146,7 @@ class UserStorages:
         values, openers = _values(user), self._openers
         try:
             if openers.whole is not None and openers.names.site_counts(site, SITE):
-                openers = openers.whole  # so that what a quota refuses leaves the old file
+                openers = openers.whole  # so that an upload refused by a quota leaves the old file
             whole = openers.names.under_site(site, SITE, self._storage_of(user, openers), values)
             if self._serves_accounts:
                 self._check_links(self._names.site_directories(site, values), whole)
@@ -207,14 +208,14 @@ class UserStorages:
         check_allowed(user, self._names, self._classes, self._schemes)
 
     def _check_links(self, paths: list[str], storage: SFTPAbstractServerStorage) -> None:
-        """Raises ValueError for a directory that is a link, where sessions have accounts of their own."""
+        """Raises ValueError for a directory that is a link, if sessions have their own accounts."""
         opened = storage.territory() or ()
         for path in paths:
             if not _is_itself(path, opened):
                 raise ValueError(f"folder {path} is a link that is not root's, which run_as does not allow")
 
     def suits_threads(self, user: User) -> bool:
-        """Whether sessions of a user had better be threads: they share connections, or cannot be confined."""
+        """Whether sessions of a user should be threads: they share connections, or cannot be confined."""
         name = self._name_of(user)
         try:
             site = self._site_of(user)
@@ -237,7 +238,7 @@ class UserStorages:
         return name is None or not user.storage and self._names.is_directory(name, STORAGE)
 
     def load(self) -> None:
-        """Import what storages need: after the server that sessions are forked from, which has to be small.
+        """Import what storages need: after the fork server has been started, which has to be small.
 
         Raises BadInput for a library that is missing.
         """
@@ -247,12 +248,12 @@ class UserStorages:
             self._names.check_site(self._site, SITE)
 
     def prepare(self) -> None:
-        """Make what the database lacks. This may take long. Raises SFTPException, ValueError."""
+        """Create what the database lacks, which may take long. Raises SFTPException, ValueError."""
         if self._uri is not None:
             self._whole_bucket().prepare()
 
     def _whole_bucket(self) -> Bucket:
-        """The bucket, which all sessions of a process reach over the same connections."""
+        """The bucket; all sessions of a process share its connections."""
         if self._uri is None:
             raise ValueError("storage gridfs needs mongo_uri or mongo_uri_file")
         with self._lock:
@@ -262,9 +263,11 @@ class UserStorages:
 
 
 def check_allowed(user: User, names: Names, classes: Collection[str], schemes: Collection[str]) -> None:
-    """Raises ValueError for a record that names what the settings do not allow records to name.
+    """Raises ValueError if a record names a storage, class or scheme that the settings do not allow in
+    records.
 
-    Nothing is imported or opened for it: who may write records may not run code or reach any file.
+    Nothing is imported or opened for it: an account that may write records may not run code or reach any
+    file.
     """
     if not user.storage:
         return
@@ -286,9 +289,9 @@ def is_in_bucket(user: User, has_uri: bool) -> bool:
 
 
 def name_for_site(settings: PeopleSettings, user: User, names: Names) -> str | None:
-    """The name of a user's storage for a command that knows {user} only; None for the folder.
+    """The name of a user's storage for a command that only knows {user}; None for the folder.
 
-    Raises ValueError, BadInput for one that such a command cannot serve, or the settings do not allow.
+    Raises ValueError, BadInput for one that such a command cannot serve or the settings do not allow.
     """
     if user.site or settings.site:
         raise ValueError("under a site file; serve this user with pysftpd")
@@ -303,7 +306,7 @@ def name_for_site(settings: PeopleSettings, user: User, names: Names) -> str | N
 
 
 def _values(user: User) -> dict[str, str]:
-    """What is filled in for a user, and what rules are about."""
+    """The values of {user}, {folder} and the like for a user, which rules use as well."""
     values = {"user": user.name, "folder": user.folder}
     if isinstance(user, Visit):
         values |= {"address": user.address, "session": user.session}
@@ -311,9 +314,9 @@ def _values(user: User) -> dict[str, str]:
 
 
 def _is_itself(path: str, opened: Sequence[int]) -> bool:
-    """Whether one of the directories that are open is what is at a path, or what root's link there names.
+    """Whether a path, or root's link at it, names one of the open directories.
 
-    A link of the server's account would lead a session of another account anywhere. Raises OSError.
+    A link owned by the server's account could lead a session of another account anywhere. Raises OSError.
     """
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -327,10 +330,10 @@ def _is_itself(path: str, opened: Sequence[int]) -> bool:
 
 
 def make_folder(settings: PeopleSettings, user: User, run_as: str | None) -> str | None:
-    """Create the folder of a user who has one; why not, or None.
+    """Create the folder of a user who has one; return why that failed, or None.
 
     Root gives it to the account of the user's sessions, or else to the owner of sftp_path.
-    For commands. It does nothing where the settings do not say where folders are.
+    For commands. It does nothing if the settings do not say where folders are.
     """
     if user.storage or settings.storage or "sftp_path" not in settings.given:
         return None
@@ -353,7 +356,7 @@ def make_folder(settings: PeopleSettings, user: User, run_as: str | None) -> str
 
 
 def unmounted(path: str, marker: str | None) -> str | None:
-    """Why the disk of the folders seems not to be mounted there; None if it is, and without a marker."""
+    """Why the folders' disk seems not to be mounted there; None if it is, or there is no marker."""
     if marker is None or os.path.lexists(os.path.join(path, marker)):
         return None
     return f"sftp_path {path} has no {marker}, which disk_marker asks for; mount the disk of the folders"

@@ -1,4 +1,4 @@
-"""A user, as every directory of users has it.
+"""A user, in the form that all directories of users share.
 
 What may not enter: SSH, storages, where a directory keeps its users (redis_users.py, file_users.py).
 """
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class User:
-    """A user, as a directory holds it.
+    """A user from a directory.
 
     id: the directory's own, which stays when the name changes. folder: a single name below the server's
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
-    the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
-    run as; None for the server's choice. site: the site file that the storage is under; None for the server's
+    the text that names the storage (a GridFS prefix, a class). run_as: the system account that sessions run
+    as; None for the server's choice. site: the site file that applies to the storage; None for the server's
     choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
     that let the user in; None for the server's choice. principals: a certificate of the server's CAs needs
-    one of these; () for the name. networks: that the user may log in from, separated by commas, those not
-    allowed after a "!"; None for all. authorities: CAs whose certificates are as good as keys of the user's,
+    one of these; () for the name. networks: from which the user may log in, separated by commas, with a "!"
+    before those not allowed; None for all. authorities: CAs whose certificates count like keys of the user,
     each with the principals of which one is needed; () for the name.
     """
 
@@ -45,7 +45,7 @@ class User:
     authorities: frozenset[tuple[bytes, tuple[str, ...]]] = frozenset()
 
     def without_secrets(self) -> Self:
-        """The same for what need not know how the user logs in."""
+        """The user without password and second factor, for code that need not know how the user logs in."""
         return replace(self, password=None, totp=None)
 
     @property
@@ -54,12 +54,12 @@ class User:
         return self.principals or (self.name,)
 
     def own_principals(self, authority: bytes) -> tuple[str, ...]:
-        """Those of which a certificate of that CA needs one; () if it is none of the user's."""
+        """The principals of which a certificate of that CA needs one; () if it is not a CA of the user."""
         every = [names or (self.name,) for blob, names in self.authorities if blob == authority]
         return tuple(name for names in every for name in names)
 
     def is_welcome(self, address: str) -> bool:
-        """Whether the user may log in, and from that address."""
+        """Whether the user is active and may log in from that address."""
         if self.networks is None or not self.is_active:
             return self.is_active
         from pysftpserver.service.networks import networks_of  # few users have some
@@ -69,7 +69,7 @@ class User:
 
 @dataclass(frozen=True)
 class Visit(User):
-    """A user as the one whom a session is for. address: the client's. session: its name in the audit log."""
+    """A user with a session. address: the client's. session: the session's name in the audit log."""
 
     address: str = ""
     session: str = ""

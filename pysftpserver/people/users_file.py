@@ -118,7 +118,7 @@ def _signature(found: os.stat_result) -> Signature:
 
 
 def check_presence(path: str, shown: str | None = None) -> None:
-    """Raises DirectoryError, with what makes it, for a file that is not there. shown: how it was named."""
+    """Raises DirectoryError, with the command that creates it, for a missing file. shown: its name."""
     if not os.path.lexists(path):
         name = shown or path
         raise DirectoryError(
@@ -165,7 +165,7 @@ def parse(path: str, text: str) -> dict[str, Any]:
 def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Signature]:
     """A file's text and its signature. any_owner: as in load().
 
-    Raises DirectoryError when it cannot be read, or when other accounts may write it.
+    Raises DirectoryError if it cannot be read, or is writable by other accounts.
     """
     content, found = read_trusted_bytes(path, what, any_owner)
     try:
@@ -176,7 +176,7 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
 
 
 def read_trusted_bytes(path: str, what: str, any_owner: bool = False) -> tuple[bytes, Signature]:
-    """The same, whatever is in the file. Raises DirectoryError."""
+    """The same for a file with any content. Raises DirectoryError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
@@ -212,7 +212,7 @@ def distrust(found: os.stat_result, any_owner: bool = False) -> str | None:
 
 
 def _distrust_directory(path: str) -> str | None:
-    """The same for its directory, in which others could replace the file, unless its sticky bit is set."""
+    """The same for its directory: unless it is sticky, accounts that may write it can replace the file."""
     mode = os.stat(os.path.dirname(os.path.realpath(path))).st_mode
     if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
         return f"its directory is writable by others (mode {stat.S_IMODE(mode):04o}); run chmod go-w on that"
@@ -222,7 +222,7 @@ def _distrust_directory(path: str) -> str | None:
 def _record(
     name: str, table: Any, path: str, signatures: dict[str, Signature | None], any_owner: bool
 ) -> Record:
-    """One user. Any mistake makes the user unusable, so that a typing error lets nobody in.
+    """The record of one user. Any mistake makes the user unusable, so that a typing error lets no one in.
 
     path: the users file, which may name an authorized_keys file. signatures: gets that file's.
     """
@@ -271,7 +271,7 @@ def field_problems(table: dict[str, Any]) -> list[str]:
 
 
 def _where(message: str, text: str) -> str:
-    """tomllib's message with the place in front, which it does not give at the end of the file."""
+    """tomllib's message with the place in front; at the end of the file, tomllib gives none."""
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
     if found:
         return f"line {found[2]}, column {found[3]}: {found[1]}"

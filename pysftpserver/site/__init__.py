@@ -1,1 +1,1 @@
-"""What people see and may do, and what happens then: site files and the layers that they ask for."""
+"""Site files, which say what users see and may do, and the layers that implement them."""

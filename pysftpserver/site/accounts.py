@@ -1,16 +1,15 @@
-"""What quotas count, in the ledger: accounts, and the changes to them that are under way.
+"""The accounts in the ledger, which hold what quotas count, and the changes to them under way.
 
-An account has the bytes and the files that it counts. Before something changes, the change is written down
-with what may be added at most, so that all sessions together stay within the limit; when it is done, the
-account gets what has really changed. A change that a killed session has left is settled by looking at the
-file. An account may count several trees, such as those of all users of a site; each has its place, and its
-own count.
+An account has the bytes and files that it counts. Before something changes, the change is recorded with the
+most that it may add, so that all sessions together stay within the limit; when it is done, the account gets
+the actual difference. A change that a killed session has left is settled by looking at the file. An account
+may count several trees, such as those of all users of a site; each has its place and its count.
 
-A small new file is written down once, before it gets its name. Its row says what there is to count, which
-happens for several files at once.
+A small new file is recorded once, before it gets its name. Its row says what to count, which is done for
+several files at once.
 
-Changes to one file know of each other by its key, and by its path. `base` is what the account has for the
-file: when one change is settled, the others get the new base, whatever they go on to do. What may not enter:
+Changes to one file know of each other by its key, and by its path. `base` is the amount in the account for
+the file: when one change is settled, the others get the new base, whatever they do later. What may not enter:
 storages, limits of anything else. Facts: getquota(8) counts a file with several names once; so does this.
 """
 
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
     from pysftpserver.site.shared import AnyLedger
 
-BLOCK = 8 << 20  # bytes that a file may grow before the ledger is asked again, where there is room
-SHARE = 8  # of what is free, a file gets at most this part ahead of time
-FRESH = 10.0  # seconds for which what was free last is believed, where a file is small
-TOGETHER = 16  # new files that are counted at once
+BLOCK = 8 << 20  # bytes by which a file may grow before the ledger is asked again, if there is room
+SHARE = 8  # a file gets at most one part in this many of the free space in advance
+FRESH = 10.0  # seconds for which the last known free space is believed, for small files
+TOGETHER = 16  # new files counted at once
 MOST = (1 << 63) - 1  # bytes, and files: no limit
 #: Kinds of changes. How each is settled after its session was killed:
 WRITE = "write"  # the file at path has another size, or is new
@@ -43,7 +42,7 @@ FILES = WRITE, PUT
 
 
 class Quota:
-    """A limit. account: the name of what is counted. bytes, files: how many there may be.
+    """A limit. account: its name. bytes, files: maximum numbers.
 
     matches: whether a canonical path is counted; None: all are.
     """
@@ -58,8 +57,9 @@ class Quota:
 
 
 class Change:
-    """A change to one account. number: in the ledger. base: what is counted for the file before. room: bytes
-    that may be added to that; grow() adds to it."""
+    """A change to one account. number: in the ledger. base: bytes counted for the file before. room: bytes
+    that may be added to these; grow() increases it.
+    """
 
     __slots__ = ("base", "number", "quota", "room")
 
@@ -68,11 +68,11 @@ class Change:
 
 
 class Plan:
-    """What is about to happen to an account. base, had: bytes and files that are counted and concerned.
+    """A planned change to an account. base, had: bytes and files that are counted now and concerned.
 
-    key: of the file; empty if there is none yet, or if it keeps another name. size: bytes that are added at
-    most; of a file that is written, its size then. files: added at most. is_open: more may be added later.
-    own: the key of the file that is received to take its place.
+    key: of the file; empty if there is none yet, or if it keeps another name. size: maximum bytes to be
+    added; for a file being written, its size after that. files: maximum to be added. is_open: more may be
+    added later. own: the key of the file that is received to replace it.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Accounts:
 
     def __init__(self, ledger: AnyLedger, place: str) -> None:
         self._ledger, self._place = ledger, place
-        self._stored: list[int] = []  # changes that are PUT and have happened
-        self._free: dict[str, tuple[float, int, int]] = {}  # bytes and files, by account, and when
+        self._stored: list[int] = []  # completed changes of kind PUT
+        self._free: dict[str, tuple[float, int, int]] = {}  # time, bytes and files, by account
 
     def stored(self, changes: Iterable[Change]) -> None:
-        """New files are in place, which were written down as PUT. Their rows say what there is to count."""
+        """Note that new files recorded as PUT are in place. Their rows say what to count."""
         self._stored += [change.number for change in changes]
         if len(self._stored) >= TOGETHER:
             self.count_stored()
@@ -113,7 +113,7 @@ class Accounts:
         """Count the new files that are in place."""
         if not self._stored:
             return
-        # Others may have counted some of them, and used their numbers again.
+        # Other sessions may have counted some of them, and reused their numbers.
         marks = ", ".join("?" * len(self._stored))
         mine = f"session = {self._ledger.session} AND kind = '{PUT}'"
         of_these = f"FROM change AS new WHERE id IN ({marks}) AND {mine}"
@@ -129,7 +129,7 @@ class Accounts:
         self._stored.clear()
 
     def has_plenty(self, quotas: Iterable[Quota], size: int, files: int) -> bool:
-        """Whether so much is a small part of what was free a moment ago."""
+        """Whether that much is a small part of the space that was free a moment ago."""
         since = time.monotonic() - FRESH
         for quota in quotas:
             when, free_bytes, free_files = self._free.get(quota.account, (0.0, 0, 0))
@@ -138,12 +138,12 @@ class Accounts:
         return True
 
     def begin(self, plans: Iterable[Plan]) -> list[Change]:
-        """Write down what is about to happen. Raises OSError(EDQUOT) if a limit does not allow it."""
+        """Record planned changes. Raises OSError(EDQUOT) if a limit does not allow them."""
         found = []
         with self._ledger.changing() as database:
             for plan in plans:
                 quota = plan.quota
-                # What is counted for a file that is open is not its size.
+                # The amount counted for an open file is not its size.
                 base, had = plan.base, plan.had
                 if plan.kind != PUT:  # it has no name yet
                     base, had = _counted(database, quota, plan.key, base, had)
@@ -169,7 +169,7 @@ class Accounts:
         """Let a file become that large. Raises OSError(EDQUOT) if a limit does not allow it."""
         with self._ledger.changing() as database:
             for change in changes:
-                query = "SELECT base, bytes FROM change WHERE id = ?"  # others may have changed it
+                query = "SELECT base, bytes FROM change WHERE id = ?"  # other sessions may have changed it
                 change.base, change.room = database.execute(query, (change.number,)).fetchone()
                 missing = end - change.base - change.room
                 if missing > 0:
@@ -180,7 +180,7 @@ class Accounts:
                     database.execute("UPDATE change SET bytes = ? WHERE id = ?", (change.room, change.number))
 
     def opened(self, changes: Iterable[Change], own: bytes, is_new: bool) -> None:
-        """The file is open, and this is its own key. is_new: it is the one that is counted from now on."""
+        """Note that the file is open. own: its key. is_new: this file is counted from now on."""
         with self._ledger.changing() as database:
             for change in changes:
                 database.execute(
@@ -189,23 +189,23 @@ class Accounts:
                 )
 
     def keys(self, changes: Sequence[Change]) -> list[bytes]:
-        """The keys of the files as others have left them: another one if the file is no longer there."""
+        """The keys of the files as other sessions have left them: another key if the file is gone."""
         numbers = ", ".join(str(change.number) for change in changes)
         return [key for (key,) in self._ledger.ask(f"SELECT key FROM change WHERE id IN ({numbers})")]
 
     def path(self, changes: Sequence[Change]) -> bytes:
-        """The path of the file as others have left it; nothing if it is not known."""
+        """The path of the file as other sessions have left it; b"" if it is not known."""
         rows = self._ledger.ask("SELECT path FROM change WHERE id = ?", changes[0].number)
         return rows[0][0] if rows else b""
 
     def cancel(self, changes: Iterable[Change]) -> None:
-        """Nothing has happened."""
+        """Drop changes of which nothing has happened."""
         with self._ledger.changing() as database:
             for change in changes:
                 database.execute("DELETE FROM change WHERE id = ?", (change.number,))
 
     def written(self, changes: Iterable[Change], size: int, key: bytes) -> None:
-        """The file with that key has that size now. Nothing is counted if others have removed it."""
+        """Count a file with that key at its new size, unless others have removed it."""
         with self._ledger.changing() as database:
             for change in changes:
                 row = _taken(database, change.number)
@@ -213,7 +213,7 @@ class Accounts:
                     _settle_write(database, row, size, key)
 
     def found(self, changes: Iterable[Change], size: int | None, key: bytes) -> None:
-        """A file of that size is at the path now; None: there is none."""
+        """Count a file of that size that is now at the path; None: there is none."""
         with self._ledger.changing() as database:
             for change in changes:
                 row = _taken(database, change.number)
@@ -223,7 +223,7 @@ class Accounts:
     def replaced(
         self, changes: Iterable[Change], size: int, key: bytes, old_key: bytes, old_size: int, had: int
     ) -> None:
-        """A new file of that size and key has taken the place of another one. had: 0 if there was none."""
+        """Count a new file of that size and key that has replaced another one. had: 0 if there was none."""
         with self._ledger.changing() as database:
             for change in changes:
                 row = _taken(database, change.number)
@@ -232,7 +232,7 @@ class Accounts:
                     _settle_write(database, {**row, "key": old_key, "base": base, "had": had}, size, key)
 
     def done(self, changes: Iterable[Change]) -> None:
-        """What was written down has happened. For all kinds but WRITE."""
+        """Count changes as recorded: they have happened. For all kinds except WRITE."""
         with self._ledger.changing() as database:
             for change in changes:
                 row = _taken(database, change.number)
@@ -240,7 +240,7 @@ class Accounts:
                     _settle(database, row)
 
     def moved(self, quotas: Iterable[Quota], old: bytes, new: bytes, size: int, by_path: bool) -> None:
-        """A file of that size, or a directory, has another path. by_path: paths tell files apart."""
+        """Follow a file of that size, or a directory, to another path. by_path: paths identify files."""
         accounts = [quota.account for quota in quotas]
         marks = ", ".join("?" * len(accounts))
         query = (
@@ -251,7 +251,7 @@ class Accounts:
             rest = path[len(old) :]
             values: tuple[object, ...] | None = None
             if is_received and path == old and not by_path:
-                continue  # an upload gets the name that it was opened with
+                continue  # an upload gets the name with which it was opened
             if path.startswith(old) and rest[:1] in (b"", b"/"):
                 how = f"key = x'', {REBASED}, had = 0" if by_path else "path = ?"
                 values = (0, 0) if by_path else (new + rest,)
@@ -275,7 +275,7 @@ class Accounts:
         return found
 
     def settle(self, row: dict[str, Any], size: int | None, key: bytes) -> None:
-        """Settle one of them. size, key: of the file at its witness or its path; size None: none is there."""
+        """Settle one of them. size, key: of the file at its witness or path; size None: there is none."""
         with self._ledger.changing() as database:
             taken = _taken(database, row["id"])
             if taken is None:
@@ -289,7 +289,7 @@ class Accounts:
     # --- counting ---------------------------------------------------------------------------------
 
     def used(self, quota: Quota) -> tuple[int, int]:
-        """Bytes and files that are counted, in all places, with what is under way."""
+        """Bytes and files that are counted, in all places, including changes under way."""
         ((size, files),) = self._ledger.ask(USED, quota.account)
         return size, files
 
@@ -299,7 +299,7 @@ class Accounts:
         return bool(self._ledger.ask(query, quota.account, self._place))
 
     def recounted(self, quota: Quota, size: int, files: int, seen: dict[bytes, int]) -> None:
-        """Set what an account counts here. seen: the sizes of files, by their keys."""
+        """Set the counts of an account in this place. seen: the sizes of files, by key."""
         with self._ledger.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?)",
@@ -319,14 +319,14 @@ class Accounts:
         return {key for (key,) in self._ledger.ask(query, quota.account, self._place)}
 
 
-#: Forget a new file, because it is counted by now.
+#: Forget a new file that is counted by now.
 FORGET = f"DELETE FROM change WHERE account = ? AND kind = '{PUT}' AND place = ? AND key = ?"
 #: Whether a session has a new file open.
 IS_OPEN = (
     "EXISTS (SELECT 1 FROM change AS other WHERE other.account = new.account AND other.place = new.place"
     f" AND other.kind = '{WRITE}' AND other.key = new.key)"
 )
-#: Another base, twice. Who has the file open may still write as much as before.
+#: Set another base (given twice). A session that has the file open may still write as much as before.
 REBASED = "bytes = bytes + max(0, base - ?), base = ?"
 RECEIVED = 0, -1  # for the temporary file of an upload
 COLUMNS = "id account place session kind path witness key own base had bytes files".split()
@@ -338,7 +338,7 @@ FROM change WHERE account = ?1
 
 
 def over_quota() -> OSError:
-    """What a client gets that may not store more."""
+    """The error for a client that may not store more."""
     return OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
@@ -353,7 +353,7 @@ def _free(database: sqlite3.Connection, quota: Quota) -> tuple[int, int]:
 
 
 def _counted(database: sqlite3.Connection, quota: Quota, key: bytes, size: int, had: int) -> tuple[int, int]:
-    """What is counted for a file, or RECEIVED. size, had: the same if it is not open to be written."""
+    """Bytes and files counted for a file, or RECEIVED. size, had: these if it is not open for writing."""
     query = (
         "SELECT key, base, had FROM change"
         f" WHERE account = ?1 AND kind IN {FILES} AND (key = ?2 OR own = ?2) ORDER BY key != ?2 LIMIT 1"
@@ -365,7 +365,7 @@ def _counted(database: sqlite3.Connection, quota: Quota, key: bytes, size: int, 
 
 
 def _taken(database: sqlite3.Connection, number: int) -> dict[str, Any] | None:
-    """A change, which is in the ledger no more."""
+    """Remove a change from the ledger, and return it."""
     row = database.execute(f"SELECT {', '.join(COLUMNS)} FROM change WHERE id = ?", (number,)).fetchone()
     database.execute("DELETE FROM change WHERE id = ?", (number,))
     return None if row is None else dict(zip(COLUMNS, row, strict=True))
@@ -388,7 +388,7 @@ def _settle(database: sqlite3.Connection, row: dict[str, Any]) -> None:
 
 
 def _add(database: sqlite3.Connection, row: dict[str, Any], size: int, files: int) -> None:
-    """Nothing is counted below zero: others may have changed files behind the back of the site."""
+    """Add to an account, but never below zero: files may have been changed without the site."""
     database.execute(
         "INSERT INTO account VALUES (?1, ?2, max(0, ?3), max(0, ?4)) ON CONFLICT (name, place) DO UPDATE"
         " SET bytes = max(0, bytes + ?3), files = max(0, files + ?4)",
@@ -397,7 +397,7 @@ def _add(database: sqlite3.Connection, row: dict[str, Any], size: int, files: in
 
 
 def _tell_others(database: sqlite3.Connection, row: dict[str, Any], key: bytes, size: int, had: int) -> None:
-    """Tell the other changes to this file what is counted for it now."""
+    """Give the other changes to this file the amount that is counted for it now."""
     database.execute(
         f"UPDATE change SET {REBASED}, key = ?, had = ? WHERE account = ? AND kind = '{WRITE}'"
         " AND place = ? AND key = ? AND (key != x'' OR path = ?)",

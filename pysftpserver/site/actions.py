@@ -1,5 +1,4 @@
-"""ONE table of what people do to paths: the actions that rules allow and refuse, and which request counts as
-which.
+"""ONE table of actions on paths, which rules allow and refuse, and of the action that each request counts as.
 
 What may not enter: rules, storages, how a request is served.
 """
@@ -32,7 +31,7 @@ TEMPORARY = ("*.filepart", "*.partial", ".in.*", "*.part")
 
 
 def expanded(text: str) -> frozenset[str]:
-    """The actions that a word in a rule stands for. Raises ValueError."""
+    """The actions that a word in a rule means. Raises ValueError."""
     if text in SEVERAL:
         return SEVERAL[text]
     if text not in ACTIONS:
@@ -41,8 +40,8 @@ def expanded(text: str) -> frozenset[str]:
 
 
 class Row:
-    """What one request counts as. request: as `pysftpsite -Q` has it. when: in which case. action: None:
-    none.
+    """The action that one request counts as. request: as in `pysftpsite -Q`. when: in which case. action:
+    None: none.
 
     on: which path has to allow it.
     """
@@ -51,7 +50,7 @@ class Row:
         self.request, self.when, self.action, self.on = request, when, action, on
 
 
-#: What each request counts as. What has no action is allowed wherever nothing is hidden.
+#: The action that each request counts as. Requests without one are allowed on everything not hidden.
 REQUESTS = (
     Row("opendir", "", "list"),
     Row("open", "READ", "download"),
@@ -92,7 +91,7 @@ REQUESTS = (
 
 
 def actions_table() -> str:
-    """The actions, for the page."""
+    """The table of actions, for the documentation."""
     rows = [f"| `{action}` | {text} |" for action, text in ACTIONS.items()]
     rows.append(f"| `read` | {', '.join(f'`{action}`' for action in ACTIONS if action in SEVERAL['read'])} |")
     rows += ["| `write` | all but these two |", "| `all` | all |"]
@@ -100,7 +99,7 @@ def actions_table() -> str:
 
 
 def requests_table() -> str:
-    """What each request counts as, for the page."""
+    """The table of requests and their actions, for the documentation."""
     lines = ["| request | when | counts as | where |", "| --- | --- | --- | --- |"]
     for row in REQUESTS:
         action = f"`{row.action}`" if row.action else "nothing"

@@ -1,8 +1,9 @@
-"""What quotas count: a layer that knows what is there, and whose turn it is to change it.
+"""Counting for quotas: a layer that finds which files there are, and makes sessions take turns to change
+them.
 
-Files are known by device and inode number where the storage has them, and by their paths elsewhere. What
-counts is the size that clients see: a file with holes counts in full, one with several names once,
-directories not at all. What may not enter: SQL, requests, files that are open.
+Files are identified by device and inode number if the storage has them, otherwise by path. The size that
+clients see counts: a file with holes counts in full, one with several names once, directories not at all.
+What may not enter: SQL, requests, open files.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MISSING = (SFTPNotFound, FileNotFoundError, NotADirectoryError)
 
 
 class CountingLayer(Layer):
-    """Counts what is there. ledger: with a session. quotas: those of the session's user; there may be none.
+    """Counts files. ledger: with a session. quotas: those of the session's user; there may be none.
 
     place: the same for all sessions that see the same tree.
     """
@@ -44,28 +45,28 @@ class CountingLayer(Layer):
         self._accounts = Accounts(ledger, place)
         self._names = [b"quota " + quota.account.encode(errors="surrogateescape") for quota in quotas]
         self._has_begun = False
-        with contextlib.suppress(Away):  # then what is not counted still works
+        with contextlib.suppress(Away):  # then operations that are not counted still work
             with self._turn(b"/"):
                 pass  # what killed sessions have left is settled
 
     def _key(self, attrs: SFTPAttributes | None, path: bytes) -> bytes:
-        """What tells a file from others; nothing if there is none."""
+        """The identity of a file; b"" if there is none."""
         if attrs is None:
             return b""
         return self._place + path if attrs.identity is None else b"%d:%d" % attrs.identity
 
     def _key_of_last(self, attrs: SFTPAttributes, path: bytes) -> bytes:
-        """The same for a file that is about to lose a name; nothing if it has others."""
+        """The same for a file that is about to lose a name; b"" if it has others."""
         return self._key(attrs, path) if attrs.nlink <= 1 else b""
 
     def _replaced(self, attrs: SFTPAttributes | None, path: bytes) -> tuple[bytes, int, int]:
-        """The key, the bytes and the number of what goes when another file takes a path."""
+        """The key, bytes and number (0 or 1) of the file that goes when another one takes its path."""
         return (b"", 0, 0) if attrs is None else (self._key_of_last(attrs, path), released(attrs), 1)
 
     # --- turns ------------------------------------------------------------------------------------
 
     def _concerned(self, path: bytes) -> list[Quota]:
-        """The quotas that count what is at a path."""
+        """The quotas that count the file at a path."""
         if all(quota.matches is None for quota in self._quotas):
             return self._quotas
         parent, slash, name = path.rstrip(b"/").rpartition(b"/")
@@ -73,7 +74,7 @@ class CountingLayer(Layer):
         return [quota for quota in self._quotas if quota.matches is None or quota.matches(canonical)]
 
     def _alone(self, *paths: bytes) -> contextlib.AbstractContextManager[None]:
-        """A context in which no other session changes what this one looks at.
+        """A context in which no other session changes the files at these paths.
 
         A storage of this host is quick, and a file there may have several paths: one session of an account at
         a time. Elsewhere, one for each path.
@@ -84,7 +85,7 @@ class CountingLayer(Layer):
         return self._ledger.holding(self._names)
 
     def _begin(self) -> None:
-        """Count what never was. Raises Away."""
+        """Count accounts that were never counted. Raises Away."""
         if not self._has_begun:
             for quota in self._quotas:
                 if not self._accounts.is_counted(quota):
@@ -93,7 +94,7 @@ class CountingLayer(Layer):
 
     @contextlib.contextmanager
     def _turn(self, *paths: bytes) -> Iterator[None]:
-        """The same, and what killed sessions have left is settled."""
+        """The same as _alone(), after settling what killed sessions have left."""
         with self._alone(*paths):
             for row in self._accounts.left_behind(self._quotas):
                 look = self.below.stat if row["kind"] in accounts.FILES else self.below.lstat
@@ -112,7 +113,7 @@ class CountingLayer(Layer):
     # --- counting ---------------------------------------------------------------------------------
 
     def recount(self, quota: Quota) -> tuple[int, int]:
-        """Count what is there; return how many bytes and files. Sessions of the account wait meanwhile."""
+        """Count all files; return (bytes, files). Other sessions of the account wait meanwhile."""
         with self._ledger.holding([b"quota " + quota.account.encode(errors="surrogateescape")]):
             under_way = self._accounts.under_way(quota)
             seen: dict[bytes, int] = {}
@@ -133,14 +134,14 @@ class CountingLayer(Layer):
             return total, files
 
     def _files(self, top: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
-        """What is below a directory, except directories."""
+        """Everything below a directory, except directories."""
         directories = [top]
         while directories:
             directory = directories.pop()
             try:
                 entries = self.below.opendir(directory)
             except (SFTPForbidden, PermissionError, *MISSING):
-                continue  # what the session cannot see is not counted
+                continue  # files that the session cannot see are not counted
             try:
                 for name, attrs in entries:
                     path = directory.rstrip(b"/") + b"/" + name
@@ -164,14 +165,15 @@ class CountingLayer(Layer):
 
 
 def check_name(path: bytes) -> None:
-    """Raises SFTPForbidden for the name of an atomic upload that is not complete: such files are counted with
-    the upload, and a client's own would not be counted at all."""
+    """Raises SFTPForbidden for the name of an incomplete atomic upload: such files are counted with the
+    upload, and a client's own file of that name would not be counted.
+    """
     if is_locked_name(path.rstrip(b"/").rpartition(b"/")[2]):
         raise SFTPForbidden("The name of an upload that is not complete")
 
 
 def is_file(attrs: SFTPAttributes) -> bool:
-    """Whether these are of a regular file, as far as the storage says."""
+    """Whether these are attributes of a regular file, as far as the storage says."""
     return attrs.permissions is None or S_ISREG(attrs.permissions) or not attrs.permissions & 0o170000
 
 
@@ -181,5 +183,5 @@ def size_of(attrs: SFTPAttributes) -> int:
 
 
 def released(attrs: SFTPAttributes) -> int:
-    """The bytes that are free when a name of a file is gone."""
+    """The bytes that become free when a name of a file is removed."""
     return size_of(attrs) if attrs.nlink <= 1 else 0

@@ -1,9 +1,8 @@
 """Delivers the events of a site: the one process per state directory that speaks to receivers.
 
-Each receiver has a thread, so that none waits for another. What sessions have left that were killed, it
-settles by looking at the storage: what has happened is delivered, what has not is forgotten, and where only
-that much is known that it may have happened, it is delivered as well, with "certain": false. What may not
-enter: receivers' protocols, SQL, concrete storages.
+Each receiver has a thread, so that none waits for another. Intents of killed sessions are settled by looking
+at the storage: an event that has happened is delivered, one that has not is forgotten, and one that may have
+happened is delivered with "certain": false. What may not enter: receivers' protocols, SQL, concrete storages.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
 
     Open = Callable[[dict[str, Any]], SFTPAbstractServerStorage]
 
-LOOK_AGAIN = 1.0  # seconds between two looks for sessions that have ended
-PUT_OFF = 30.0  # seconds until a storage that is away is looked at again
+LOOK_AGAIN = 1.0  # seconds between two looks for ended sessions
+PUT_OFF = 30.0  # seconds until an unreachable storage is tried again
 
 
 class Deliverer:
     """Delivers until it is told to stop.
 
-    receivers: all of the site's. open_storage: opens the storage as the session with that who() saw it; it
-    may raise BadInput, SFTPException, OSError. tell: is told what an operator should know, a line each.
+    receivers: all of the site's. open_storage: opens the storage as the session with that who() saw it; may
+    raise BadInput, SFTPException, OSError. tell: called with each line for operators.
     """
 
     def __init__(
@@ -56,8 +55,8 @@ class Deliverer:
         self._open, self._tell = open_storage, tell
         self._news = [threading.Event() for _ in self._receivers]
         self._stops = False
-        self.was_stopped = False  # by stop(), and not because nothing was left to do
-        self._put_off: dict[int, float] = {}  # intents that cannot be settled now: when to try again
+        self.was_stopped = False  # by stop(), not because nothing was left to do
+        self._put_off: dict[int, float] = {}  # unsettled intents, with the time of the next try
 
     def run(self, until_idle: bool = False) -> None:
         """Deliver, as the only deliverer. until_idle: return when no session runs and nothing waits."""
@@ -91,12 +90,12 @@ class Deliverer:
                 thread.join()
 
     def stop(self) -> None:
-        """Make run() return when the deliveries under way have ended. May be called by a signal handler."""
+        """Make run() return when current deliveries have ended. May be called by a signal handler."""
         self._stops = True
         self._ledger.wake()
 
     def has_work(self) -> bool:
-        """Whether a session runs, or something waits."""
+        """Whether a session runs, or an event waits."""
         rows = self._ledger.ask("SELECT id FROM session")
         runs = any(self._ledger.is_running(number) for (number,) in rows)
         return runs or self._spool.next_due() is not None or bool(self._spool.intents())
@@ -122,7 +121,7 @@ class Deliverer:
     def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
         try:
             receiver.take(delivery.event)
-        except Exception as error:  # not Refused only: no event may hold back all others for ever
+        except Exception as error:  # not only Refused: no event may hold back all others for ever
             reason = str(error) if isinstance(error, Refused) else f"internal error: {error!r}"
             if not delivery.tries:
                 self._tell(f"{receiver.shown}: event {delivery.seq}: {one_line(reason)}; tried again later")
@@ -131,7 +130,7 @@ class Deliverer:
             if delivery.tries:
                 self._tell(f"{receiver.shown}: event {delivery.seq}: delivered at try {delivery.tries + 1}")
             self._spool.delivered(delivery)
-            self._ledger.wake()  # what waits for the end, and sessions' next events
+            self._ledger.wake()  # for events that wait for the end, and sessions' next events
 
     # --- what killed sessions have left -----------------------------------------------------------
 
@@ -166,7 +165,7 @@ class Deliverer:
         self._ledger.forget_sessions()
 
     def _settle_note(self, seq: int, session: int, event: dict[str, Any]) -> None:
-        """Tell of a file that a session was writing to when it was killed, if it is there."""
+        """Report a file that a session was writing to when it was killed, if it exists."""
         found: dict[str, Any] | None = {}
         try:
             storage = self._open(self._ledger.who(session))
@@ -186,7 +185,7 @@ class Deliverer:
             self._spool.come_true(seq, {**event, **(found or {}), "time": timestamp(), "certain": False})
 
     def _has_happened(self, session: int, event: dict[str, Any]) -> bool | None:
-        """Whether an intent was carried out; None: not that one could see, but others may have undone it."""
+        """Whether an intent was carried out; None: there is no sign of it, but others may have undone it."""
         storage = self._open(self._ledger.who(session))
         try:
             return _is_seen(storage, event)
@@ -195,7 +194,7 @@ class Deliverer:
 
 
 def _is_seen(storage: SFTPAbstractServerStorage, event: dict[str, Any]) -> bool | None:
-    """True: the storage is as the event leaves it. None: it is not, now."""
+    """True: the storage is as the event would leave it. None: it is not, or not any more."""
     kind, path = event["event"], raw(event, "path")
     if kind in ("delete", "rmdir"):
         return True if not _is_there(storage, path) else None
@@ -212,7 +211,7 @@ def _is_seen(storage: SFTPAbstractServerStorage, event: dict[str, Any]) -> bool 
 
 
 def _as_found(storage: SFTPAbstractServerStorage, path: bytes) -> dict[str, Any] | None:
-    """Size and digest of a file, as far as they can be read; None: it is not there."""
+    """Size and digest of a file, as far as they can be read; None: there is no file."""
     if not _is_there(storage, path):
         return None
     try:

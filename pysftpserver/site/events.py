@@ -1,6 +1,6 @@
-"""Events: a layer that tells what clients do with files and names.
+"""Events: a layer that reports what clients do with files and names.
 
-The digest of an upload is made while it streams, and by reading the file again only if it came in another
+The digest of an upload is computed while it streams; the file is read again only if bytes arrived out of
 order. What may not enter: the spool's tables, who waits for a receiver, receivers' protocols.
 """
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
-MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
+OF_UPLOADS = frozenset(("upload", "rejected"))  # events about a written file
+MOST_PARTS = 1000  # uploads under temporary names that are remembered, to bound memory
 
 
 class EventsLayer(TellingLayer):
-    """Tells of uploads, downloads, and changes to the tree.
+    """Reports uploads, downloads, and changes to the tree.
 
-    is_part: whether clients upload under such a name before they rename.
+    is_part: returns whether clients upload under such a name before they rename.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EventsLayer(TellingLayer):
         self._is_part = is_part
         self._uploads: dict[int, Upload] = {}
         self._downloads: dict[int, tuple[Any, bytes]] = {}
-        #: What was uploaded under temporary names.
+        #: Files uploaded under temporary names.
         self._parts: dict[bytes, tuple[int | None, str | None]] = {}
 
     # --- files ------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ class EventsLayer(TellingLayer):
                 self.note_refusal(path, error)
             raise
         if flags & WRITES and any(not wish.on.isdisjoint(OF_UPLOADS) for wish in self._wishes):
-            # A temporary name may become one that a receiver asks for, before the file is closed.
+            # Before the file is closed, a temporary name may become one that a receiver asks for.
             is_summed = self._meant("upload", path) or self._is_temporary(path)
             upload = Upload(handle, path, bool(is_summed) and not flags & os.O_APPEND)
             self._uploads[id(handle)] = upload
@@ -78,7 +78,7 @@ class EventsLayer(TellingLayer):
         return handle
 
     def _has_content(self, handle: Any, flags: int) -> bool:
-        """Whether there is something to download through a handle that has just been opened."""
+        """Whether a handle that has just been opened has content to download."""
         if not flags & WRITES:
             return True
         is_read = flags & os.O_ACCMODE == os.O_RDWR and not flags & os.O_TRUNC
@@ -140,8 +140,9 @@ class EventsLayer(TellingLayer):
         self.below.fsetstat(handle, attrs)
 
     def _begin_to_change(self, upload: Upload) -> None:
-        """Write down that a file is about to be changed under its own name, if it is, and a receiver wants to
-        know: should the session be killed, nothing else would tell."""
+        """Record that a file is about to be changed under its own name, if so, and if a receiver wants to
+        know: if the session is killed, there is no other trace of it.
+        """
         if upload.note is None:
             upload.note = 0
             wishes = self._for_upload(upload.path)
@@ -165,9 +166,10 @@ class EventsLayer(TellingLayer):
             return None
 
     def _is_in_place(self, path: bytes, own: SFTPAttributes | None) -> bool:
-        """Whether an open file with these attributes is the one at a path: clients see what is written to it.
+        """Whether an open file with these attributes is the one at a path, so that clients see what is
+        written.
 
-        Where storages have no inode numbers, one of the same size is taken for it.
+        If the storage has no inode numbers, a file of the same size is considered the same.
         """
         try:
             there = self.below.stat(path)
@@ -178,7 +180,7 @@ class EventsLayer(TellingLayer):
         return there.identity == own.identity
 
     def _now(self, handle: Any, path: bytes, own: SFTPAttributes | None) -> bytes:
-        """The path of an open file, which others may have renamed. path: the one that it had."""
+        """The current path of an open file, which others may have renamed. path: its former one."""
         if own is None or own.identity is None or self._is_in_place(path, own):
             return path
         found = None
@@ -211,7 +213,7 @@ class EventsLayer(TellingLayer):
             self._close(handle, lambda handle: self._close_upload(handle, upload))
 
     def _close(self, handle: Any, close: Callable[[Any], None]) -> tuple[int, list[Wish]]:
-        """Close a file, and tell of it if it was open to be read: of what, and whom."""
+        """Close a file, and report it if it was read; returns the event's number and the wishes for it."""
         _, path = self._downloads.pop(id(handle), (None, b""))
         if not path:
             close(handle)
@@ -263,7 +265,7 @@ class EventsLayer(TellingLayer):
             self._parts[path] = size, total
 
     def _tell_incomplete(self, upload: Upload, own: SFTPAttributes | None) -> None:
-        """Tell of a file that was closed without the client's saying that all of it is there, if it is seen.
+        """Report a visible file that was closed without the client having said that it is complete.
 
         own: its attributes when it was closed.
         """
@@ -273,7 +275,7 @@ class EventsLayer(TellingLayer):
         if not wishes or own is None or not self._is_in_place(path, own):
             self._drop_note(upload)
             return
-        # Not read again: a session that ends must not wait for that.
+        # It is not read again: a session that ends must not wait for that.
         is_whole = upload.digest is not None and upload.position == own.size
         event = self._event("upload", path, size=own.size, complete=False)
         event["sha256"] = upload.digest.hexdigest() if is_whole else None
@@ -286,7 +288,7 @@ class EventsLayer(TellingLayer):
         try:
             return digest(self.below, path)
         except (SFTPException, OSError):
-            return None  # it cannot be read, or is gone already
+            return None  # it cannot be read, or is already gone
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class EventsLayer(TellingLayer):
             self._tell_upload(old, new, self.below.rename, *how)
             self._parts.pop(old, None)
             for upload in self._uploads.values():
-                if upload.path == old:  # what it has is told of
+                if upload.path == old:  # its content is reported
                     upload.is_changed, upload.note = False, None
         else:
             self._tell("rename", (old, new), self.below.rename, *how)
@@ -313,7 +315,7 @@ class EventsLayer(TellingLayer):
             return False
 
     def _tell_upload(self, old: bytes, new: bytes, act: Callable[..., None], *how: Any) -> None:
-        """Give a file its final name, or one more, and tell of it."""
+        """Give a file its final name, or an additional one, and report it."""
         wishes = self._meant("upload", new)
         if not wishes:
             act(*how)
@@ -326,7 +328,7 @@ class EventsLayer(TellingLayer):
         self._carry_out(wishes, event, (new, old), act, *how, finds=more)
 
     def _follow(self, old: bytes, new: bytes) -> None:
-        """Know the files that are open, and those with temporary names, by their new paths."""
+        """Update the paths of open files, and of those with temporary names, after a rename."""
 
         def moved(path: bytes) -> bytes:
             return new + path[len(old) :] if path == old or path.startswith(old + b"/") else path

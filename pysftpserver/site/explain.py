@@ -1,7 +1,7 @@
-"""Says which rule decides about what a user wants to do, and which past operations would be decided
-otherwise now.
+"""Explains which rule decides about a user's command, and finds past operations that would be decided
+differently now.
 
-By the text of paths: where links lead is not known here. What may not enter: storages, commands.
+It goes by the text of paths: where links lead is not known here. What may not enter: storages, commands.
 Facts: sftp(1) for the words, engine/audit.py for records.
 """
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from pysftpserver.site.file import Site
     from pysftpserver.site.who import Who
 
-    Need = tuple[str, str, int]  # an action, when it is that, and which path has to allow it
+    Need = tuple[str, str, int]  # an action, the case in which it counts, and the path that has to allow it
 
 IS_NEW, IS_THERE = "if there is no such file", "if the file is there"
 NEW_IS_THERE = "if the new name is there"
 BOTH: tuple[Need, ...] = (("rename", "", 0), ("rename", "", 1), ("overwrite", NEW_IS_THERE, 1))
-#: What the words of sftp(1) need. The actions are words as well.
+#: The needs of the commands of sftp(1). The actions are words as well.
 WORDS: dict[str, tuple[Need, ...]] = {
     **{action: ((action, "", 0),) for action in ACTIONS},
     "ls": (("list", "", 0),),
@@ -49,12 +49,12 @@ WORDS: dict[str, tuple[Need, ...]] = {
     **dict.fromkeys(("chmod", "chown", "chgrp", "touch"), (("setstat", "", 0),)),
     "truncate": (("overwrite", "", 0),),
 }
-MAKES = ("upload", "mkdir", "symlink")  # actions that make a new name
+MAKES = ("upload", "mkdir", "symlink")  # actions that create a new name
 ALLOWED, REFUSED, HIDDEN = "allowed", "refused", "hidden"
 
 
 class Finding:
-    """What the rules say to one action. verdict: ALLOWED, REFUSED or HIDDEN. place: of what decides."""
+    """The rules' answer for an action. verdict: ALLOWED, REFUSED or HIDDEN. place: of what decides."""
 
     def __init__(self, action: str, when: str, path: bytes, verdict: str, place: str) -> None:
         self.action, self.when, self.path = action, when, path
@@ -62,7 +62,7 @@ class Finding:
 
 
 class Judge:
-    """The rules of a site that one user has. Raises BadInput."""
+    """The rules of a site that apply to one user. Raises BadInput."""
 
     def __init__(self, site: Site, who: Who, now: float | None = None) -> None:
         self.now = time.time() if now is None else now
@@ -70,7 +70,7 @@ class Judge:
         self._names = NameRules(site.names)
 
     def findings(self, needs: Iterable[Need], paths: list[bytes]) -> list[Finding]:
-        """What the rules say to each action. paths: those of the request."""
+        """The rules' answer for each action. paths: those of the request."""
         where = [canonical(path) for path in paths]
         is_upload = False
         if len(where) == 2:
@@ -82,7 +82,7 @@ class Judge:
         decision = self._rules.decide(path)
         place = "no rule" if decision.rule is None else decision.rule.place
         can = action in decision.allowed
-        if not can and "upload" in decision.allowed:  # a part of one, under a temporary name
+        if not can and "upload" in decision.allowed:  # a partial upload, under a temporary name
             name = text_of(path).rpartition("/")[2]
             goes_on = action in ("overwrite", "append") and at == 0 and self._names.is_temporary(name)
             can = action == "rename" and is_upload or goes_on
@@ -95,7 +95,7 @@ class Judge:
 
 
 def canonical(path: bytes) -> bytes:
-    """The path as rules see it, if no link is in it."""
+    """The path as rules see it, if it contains no link."""
     return b"/" + posixpath.normpath(b"/" + path).lstrip(b"/")
 
 
@@ -124,7 +124,7 @@ def explained(site: Site, who: Who, text: str, now: float | None = None) -> list
 
 
 def needs_of(record: Mapping[str, Any]) -> list[tuple[Need, ...]]:
-    """What an operation of the audit log needs: alternatives, if that depends on what was there."""
+    """The needs of an operation in the audit log: alternatives, if they depend on what existed."""
     request = record.get("request")
     if request == "open":
         flags = str(record.get("flags", "")).split(",")
@@ -159,7 +159,7 @@ def needs_of(record: Mapping[str, Any]) -> list[tuple[Need, ...]]:
 
 
 class Undecided:
-    """Operations that would be refused if a file was there, which an audit log does not say.
+    """Operations that would be refused if a file had existed, which an audit log does not say.
 
     number: of them. example: the first one, in words.
     """
@@ -168,15 +168,15 @@ class Undecided:
         self.number, self.example = 0, ""
 
     def add(self, text: str) -> None:
-        """Count one more."""
+        """Count one more operation."""
         self.number += 1
         self.example = self.example or text
 
 
 def replayed(site: Site, lines: Iterable[str], undecided: Undecided | None = None) -> Iterator[str]:
-    """Yield a line for each past operation that would be decided otherwise now. lines: of an audit log.
+    """Yield a line for each past operation that would be decided differently now. lines: of an audit log.
 
-    undecided: gets what may be. Raises BadInput for a line that is not a record.
+    undecided: gets operations for which that is uncertain. Raises BadInput for a line that is not a record.
     """
     undecided = Undecided() if undecided is None else undecided
     judges: dict[tuple[object, object], Judge] = {}
@@ -233,7 +233,7 @@ def refusing(site: Site, record: Mapping[str, Any]) -> str:
 def _verdict(
     judge: Judge, needs: list[tuple[Need, ...]], paths: list[bytes], was_done: bool
 ) -> tuple[str, bool]:
-    """What would be otherwise now, in words, and whether that is certain; "": nothing."""
+    """The difference now, in words, and whether it is certain; "": none."""
     refusals = []
     for alternative in needs:
         if max((at for _, _, at in alternative), default=0) >= len(paths):

@@ -1,6 +1,6 @@
-"""Reads a site file into plain objects, and names every mistake in it with file, line and key.
+"""Reads a site file into plain objects, and reports every mistake with file, line and key.
 
-What may be in it is in schema.py. What may not enter: layers, how storages are opened.
+Its possible content is in schema.py. What may not enter: layers, how storages are opened.
 Facts: the TOML specification 1.0.
 """
 
@@ -23,11 +23,11 @@ ONE_OF = {
     "quota": ("bytes", "files"),
     "event": ("run", "post", "socket"),
 }
-ALONE = ("rule",)  # tables that have exactly one of these
+ALONE = ("rule",)  # tables that have exactly one of these keys
 
 
 class Mistakes(BadInput):
-    """What is wrong with a site file. lines: all of it, each with file, line and key."""
+    """The mistakes in a site file. lines: one for each, with file, line and key."""
 
     def __init__(self, message: str, public: str | None = None, lines: tuple[str, ...] = ()) -> None:
         super().__init__(message, public)
@@ -35,16 +35,16 @@ class Mistakes(BadInput):
 
 
 def mistakes_of(lines: list[str]) -> Mistakes:
-    """The exception for what is wrong. lines: at least one."""
+    """The exception for mistakes. lines: at least one."""
     more = f" (and {len(lines) - 1} more; pysftpsite --check names all)" if lines[1:] else ""
     return Mistakes(lines[0] + more, lines=tuple(lines))
 
 
 class Entry:
-    """A table of the file. Its keys are attributes, with their defaults where they are not given.
+    """A table of the file. Its keys are attributes, with defaults for those not given.
 
-    table: its name. number: counted from 1. line: where it begins. place: of it, for messages. given: the
-    keys that the file has, with their lines.
+    table: its name. number: counted from 1. line: on which it begins. place: of the table, for messages.
+    given: the keys in the file, with their lines.
     """
 
     def __init__(self, path: str, table: str, number: int, line: int, given: dict[str, int]) -> None:
@@ -62,11 +62,11 @@ class Entry:
 
 
 class Site:
-    """What a site file says.
+    """The content of a site file.
 
-    file: its path. storage: the name of the storage at the top; None: the one that is there anyway. across,
-    hidden, state, ledger, ledger_secret: by their keys. groups: the users of each, or patterns of them.
-    names: None without that table.
+    file: its path. storage: the name of the storage at the top; None: the one that the door opens. across,
+    hidden, state, ledger, ledger_secret: the keys of these names. groups: the users of each, or patterns for
+    them. names: None without that table.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Site:
 
 
 def read(path: str) -> Site:
-    """Read a site file. Raises BadInput; Mistakes if it is not what it should be."""
+    """Read a site file. Raises BadInput; Mistakes if its content is wrong."""
     return parse(_text(path), path)
 
 
 def parse(text: str, path: str) -> Site:
-    """The same for the text of one. path: for messages."""
+    """The same for the text of a site file. path: for messages."""
     import tomllib
 
     try:
@@ -107,7 +107,7 @@ def parse(text: str, path: str) -> Site:
 
 
 class _Reading:
-    """One reading of one file. mistakes: what was found, each behind its line."""
+    """One reading of one file. mistakes: those found, each with its line."""
 
     def __init__(self, text: str, path: str) -> None:
         self.path = path
@@ -163,7 +163,7 @@ class _Reading:
         return entry
 
     def _check_kind(self, entry: Entry, found: dict[str, Any]) -> None:
-        """A rule, a gate, a quota and an event have to say something."""
+        """Check that a rule, gate, quota or event has the keys without which it would have no effect."""
         choice = ONE_OF.get(entry.table, ())
         count = sum(found.get(key) not in (None, False) for key in choice)
         if choice and not count or count > 1 and entry.table in ALONE:
@@ -190,7 +190,7 @@ class _Reading:
         return groups
 
     def _check(self, site: Site) -> None:
-        """What two tables say together."""
+        """Check tables against each other."""
         seen: dict[str, Entry] = {}
         for mount in site.mounts:
             other = seen.setdefault(mount.path, mount) if isinstance(mount.path, str) else mount

@@ -1,12 +1,12 @@
-"""Gates: what is asked about a file before it is visible under its name, and what the answers mean.
+"""Gates, which are asked about a file before it is visible under its name, and their answers.
 
-clamd is asked by its INSTREAM command, a program of the administrator's by the protocol below, and limits by
-looking. Only accept lets a file in: an answer that is missing, late or not understood rejects it. What may
-not enter: where files wait (staging.py), sessions.
+clamd is asked with its INSTREAM command, an administrator's program by the protocol below; limits are checked
+directly. Only accept lets a file in: a missing, late or invalid answer rejects it. What may not enter: where
+files wait (staging.py), sessions.
 
-The protocol of `ask`, over a Unix socket, a connection for each file: a line of JSON (version, path, size,
-user, groups, address, session), then the size bytes of the content. The answer is a line of JSON, such as
-{"verdict": "reject", "words": "no such customer"}; verdict is accept, reject or quarantine. It may come
+The protocol of `ask`, over a Unix socket, one connection for each file: a line of JSON (version, path, size,
+user, groups, address, session), then size bytes of content. The answer is a line of JSON, such as
+{"verdict": "reject", "words": "no such customer"}; verdict is accept, reject or quarantine. It may be sent
 before all of the content has been read.
 Facts: clamd(8), section COMMANDS; unix(7).
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 ACCEPT, REJECT, QUARANTINE = "accept", "reject", "quarantine"
 VERDICTS = (ACCEPT, REJECT, QUARANTINE)
 LONGEST_ANSWER = 64 << 10  # bytes
-LOOK = 5.0  # seconds of waiting for a connection, after which it is looked whether the session is over
+LOOK = 5.0  # seconds of waiting for a connection between two checks whether the session is over
 LONGEST_WORDS = 200  # characters, for the client
 VERSION = 1  # of the protocol of `ask`
 
@@ -57,9 +57,9 @@ class Verdict:
 
 
 class Rejected(SFTPForbidden):
-    """A file was not let in. verdict: why. path: the name that it would have had."""
+    """A file was not let in. verdict: why. path: that it would have had."""
 
-    is_rejection = True  # for events: each is told of
+    is_rejection = True  # for events: each rejection is reported
 
     def __init__(self, verdict: Verdict, path: bytes) -> None:
         super().__init__(f"Not accepted: {verdict.words or 'no reason was given'}")
@@ -71,11 +71,11 @@ class Away(Exception):
 
 
 class Failed(Exception):
-    """A gate was reached, and did not answer as it should. It never lets a file in."""
+    """A gate was reached, but gave no valid answer. The file is never let in."""
 
 
 class Candidate:
-    """A file that waits for its name. path: that name. names: those that limits are about. size: in bytes.
+    """A file that waits for its name. path: with that name. names: to be checked by limits. size: in bytes.
 
     pieces: yields the content from its beginning, each time it is called.
     """
@@ -107,26 +107,26 @@ class Talk:
         deadline = time.monotonic() + self._timeout
         while True:
             left = max(0.0, deadline - time.monotonic())
-            # Without an option for it, connect() says at once that too many others wait (unix(7), EAGAIN).
+            # Without this option, connect() fails at once if too many others wait (unix(7), EAGAIN).
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(min(left, LOOK)))
             try:
                 self._socket.connect(path)
                 return
-            except BlockingIOError as error:  # it is there
+            except BlockingIOError as error:  # the gate is running
                 if left <= LOOK or watch.is_over():
                     raise Failed("too many wait for it") from error
             except OSError as error:
                 raise Away from error
 
     def _heed(self) -> None:
-        """Wait for the end of this thread's session as well."""
+        """Also wait for the end of this thread's session."""
         self._poll = select.poll()
         self._watch = watch.here.watch
         for descriptor, events in self._watch.descriptors.items() if self._watch is not None else ():
             self._poll.register(descriptor, events)
 
     def send(self, data: bytes) -> bool:
-        """Send all of it; False if the other side has answered or hung up before. Raises Failed."""
+        """Send all data; False if the other side has answered or hung up first. Raises Failed."""
         left = memoryview(data)
         while left:
             if self._wait(select.POLLIN | select.POLLOUT, self._timeout) & ~select.POLLOUT:
@@ -140,7 +140,7 @@ class Talk:
         return True
 
     def answer(self, end: bytes) -> bytes:
-        """What comes before end. Raises Failed."""
+        """The answer, up to end. Raises Failed."""
         deadline = time.monotonic() + self._timeout
         found = b""
         while end not in found:
@@ -177,18 +177,18 @@ class Talk:
 
 
 def _timeval(seconds: float) -> bytes:
-    """A struct timeval (socket(7), SO_SNDTIMEO). No time at all would be for ever."""
+    """A struct timeval (socket(7), SO_SNDTIMEO), never zero, which would mean no limit."""
     return struct.pack("ll", int(seconds), max(1, int(seconds % 1 * 1_000_000)))
 
 
 def ask_clamd(path: str, candidate: Candidate, timeout: float) -> Verdict:
-    """Have clamd scan a file. Raises Away, Failed."""
+    """Ask clamd to scan a file. Raises Away, Failed."""
     is_sent = False
     with Talk(path, timeout) as talk:
         if talk.send(b"zINSTREAM\0"):
             for piece in candidate.pieces():
                 if not talk.send(len(piece).to_bytes(4, "big") + piece):
-                    break  # the file is larger than it takes, for example
+                    break  # for example, the file is larger than it accepts
             else:
                 is_sent = talk.send(bytes(4))
         verdict = clamd_verdict(talk.answer(b"\0"))
@@ -198,7 +198,7 @@ def ask_clamd(path: str, candidate: Candidate, timeout: float) -> Verdict:
 
 
 def clamd_verdict(answer: bytes) -> Verdict:
-    """What an answer of clamd's means. Raises Failed for one that is not about the file."""
+    """The verdict in an answer of clamd. Raises Failed for one that is not about the file."""
     said = answer.decode(errors="replace").strip()
     if said == "stream: OK":
         return Verdict(ACCEPT)
@@ -210,7 +210,7 @@ def clamd_verdict(answer: bytes) -> Verdict:
 
 
 def ask_program(path: str, candidate: Candidate, timeout: float) -> Verdict:
-    """Ask a program of the administrator's. Raises Away, Failed."""
+    """Ask an administrator's program. Raises Away, Failed."""
     who = candidate.who
     question = {
         "version": VERSION,
@@ -237,7 +237,7 @@ def ask_program(path: str, candidate: Candidate, timeout: float) -> Verdict:
 
 
 def program_verdict(answer: bytes) -> Verdict:
-    """What an answer of a program's means. Raises Failed for one that is not understood."""
+    """The verdict in a program's answer. Raises Failed for an invalid one."""
     try:
         said = json.loads(answer.decode(), object_pairs_hook=_only_once)
     except (ValueError, RecursionError):
@@ -249,7 +249,7 @@ def program_verdict(answer: bytes) -> Verdict:
 
 
 def _only_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON. Raises ValueError for one that says something twice."""
+    """An object of JSON. Raises ValueError if it has a key twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError
@@ -257,7 +257,7 @@ def _only_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 class Limit:
-    """What a file may be like. found: the key of the site file. Raises ValueError as filled() does."""
+    """Limits for a file. found: the value in the site file. Raises ValueError as filled() does."""
 
     def __init__(self, found: dict[str, object], who: Who) -> None:
         self._size, self._magic = found["size"], found["magic"]
@@ -273,7 +273,7 @@ class Limit:
         return Verdict(ACCEPT)
 
     def of(self, candidate: Candidate) -> Verdict:
-        """Whether it may be there."""
+        """Whether a file is within the limits."""
         if type(self._size) is int and candidate.size > self._size:
             return Verdict(REJECT, f"larger than {self._size} bytes")
         kinds: tuple[str, ...] = self._magic or ()  # type: ignore[assignment]
@@ -292,7 +292,7 @@ class Limit:
 
 
 class Gate:
-    """A gate, as one user has it. Raises ValueError if a field in its paths has no value."""
+    """A gate, as it applies to one user. Raises ValueError if a field in its paths has no value."""
 
     def __init__(self, entry: Entry, who: Who) -> None:
         self.patterns: list[Pattern] = Patterns(entry.path, who).patterns
@@ -309,11 +309,11 @@ class Gate:
             self.quarantine = os.fsencode(place_of(entry.quarantine, who))
 
     def of_names(self, names: tuple[str, ...]) -> Verdict:
-        """What its limits say of the names of a file that it has let in."""
+        """The verdict of its limits on new names of a file that it has let in."""
         return Verdict(ACCEPT) if self._limit is None else self._limit.of_names(names)
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        """What it says of a file. Raises what reading the file does."""
+        """Its verdict on a file. Raises the exceptions of reading the file."""
         found = Verdict(ACCEPT) if self._limit is None else self._limit.of(candidate)
         for ask, path in self._asked:
             if found.kind != ACCEPT:
@@ -331,7 +331,7 @@ class Gate:
 
 
 class Gates:
-    """The gates of a site that one user has. Raises BadInput if a field in a path has no value."""
+    """The gates of a site that apply to one user. Raises BadInput if a field in a path has no value."""
 
     def __init__(self, site: Site, who: Who) -> None:
         self.who = who
@@ -346,13 +346,12 @@ class Gates:
         return tuple(gate for gate in self.gates if any(one.matches(names) for one in gate.patterns))
 
     def are_evaded(self, path: bytes) -> bool:
-        """Whether a link at a path could lead past gates in front of it, or of anything below it."""
+        """Whether a link at a path could lead past gates in front of the path, or of anything below it."""
         names = names_of(text_of(path))
         return any(pattern.is_evaded(names) for gate in self.gates for pattern in gate.patterns)
 
     def differ(self, old: bytes, new: bytes) -> bool:
-        """Whether there are gates in front of a path, or of anything below it, that are not there as well
-        where it comes from."""
+        """Whether the new path, or anything below it, has gates that the old path does not have."""
         olds, news = names_of(text_of(old)), names_of(text_of(new))
         for gate in self.gates:
             for pattern in gate.patterns:

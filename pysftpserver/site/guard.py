@@ -1,4 +1,4 @@
-"""The layer of rules: what each call of a session needs to be allowed.
+"""The layer of rules: checks that each call of a session is allowed.
 
 Nothing is ever made under a hidden name, and layers below get canonical paths. What may not enter: where a
 path leads (resolving.py), how a rule decides (rules.py), SFTP's requests.
@@ -35,13 +35,12 @@ if TYPE_CHECKING:
 
     Entry = tuple[bytes, SFTPAttributes]
 
-MOST_STAGED = 1000  # names at once: memory
+MOST_STAGED = 1000  # names at once, to bound memory
 WRITES = os.O_WRONLY | os.O_RDWR
 
 
 class Opened:
-    """What is known of a handle. path: canonical. allows: what may be done through it besides READ and
-    WRITE."""
+    """An open handle. path: canonical. allows: actions allowed through it besides READ and WRITE."""
 
     __slots__ = ("allows", "handle", "path")
 
@@ -50,7 +49,7 @@ class Opened:
 
 
 class RulesLayer(ResolvingLayer):
-    """A storage of which one session has what its rules allow. names: those that files may have."""
+    """A storage, limited to what one session's rules allow. names: the allowed names of files."""
 
     def __init__(
         self,
@@ -64,13 +63,13 @@ class RulesLayer(ResolvingLayer):
         self._opened: dict[int, Opened] = {}
 
     def _check_name(self, path: bytes) -> None:
-        """Raises SFTPForbidden for a path whose last name nothing new may have."""
+        """Raises SFTPForbidden for a path whose last name is not allowed for new entries."""
         error = self._wrong_name(path)
         if error is not None:
             raise self._told(path, error)
 
     def _wrong_name(self, path: bytes) -> SFTPForbidden | None:
-        """The error for a path whose last name nothing new may have; None for other names."""
+        """The error for a path whose last name is not allowed for new entries; None if it is allowed."""
         name = text_of(path.rstrip(b"/").rpartition(b"/")[2])
         pattern = self._names.refusal(name)
         return None if pattern is None else SFTPForbidden(f"Names such as {pattern} are not allowed here")
@@ -144,7 +143,7 @@ class RulesLayer(ResolvingLayer):
             decision, place = self._rules.decide(path), path
             if decision.is_hidden and not flags & os.O_CREAT:
                 place, decision = self._found(path)
-            if decision.allowed is ALL:  # what follows would do the same
+            if decision.allowed is ALL:  # a shortcut for the code below
                 try:
                     return self.below.open(place, flags, mode)
                 except OSError as error:
@@ -177,11 +176,12 @@ class RulesLayer(ResolvingLayer):
     def _open(
         self, where: bytes, path: bytes, flags: int, mode: int, allowed: frozenset[str]
     ) -> tuple[Any, frozenset[str]]:
-        """A handle, and what else may be done through it. A file that is there counts as that when it is
-        opened. where: what the client means. path: what is asked for."""
+        """A handle, and what else may be done through it. Whether the file exists is decided when it is
+        opened. where: the path that the client means. path: the one to open.
+        """
         if flags & os.O_ACCMODE != os.O_WRONLY and "download" not in allowed:
             raise self._refused(where, "download")
-        on_old = ""  # what it does to a file that is there
+        on_old = ""  # the action on an existing file
         if flags & os.O_TRUNC or flags & WRITES:
             on_old = "append" if flags & os.O_APPEND and not flags & os.O_TRUNC else "overwrite"
         may_open_old = not on_old or on_old in allowed
@@ -189,13 +189,13 @@ class RulesLayer(ResolvingLayer):
             may_open_old = self._names.is_temporary(text_of(where.rpartition(b"/")[2]))
         of_old = frozenset({on_old} if on_old else ())
         if flags & os.O_TRUNC:
-            of_old |= {"setstat"}  # a part of writing the file anew, as in `put -p`
+            of_old |= {"setstat"}  # part of rewriting the file, as in `put -p`
         if not flags & os.O_CREAT:
             if not may_open_old:
                 raise self._refused(where, on_old)
             return self.below.open(path, flags, mode), of_old
         refusal = None if "upload" in allowed else refused("upload")
-        if refusal is None and where not in self._staged:  # the name of a door's own is not the file's
+        if refusal is None and where not in self._staged:  # a door's temporary name is not the file's
             refusal = self._wrong_name(where)
         if refusal is None and may_open_old:
             return self.below.open(path, flags, mode), of_old
@@ -209,7 +209,7 @@ class RulesLayer(ResolvingLayer):
             raise self._told(where, refusal) from None
 
     def _made(self, path: bytes, flags: int, mode: int, on_old: str) -> Any:
-        """A handle of a new file. Raises SFTPForbidden if one is there."""
+        """A handle of a new file. Raises SFTPForbidden if the file exists."""
         try:
             return self.below.open(path, flags | os.O_EXCL, mode)
         except (OSError, SFTPException) as error:
@@ -271,7 +271,7 @@ class RulesLayer(ResolvingLayer):
         yield from zip(self._places(old, False), self._places(new, False), strict=False)
 
     def _check_rename(self, source: bytes, target: bytes, before: Decision, after: Decision) -> None:
-        """Raises SFTPForbidden for a rename that is not allowed, by what may be done to both names."""
+        """Raises SFTPForbidden for a rename that the decisions for both names do not allow."""
         if source == target:
             is_upload = False
         else:
@@ -309,7 +309,7 @@ class RulesLayer(ResolvingLayer):
 
 
 class _Seen:
-    """A listing without what is hidden. directory: its path, with a slash."""
+    """A listing without hidden entries. directory: its path, with a slash."""
 
     def __init__(self, entries: Iterator[Entry], directory: bytes, rules: Rules) -> None:
         self._entries, self._directory, self._rules = entries, directory, rules
@@ -332,6 +332,6 @@ class _Seen:
 
 
 def changes(attrs: SFTPAttributes) -> tuple[str, ...]:
-    """The actions that it takes to set attributes."""
+    """The actions that setting these attributes requires."""
     others = (attrs.permissions, attrs.uid, attrs.gid, attrs.atime, attrs.mtime)
     return ("overwrite",) * (attrs.size is not None) + ("setstat",) * any(one is not None for one in others)

@@ -1,6 +1,6 @@
 """The layer that keeps files from growing beyond a size.
 
-What may not enter: what all files together may have (quota.py).
+What may not enter: limits on all files together (quota.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class LargestLayer(Layer):
-    """A storage whose files are not larger than largest (bytes)."""
+    """A storage whose files may not be larger than `largest` bytes."""
 
-    fileno = Layer.fileno  # what is written there goes through write() or check_write()
+    fileno = Layer.fileno  # writes still go through write() or check_write()
 
     def __init__(self, below: SFTPAbstractServerStorage, largest: int) -> None:
         super().__init__(below)

@@ -1,8 +1,8 @@
-"""A storage in front of another: what all layers of a site are made of.
+"""A storage in front of another one: the base of all layers of a site.
 
 A layer hands every call on to the storage below it and passes its handles through as they are, so a layer
 that does not look at content costs nothing on READ and WRITE: the descriptor of a real file, views of a
-buffer and promises go past it. Subclasses override what they have something to say about. What may not enter:
+buffer and promises go past it. Subclasses override only the methods that they need. What may not enter:
 rules, ledgers, concrete storages.
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import Promise
 
-PIECE = 256 << 10  # bytes of a file that are read at once
-#: What a layer's class has, and the class of a storage may not have.
+PIECE = 256 << 10  # bytes of a file read at once
+#: Methods that a layer's class has, and that the class of a storage may lack.
 METHODS = [name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")]
 
 
 class _HandedOn:
-    """A method, or another attribute, of a layer that is the one of the storage below."""
+    """A method or other attribute of a layer that is taken from the storage below."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -39,7 +39,7 @@ class _HandedOn:
             return self
         found = getattr(layer.below, self._name)
         if callable(found):
-            vars(layer)[self._name] = found  # there is no detour from now on
+            vars(layer)[self._name] = found  # later look-ups go there directly
         return found
 
 
@@ -48,13 +48,13 @@ def _handed_on() -> Any:
 
 
 class Layer(SFTPAbstractServerStorage):
-    """A storage that is the one below it, as far as its subclass does not say otherwise.
+    """A storage that behaves like the one below it, except where a subclass overrides it.
 
-    below: that storage. What subclasses have to know:
+    below: that storage. For subclasses:
 
     One that overrides close() overrides abandon() as well, and one with stat() perhaps lstat() and fstat():
     no method here calls another. One that overrides read() or write() is bypassed neither by descriptors nor
-    by promises, and slow. One that only has to see what is written overrides write(), check_write(),
+    by promises, and slow. One that only has to see writes overrides write(), check_write(),
     promise_write(), and fileno() by `fileno = Layer.fileno`. copy_range() and check_write() are asked before
     a copy moves content without write().
     """
@@ -76,7 +76,7 @@ class Layer(SFTPAbstractServerStorage):
 
     @property
     def ends_session(self) -> bool:
-        """As some storages have it; hasattr() tells which."""
+        """As in some storages; hasattr() tells which."""
         return self.below.ends_session  # type: ignore[attr-defined, no-any-return]
 
     @ends_session.setter
@@ -85,7 +85,7 @@ class Layer(SFTPAbstractServerStorage):
 
     @property
     def lacks(self) -> frozenset[str]:  # type: ignore[override]
-        """What the storage below lacks, or has no method for: a layer's class has all methods."""
+        """The methods that the storage below lacks: a layer's class has all methods."""
         needs = (*METHODS, "rename(replace)")
         return self.below.lacks.union(need for need in needs if not overrides(type(self.below), need))
 
@@ -96,7 +96,7 @@ class Layer(SFTPAbstractServerStorage):
     release = _handed_on()
     check_root = _handed_on()
 
-    # What some storages have. hasattr() tells which.
+    # Attributes of some storages. hasattr() tells which.
     label = _handed_on()
     gc = _handed_on()
     close_client = _handed_on()
@@ -159,5 +159,5 @@ def pieces(storage: SFTPAbstractServerStorage, handle: Any) -> Iterator[bytes]:
 
 
 def handle_key(handle: Any) -> int:
-    """What tells an open handle from others."""
+    """The identity of an open handle."""
     return handle if type(handle) is int else id(handle)

@@ -1,12 +1,11 @@
 """The ledger of a site: one SQLite file that the site's sessions and its deliverer share.
 
-It has the counts of quotas (accounts.py) and the events that wait for their receivers (spool.py), survives
-SIGKILL and, where that is asked for, loss of power. Next to it lies a file of locks, by which processes of
-this host take turns and know which of them have ended: the kernel drops a lock with the process that holds
-it, so nothing is left to guess in a sandbox, or when a process number is used again. Every file is opened,
-and every module imported, before a sandbox is entered. What may not enter: what is counted, what is
-delivered. Facts: sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous, fcntl(2) on open file
-description locks.
+It has the counts of quotas (accounts.py) and the events that wait for receivers (spool.py), and survives
+SIGKILL and, on request, power loss. Next to it is a file of locks, with which processes of this host take
+turns and learn which of them have ended: the kernel drops a lock with the process that holds it, so there is
+no guessing in a sandbox, or when a process number is reused. Every file is opened, and every module imported,
+before a sandbox is entered. What may not enter: what is counted, what is delivered. Facts:
+sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous, fcntl(2) on open file description locks.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ if TYPE_CHECKING:
 
 FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
 PATIENCE = 60.0  # seconds to wait for another process's transaction
-TURN_PATIENCE = 300.0  # seconds to wait for what another session does to a file, which a disk may hold up
-#: Seconds between two looks at a lock that another process has: in the first second, and later.
+TURN_PATIENCE = 300.0  # seconds to wait for another session's work on a file, which a disk may delay
+#: Seconds between two tries for a lock that another process has: in the first second, and later.
 FIRST_PAUSE, LATER_PAUSE = 0.0002, 0.002
 FLOCK = "hhqqi4x"  # struct flock of 64-bit systems: type, whence, start, length, process
-#: Places in the file of locks. Sessions and names have a byte each behind theirs.
+#: Places in the file of locks. Each session and each name has a byte after theirs.
 TURN, DELIVERER, NAMES, SESSIONS = 0, 1, 1 << 32, 1 << 40
-NORMAL, FULL = 1, 2  # of PRAGMA synchronous: safe from a crash of the process, and from one of the machine
+NORMAL, FULL = 1, 2  # of PRAGMA synchronous: safe if the process crashes, and if the machine crashes
 TABLES = """
 CREATE TABLE session (id INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT NOT NULL);
 CREATE TABLE account (
@@ -69,35 +68,35 @@ CREATE INDEX delivery_of_event ON delivery (seq);
 
 
 def check(directory: str) -> None:
-    """Raises BadInput for a state directory that is missing, without opening a ledger there."""
+    """Raises BadInput if a state directory is missing, without opening a ledger there."""
     if not os.path.isdir(directory):
         reason = os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT).lower()
         raise BadInput(f"state {directory}: {reason}{_how(directory)}")
 
 
 def _how(directory: str) -> str:
-    """What to do about a state directory, if it is missing."""
+    """What to do if a state directory is missing, in words."""
     how = f"; create it for the account of the sessions, with: install -d -m 700 -o ACCOUNT {directory}"
     return "" if os.path.lexists(directory) else how
 
 
 class Busy(SFTPFailure):
-    """The ledger cannot be used now. The text is for clients."""
+    """The ledger is not available now. The text is for clients."""
 
 
 class Away(Busy):
-    """It is on another host, which cannot be reached."""
+    """The ledger is on another host, which cannot be reached."""
 
 
 class Ledger:
     """The ledger in a state directory, open. Its methods may be called from several threads.
 
-    directory: its path. It must exist; the files in it are made for those who may write it.
+    directory: its path. It must exist; its files are made accessible to the accounts that may write it.
     Raises BadInput when the ledger cannot be used.
     """
 
     def __init__(self, directory: str) -> None:
-        self.session = 0  # the number that open_session() has given
+        self.session = 0  # the number from open_session()
         self._mutex = RLock()
         self._synchronous = 0
         self._open: list[int] = []
@@ -113,7 +112,7 @@ class Ledger:
                 os.close(os.open(f"{directory}/{FILE}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(f"{directory}/{WAKE}", mode)
-            # Linux opens a FIFO for both without waiting for a reader, and keeps what is written meanwhile.
+            # Linux opens a FIFO for both without waiting for a reader, and keeps data meanwhile.
             self._wake = self._opened(f"{directory}/{WAKE}", os.O_RDWR | os.O_NONBLOCK)
             self._database = self._connected(f"{directory}/{FILE}")
         except (OSError, sqlite3.Error, Busy) as error:
@@ -131,8 +130,8 @@ class Ledger:
     def _connected(self, path: str) -> sqlite3.Connection:
         database = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            database.execute("PRAGMA temp_store = MEMORY")  # a sandbox has no directory for them
-            self._lock(TURN)  # writers take turns: SQLite alone would look again and again
+            database.execute("PRAGMA temp_store = MEMORY")  # a sandbox has no directory for temporary tables
+            self._lock(TURN)  # writers take turns: SQLite alone would poll
             try:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("BEGIN IMMEDIATE")
@@ -141,7 +140,7 @@ class Ledger:
                 if not version:
                     for statement in TABLES.split(";\n"):
                         database.execute(statement)
-                # Something is written each time: now SQLite has opened all that it will need.
+                # This always writes something, so SQLite has now opened all files that it will need.
                 database.execute(f"PRAGMA user_version = {LEDGER.version}")
                 database.execute("COMMIT")
             finally:
@@ -162,16 +161,16 @@ class Ledger:
             os.close(self._open.pop())
 
     def territory(self, below: Sequence[int] | None) -> Sequence[int] | None:
-        """What a sandbox has to leave open. below: the same of the storage."""
+        """The directories that a sandbox has to allow. below: those of the storage."""
         return None if below is None else [*below, self.directory]
 
     # --- transactions -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def changing(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction. durable: it is safe from a loss of power when the context is left.
+        """A transaction. durable: it is safe from power loss when the context is left.
 
-        Raises Busy if it cannot be made, or another process does not end its own in PATIENCE seconds.
+        Raises Busy if it cannot begin, or another process does not end its own within PATIENCE seconds.
         """
         level = FULL if durable else NORMAL
         with self._mutex:
@@ -212,7 +211,7 @@ class Ledger:
         with self._mutex:
             held = []
             try:
-                for place in sorted(places):  # everybody in this order
+                for place in sorted(places):  # the same order in all processes
                     self._lock(place, places[place], TURN_PATIENCE)
                     held.append(place)
                 yield
@@ -221,8 +220,7 @@ class Ledger:
                     self._unlock(place)
 
     def _lock(self, place: int, shared: bool = False, patience: float | None = None) -> None:
-        """Wait for a lock. patience: seconds; None: PATIENCE. Raises Busy then: its holder may hang, or be
-        stopped."""
+        """Wait for a lock. patience: seconds; None: PATIENCE. Raises Busy after that: its holder may hang."""
         patience = PATIENCE if patience is None else patience
         wanted = _flock(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place)
         deadline = often = 0.0
@@ -247,7 +245,7 @@ class Ledger:
         return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
     def become_deliverer(self, wait: bool = False) -> bool:
-        """Whether this is the only deliverer now, until the ledger is closed. wait: until it can be."""
+        """Become the only deliverer until close(); return whether that worked. wait: until it can."""
         how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
         try:
             fcntl.fcntl(self._locks, how, _flock(fcntl.F_WRLCK, DELIVERER))
@@ -261,11 +259,11 @@ class Ledger:
 
     def wake(self) -> None:
         """Wake the deliverer."""
-        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+        with contextlib.suppress(BlockingIOError):  # the FIFO is full: it will wake anyway
             os.write(self._wake, b"\n")
 
     def host(self) -> int:
-        """A number of 30 bits that tells this ledger from those of other hosts."""
+        """A number of 30 bits that distinguishes this ledger from those of other hosts."""
         with self.changing() as database:
             (number,) = database.execute("PRAGMA application_id").fetchone()
             if not number:
@@ -274,13 +272,13 @@ class Ledger:
         return int(number)
 
     def fileno(self) -> int:
-        """A descriptor that is readable when the deliverer was woken."""
+        """A descriptor that becomes readable when the deliverer is woken."""
         return self._wake
 
     # --- sessions ---------------------------------------------------------------------------------
 
     def open_session(self, who: Mapping[str, object]) -> int:
-        """Begin a session; return its number. who: whom it is for."""
+        """Begin a session; return its number. who: the values of its Who."""
         with self.changing() as database:
             cursor = database.execute("INSERT INTO session (who) VALUES (?)", (json.dumps(who),))
             self.session = cursor.lastrowid or 0
@@ -292,12 +290,12 @@ class Ledger:
         return session == self.session or self._is_held(SESSIONS + session)
 
     def who(self, session: int) -> dict[str, Any]:
-        """Whom a session is for; nothing for one that is forgotten."""
+        """The values of a session's Who; empty for one that is forgotten."""
         rows = self.ask("SELECT who FROM session WHERE id = ?", session)
         return json.loads(rows[0][0]) if rows else {}
 
     def ended_sessions(self) -> list[int]:
-        """The sessions that have ended and are not forgotten."""
+        """The sessions that have ended and are not yet forgotten."""
         return [number for (number,) in self.ask("SELECT id FROM session") if not self.is_running(number)]
 
     def forget_sessions(self) -> None:

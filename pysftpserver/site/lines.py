@@ -1,4 +1,4 @@
-"""The lines of a TOML file on which its keys are, because tomllib does not tell them.
+"""Finds the line of each key in a TOML file, which tomllib does not tell.
 
 What may not enter: which keys there are. Facts: the TOML specification 1.0.
 """
@@ -24,9 +24,9 @@ _ENDS = {
 
 
 def places(text: str) -> dict[Place, int]:
-    """The line of each key, by its table, the number of that and its own name; of a table, "" is the name.
+    """The line of each key, by its table, the table's number and its name; "" is the name of a table itself.
 
-    Keys above the first table are of table "" with the number 0. The tables of a name are counted from 1.
+    Keys above the first table belong to table "" with the number 0. Tables of one name are counted from 1.
     """
     found: dict[Place, int] = {}
     counts: dict[str, int] = {}
@@ -45,7 +45,7 @@ def places(text: str) -> dict[Place, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that do not continue a value, with their numbers."""
+    """The lines that do not continue a value, each with its number."""
     depth, quotes = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
         at = 0

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for the key `magic` of a gate's limits.
+"""The kind of a file by its first bytes, for the key `magic` of a gate's limits.
 
 What may not enter: storages, gates. Facts: the magic(5) files of file(1); RFC 3629 for text.
 """
@@ -50,7 +50,7 @@ def is_kind(kind: str, beginning: bytes) -> bool:
 
 
 def _is_text(beginning: bytes) -> bool:
-    """UTF-8 without NUL. A character that is cut off at the end of a look counts."""
+    """Whether it is UTF-8 without NUL. A character cut off at the end is accepted."""
     if b"\0" in beginning:
         return False
     try:

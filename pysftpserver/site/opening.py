@@ -1,4 +1,4 @@
-"""Opens a storage under a site: puts the layers in front of it that the site file asks for.
+"""Opens a storage with a site: puts the layers that the site file asks for in front of it.
 
 What may not enter: how storages are opened by their names, what a layer does.
 """
@@ -22,14 +22,14 @@ read = file.read
 
 
 def who_of(site: Site, values: Mapping[str, str]) -> Who:
-    """Who a session is for. values: user, folder, address and session, as far as the door knows them."""
+    """The Who of a session. values: user, folder, address and session, as far as the door knows them."""
     return of_values(values, groups_of(values.get("user"), site.groups))
 
 
 def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, Entry, dict[str, str]]]:
-    """The mounts that a user has: where each is, what the file says of it, and the fields in its name.
+    """A user's mounts: the path of each, its entry in the file, and the fields in its name.
 
-    for_all: those of other users as well, with this one's fields.
+    for_all: also those of other users, with this user's fields.
     """
     found = []
     for mount in site.mounts:
@@ -67,8 +67,9 @@ def check(site: Site) -> None:
 
 
 def dressed(site: Site, dress: Callable[[type], type]) -> Callable[[type], type]:
-    """The class to use for a storage of real files: with quotas, uploads appear whole, so that one which is
-    refused leaves the old file. dress: what the door makes of it."""
+    """A function that returns the class to use for a storage of real files: with quotas, uploads appear
+    whole, so that a refused one leaves the old file. dress: the door's own such function.
+    """
     if not site.quotas:
         return dress
 
@@ -84,10 +85,10 @@ def dressed(site: Site, dress: Callable[[type], type]) -> Callable[[type], type]
 
 
 def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
-    """A storage behind the layers that a site file asks for; with none of their tables, the storage itself.
+    """A storage behind the layers that a site file asks for; without any such table, the storage itself.
 
-    Each layer is made with (below, site, who), from the one next to the storage to the one that clients ask:
-    quotas, gates, events, rules. The last is there for all of them, because it hands canonical paths down.
+    Layers are added from the one next to the storage to the one that clients talk to: quotas, the largest
+    size, gates, events, rules. The last is always there if any is, because it hands canonical paths down.
     Raises BadInput, Unavailable.
     """
     if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):

@@ -1,10 +1,10 @@
 """Patterns of paths and names.
 
 `*` is any number of characters of a name, `?` one, `[a-z]` one of a set and `[!a-z]` one of the others; `**`,
-as a whole name, is any number of names, none included. So `/in/*` is what is directly in /in, and `/in/**` is
-/in and all that is below it. `{user}`, `{folder}` and `{group}` are filled in as they are: nothing in a value
-is a pattern. Names are compared one by one, and with each a `*` is tried at few places only, so no path takes
-long. What may not enter: rules, storages. Facts: glob(7), fnmatch(3).
+as a whole name, is any number of names, including none. So `/in/*` matches everything directly in /in, and
+`/in/**` matches /in and everything below it. `{user}`, `{folder}` and `{group}` are filled in literally: a
+value is never a pattern. Names are compared one by one, and a `*` is tried at few places in each, so no path
+takes long. What may not enter: rules, storages. Facts: glob(7), fnmatch(3).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_name(text: str) -> None:
 
 
 def check_temporary(text: str) -> None:
-    """Raises ValueError for what is not a pattern of temporary names, with one `*` for the final one."""
+    """Raises ValueError unless a text is a pattern of temporary names, with one `*` for the final name."""
     if text.count("*") != 1 or len(text) < 2 or set(text) & set("/?[{"):
         raise ValueError(f"{text}: write a pattern of names with one *, such as *.filepart")
 
@@ -62,9 +62,9 @@ def names_of(path: str) -> list[str]:
 
 
 def text_of(path: bytes) -> str:
-    """A path as patterns see it: bytes that are not UTF-8 are odd characters.
+    """A path as patterns see it: bytes that are not UTF-8 become surrogate characters.
 
-    os.fsdecode() would ask the locale, which clients of sshd can choose.
+    os.fsdecode() would depend on the locale, which clients of sshd can choose.
     """
     return path.decode("utf-8", "surrogateescape")
 
@@ -110,7 +110,7 @@ def place_of(text: str, who: Who) -> str:
 
 
 def of_all(text: str) -> str:
-    """The pattern of all that is at and below a path, whatever is filled in in its fields."""
+    """The pattern of everything at and below a path, whatever the values of its fields."""
     return _FIELD.sub("*", _SPECIAL.sub(r"[\g<0>]", text)) + "/**"
 
 
@@ -120,12 +120,12 @@ class Pattern:
     def __init__(self, text: str) -> None:
         names = names_of(text)
         self._tests = [None if name == "**" else _test(name) for name in names]
-        #: Whether it matches all below what it matches.
+        #: Whether it matches everything below a path that it matches.
         self.is_deep = names[-1:] == ["**"]
         self._everywhere = self._closed({0}) if self._tests[:1] == [None] else frozenset()
 
     def states(self, names: Iterable[str]) -> frozenset[int]:
-        """How far into the pattern these names may lead: what it says of all below depends on that alone."""
+        """The positions in the pattern that these names may reach; they alone decide on everything below."""
         states = self._closed({0})
         for name in names:
             after = set()
@@ -149,17 +149,16 @@ class Pattern:
         return frozenset(states)
 
     def matches(self, names: Iterable[str]) -> bool:
-        """Whether it is a pattern of the path with these names."""
+        """Whether it matches the path with these names."""
         return len(self._tests) in self.states(names)
 
     def reaches_below(self, names: Iterable[str]) -> bool:
-        """Whether it is a pattern of anything below that path."""
+        """Whether it matches anything below that path."""
         states = self.states(names)
         return any(state < len(self._tests) for state in states)
 
     def is_evaded(self, names: Iterable[str]) -> bool:
-        """Whether it is a pattern of that path, or of anything below it, that a link there could lead away
-        from: to a place that it does not match."""
+        """Whether it matches a path, or anything below it, that a link there could take out of its reach."""
         return not self.states(names) <= self._everywhere
 
 
@@ -170,15 +169,15 @@ def _test(pattern: str) -> Test:
 
 
 class Patterns:
-    """Some patterns of paths for one user. Raises ValueError if a field has no value."""
+    """Patterns of paths for one user. Raises ValueError if a field has no value."""
 
     def __init__(self, texts: Iterable[str], who: Who) -> None:
         self.patterns = [Pattern(one) for text in texts for one in filled(text, who)]
 
     def matches(self, path: bytes) -> bool:
-        """Whether one of them is a pattern of a canonical path."""
+        """Whether one of them matches a canonical path."""
         return self.match(names_of(text_of(path)))
 
     def match(self, names: Names) -> bool:
-        """The same for the names of one."""
+        """The same for the names of a path."""
         return any(pattern.matches(names) for pattern in self.patterns)

@@ -1,7 +1,7 @@
-"""Quotas: a layer that counts what is stored while it grows, and refuses what would pass a limit.
+"""Quotas: a layer that counts stored files while they grow, and refuses changes that would exceed a limit.
 
-Here: the names that files get and lose, and the figures that clients ask for. What may not enter: SQL, what a
-limit is for, how a file grows.
+In this module: names that files get and lose, and the figures that clients ask for. What may not enter: SQL,
+what a limit is for, how a file grows.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 NO_LIMIT = accounts.MOST
 FIGURES = ["f_" + name for name in "bsize frsize blocks bfree bavail files ffree favail".split()]
-BLOCK_SIZE = 4096  # bytes, of the figures of a storage that has none
+BLOCK_SIZE = 4096  # bytes, in the figures for a storage that has none
 
 
 class QuotaLayer(SmallFilesLayer):
     """Counts for quotas."""
 
     def _dropped(self, quota: Quota, path: bytes, attrs: SFTPAttributes, witness: bytes) -> Plan:
-        """That a file loses a name. witness: the path at which nothing will be then."""
+        """The plan for a file that loses a name. witness: the path at which nothing will be then."""
         key = self._key_of_last(attrs, path)
         return Plan(quota, accounts.DROP, path, key, released(attrs), 1, witness=witness)
 
@@ -76,7 +76,7 @@ class QuotaLayer(SmallFilesLayer):
             self._follow(old, new)
 
     def _moves(self, old: bytes, new: bytes, source: SFTPAttributes) -> list[Plan]:
-        """What a rename takes from quotas and gives to others."""
+        """The plans for a rename, which takes from some quotas and adds to others."""
         leaves, enters = self._concerned(old), self._concerned(new)
         if not S_ISDIR(source.permissions or 0):
             size = size_of(source)
@@ -132,7 +132,7 @@ class QuotaLayer(SmallFilesLayer):
         check_name(path)
         with self._turn(path):
             if self._look(self.below.lstat, path) is not None:
-                act(*arguments)  # which fails
+                act(*arguments)  # it will fail
                 return
             self._carry_out(
                 [Plan(quota, accounts.MAKE, path, files=1) for quota in quotas], path, act, *arguments
@@ -141,7 +141,7 @@ class QuotaLayer(SmallFilesLayer):
     def _carry_out(
         self, plans: list[Plan], witness: bytes, act: Callable[..., None], *arguments: Any
     ) -> None:
-        """Do what was planned, and count it. witness: a path that tells whether it was done, if it fails."""
+        """Carry out plans, and count them. witness: a path that shows whether it was done, if it fails."""
         if not plans:
             act(*arguments)
             return
@@ -172,7 +172,7 @@ class QuotaLayer(SmallFilesLayer):
         try:
             return self.below.statvfs(path)
         except SFTPUnsupported:
-            self.below.stat(path)  # only what is there has figures
+            self.below.stat(path)  # figures exist only for existing paths
             raise
 
     def fstatvfs(self, handle: Any) -> StatVFS:

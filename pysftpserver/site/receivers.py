@@ -1,8 +1,8 @@
 """Receivers of events: a program, an HTTP server, a Unix socket.
 
-Each takes one event at a time and says whether it has it; everything else is the deliverer's. No shell is
-ever asked, and no redirection followed. What may not enter: the ledger, storages. Facts: RFC 9112 on HTTP,
-RFC 2104 on HMAC; docs/site.md for what receivers get.
+Each takes one event at a time and reports whether it has it; the rest is up to the deliverer. No shell is
+used, and no redirect followed. What may not enter: the ledger, storages. Facts: RFC 9112 on HTTP, RFC 2104 on
+HMAC; docs/site.md for what receivers get.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pysftpserver.site.file import Entry
 
 PATIENCE = 30.0  # seconds for a receiver to take one event
-REST = 1.0  # seconds for what comes after the status
+REST = 1.0  # seconds for the rest of an answer after its status
 FIELDS = ("event", "path", "target", "size", "bytes", "sha256", "user", "group", "address", "session", "time")
 LONGEST_ANSWER = 4096  # bytes
 
 
 def receivers_of(entry: Entry) -> list[Receiver]:
-    """The receivers of a table of a site file."""
+    """The receivers in a table of a site file."""
     found: list[Receiver] = []
     if entry.run is not None:
         found.append(Program(entry.run, entry.timeout))
@@ -43,7 +43,7 @@ def receivers_of(entry: Entry) -> list[Receiver]:
 
 
 def key_of(entry: Entry) -> bytes:
-    """The key of the signatures, read anew. Raises BadInput."""
+    """The key for signatures, read from its file each time. Raises BadInput."""
     from pysftpserver.host.wholefiles import first_line
 
     key = first_line(entry.secret, entry.at("secret") + ":")
@@ -53,7 +53,7 @@ def key_of(entry: Entry) -> bytes:
 
 
 def names_of(entry: Entry) -> list[str]:
-    """Their names, without what only the deliverer may read."""
+    """The receivers' names, without reading files that only the deliverer may read."""
     named = (
         ("run", entry.run and json.dumps(list(entry.run))),
         ("post", entry.post),
@@ -63,18 +63,17 @@ def names_of(entry: Entry) -> list[str]:
 
 
 def shown(name: str) -> str:
-    """The name of a receiver for logs and lists: without the query of a URL, which may be a secret."""
+    """The name of a receiver for logs and lists: without a URL's query, which may contain a secret."""
     place, mark, _ = name.partition("?")
     return f"{place}?..." if mark and name.startswith("post ") else name
 
 
 class Refused(Exception):
-    """A receiver has not taken an event. The text is for the log and for lists of dead letters."""
+    """A receiver has not accepted an event. The text is for the log and for lists of dead letters."""
 
 
 class Receiver:
-    """A receiver. name: the same for the same receiver in every process. shown: it for logs. patience:
-    seconds."""
+    """A receiver. name: the same in every process. shown: the name for logs. patience: seconds."""
 
     def __init__(self, name: str, patience: float = PATIENCE) -> None:
         self.name, self.patience = name, patience
@@ -88,9 +87,9 @@ class Receiver:
 class Program(Receiver):
     """Runs a program for each event; it has the event if it ends with status 0.
 
-    words: the program and its arguments; {path} and the other FIELDS are filled in inside of one argument.
-    The program also finds them in its environment, as PYSFTP_PATH and so on, and all of the event as JSON on
-    its standard input. It runs in /.
+    words: the program and its arguments; {path} and the other FIELDS are filled in, each within one argument.
+    The program also gets them in its environment, as PYSFTP_PATH and so on, and the whole event as JSON on
+    standard input. It runs in /.
     """
 
     def __init__(self, words: Sequence[str], patience: float = PATIENCE) -> None:
@@ -169,7 +168,7 @@ class Web(Receiver):
         watches = []
 
         def watch(seconds: float) -> None:
-            """An answer may come byte by byte, which no timeout of a socket ends."""
+            """Limit an answer that arrives byte by byte, which no timeout of a socket would end."""
             watches.append(threading.Timer(seconds, _cut_off, (sock, is_late)))
             watches[-1].daemon = True
             watches[-1].start()
@@ -181,7 +180,7 @@ class Web(Receiver):
             watch(self.patience)
             connection.request("POST", self._target, content, headers)
             answer = connection.getresponse()
-            has_answered = not is_late.is_set()  # the status says it all
+            has_answered = not is_late.is_set()  # the status is enough
             watch(REST)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 answer.read(LONGEST_ANSWER)
@@ -255,7 +254,7 @@ def signature(key: bytes, content: bytes) -> str:
 
 
 def raw(event: Mapping[str, Any], field: str) -> bytes:
-    """A field of an event as bytes; nothing for one that it does not have.
+    """A field of an event as bytes; b"" if it is missing.
 
     Paths that are not UTF-8 have their bytes in another field (engine/audit.py, client_text()).
     """
@@ -266,7 +265,7 @@ def raw(event: Mapping[str, Any], field: str) -> bytes:
 
 
 def filled(word: str, values: Mapping[str, bytes]) -> bytes:
-    """An argument with its fields filled in, once: what is filled in is not looked at again."""
+    """An argument with its fields filled in, once: fields in the values are not filled in."""
     found = b""
     rest = word
     while rest:

@@ -1,14 +1,14 @@
-"""Where a path leads, and what may be done there.
+"""Resolves paths, and applies the rules to where they lead.
 
-Links are resolved here, step by step, and never by the storage: a path is taken for what it says, decided on,
-and handed down with links refused. Where there is a link, the storage says so (ELOOP); it is resolved, and
-the result is decided on and handed down in the same way. So it does not matter when somebody swaps a
-directory for a link: no call reaches what was not decided on. Storages that cannot refuse links are asked for
-the real path first.
+Links are resolved here, step by step, and never by the storage: a path is taken literally, decided on, and
+handed down with links refused. If there is a link, the storage reports it (ELOOP); it is resolved, and the
+result is decided on and handed down in the same way. So it does not matter if a directory is swapped for a
+link meanwhile: no call reaches a path that was not decided on. Storages that cannot refuse links are asked
+for the real path first.
 
-A hidden path is answered by the storage itself, which is asked for a name that is not there in the same
-place, by the rules for that: so errors and times are those of what is missing. What may not enter: what a
-request needs. Facts: path_resolution(7), openat2(2).
+For a hidden path, the storage is asked for a non-existent name in the same place, under the rules for that
+name: so errors and times are those of a missing path. What may not enter: which actions a request needs.
+Facts: path_resolution(7), openat2(2).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 PATH_MAX = 4096  # bytes, as in the kernel
-ATTEMPTS = 16  # to hit a path that keeps changing
+ATTEMPTS = 16  # at a path that keeps changing
 TAILS = {b"": b"/", b".": b"/."}
-MAKES = frozenset(("mkdir", "symlink", "upload"))  # actions after which there is a new name
+MAKES = frozenset(("mkdir", "symlink", "upload"))  # actions that create a new name
 
 
 class ResolvingLayer(Layer):
-    """A layer whose calls reach what its rules have decided on.
+    """A layer whose calls only reach paths that its rules have decided on.
 
-    tell: is told what is refused, with the canonical path; None: nothing is.
+    tell: called with each refused canonical path and the error; None: not called.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class ResolvingLayer(Layer):
         if refuse_links is not None:
             refuse_links()
         self._follows_links = True
-        self._no_name = os.urandom(16).hex().encode()  # of what is not there; no client sees it
-        self._staged: set[bytes] = set()  # what this session itself receives under a temporary name
+        self._no_name = os.urandom(16).hex().encode()  # a name that does not exist; clients never see it
+        self._staged: set[bytes] = set()  # files that this session itself receives under temporary names
 
     def refuse_links(self) -> None:
-        """From now on, fail for paths with links, as the storage below does."""
+        """From now on, fail for paths that contain links, as the storage below does."""
         self._follows_links = False
 
     def _places(self, path: bytes, follow: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (canonical path, the slash behind it) until one is as it was when it is used."""
+        """Yield (canonical path, its trailing slash) until one has not changed when it is used."""
         where, tail = self._as_written(path)
         if where is not None:
             if self._refuses_links:
@@ -83,7 +83,7 @@ class ResolvingLayer(Layer):
             yield where, tail if where != b"/" else b""
 
     def _as_written(self, path: bytes) -> tuple[bytes | None, bytes]:
-        """The canonical form of a path if there is no link in it; None if `..` is. And its slash."""
+        """The canonical form of a path without links, or None if it contains `..`; and its trailing slash."""
         if not path:
             raise SFTPNotFound
         if len(path) >= PATH_MAX:
@@ -98,7 +98,7 @@ class ResolvingLayer(Layer):
         return where, tail if where != b"/" else b""
 
     def _resolutions(self, path: bytes, follow: bool) -> Iterator[bytes]:
-        """Yield where a path leads, again and again. Raises OSError(ELOOP) if it keeps changing."""
+        """Yield where a path leads, resolved again each time. Raises OSError(ELOOP) if it keeps changing."""
         for _ in range(ATTEMPTS if self._follows_links else 0):
             try:
                 yield self._resolved(path, follow)
@@ -108,9 +108,9 @@ class ResolvingLayer(Layer):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _resolved(self, path: bytes, follow: bool) -> bytes:
-        """Where a path leads. Its last name may be missing; what is hidden is missing.
+        """Where a path leads. Its last name may not exist; hidden names count as missing.
 
-        follow: whether a link at its end is followed. Raises OSError and what the storage does.
+        follow: whether a link at its end is followed. Raises OSError and the storage's exceptions.
         """
         names: list[bytes] = []
         todo = path.split(b"/")[::-1]
@@ -151,8 +151,7 @@ class ResolvingLayer(Layer):
         return b"/" + b"/".join(names)
 
     def _target(self, where: bytes) -> bytes:
-        """The text of a link. Raises OSError(ELOOP), after which another attempt is made, if it is none any
-        more."""
+        """The text of a link. Raises OSError(ELOOP), which leads to another try, if it no longer is one."""
         try:
             return self.below.readlink(where)
         except OSError as error:
@@ -161,7 +160,7 @@ class ResolvingLayer(Layer):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
     def _mode(self, where: bytes) -> int | None:
-        """The type of what is there; None for nothing, 0 where the storage does not say."""
+        """The file type at a path; None if nothing is there, 0 if the storage does not say."""
         try:
             return self.below.lstat(where).permissions or 0
         except (FileNotFoundError, SFTPNotFound):
@@ -170,7 +169,7 @@ class ResolvingLayer(Layer):
             return 0
 
     def _missing(self, where: bytes) -> Exception:
-        """What the storage says of a name that is not there, in the place of one that is hidden."""
+        """The storage's error for a non-existent name in place of a hidden one."""
         path, _ = self._stand_in(where, self._rules.decide(where))
         try:
             self.below.lstat(path)
@@ -180,7 +179,7 @@ class ResolvingLayer(Layer):
         return SFTPNotFound()
 
     def _stand_in(self, where: bytes, decision: Decision) -> tuple[bytes, Decision]:
-        """A name that is not there in the place of what is hidden, and what may be done to it."""
+        """A non-existent path in place of a hidden one, and what may be done to it."""
         found = decision.stand_in
         if found is None:
             hidden = where
@@ -192,11 +191,11 @@ class ResolvingLayer(Layer):
         return found
 
     def _found(self, where: bytes, actions: tuple[str, ...] = ()) -> tuple[bytes, Decision]:
-        """What a path is taken for, and what may be done to it. Another one, which is not there, in the place
-        of one that is hidden.
+        """The path to use for a path, and what may be done to it. For a hidden path, that is a non-existent
+        one.
 
-        actions: raises what the storage does for what is missing, if they are allowed and would make that
-        other one.
+        actions: if they are allowed and would create the non-existent one, the storage's error for a missing
+        path is raised.
         """
         decision = self._rules.decide(where)
         if not decision.is_hidden:
@@ -211,7 +210,7 @@ class ResolvingLayer(Layer):
     def _do(
         self, path: bytes, follow: bool, actions: tuple[str, ...], act: Callable[..., Any], *arguments: Any
     ) -> Any:
-        """Call what takes a path, if all these actions are allowed where this one leads."""
+        """Call a method that takes a path, if all these actions are allowed where the path leads."""
         if self._refuses_links and is_plain(path):  # as nearly all are; what follows would do the same
             decision, place = self._rules.decide(path), path
             if decision.is_hidden:
@@ -239,7 +238,7 @@ class ResolvingLayer(Layer):
     def _do_entry(self, path: bytes, action: str, act: Callable[..., Any], *arguments: Any) -> Any:
         """The same for a call on a directory entry, whose last name is not `..`."""
         if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
-            self.stat(path)  # what is missing is missing first
+            self.stat(path)  # a missing path takes precedence
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         return self._do(path, False, (action,), act, *arguments)
 
@@ -271,7 +270,7 @@ class TooManyLinks(OSError):
 
 
 def is_plain(path: bytes) -> bool:
-    """Whether a path is the canonical one if no link is in it. False for some that are, too."""
+    """Whether a path without links in it is surely canonical. Also False for some canonical ones."""
     return path[:1] == b"/" != path[-1:] and b"/." not in path and b"//" not in path and len(path) < PATH_MAX
 
 

@@ -1,7 +1,7 @@
-"""A connection to Redis: requests and replies of its protocol, and nothing else of Redis.
+"""A connection to Redis: only requests and replies of its protocol.
 
-What may not enter: what is asked. Facts: redis.io/docs/reference/protocol-spec (RESP2), the URL schemes of
-redis-cli.
+What may not enter: the meaning of commands. Facts: redis.io/docs/reference/protocol-spec (RESP2), the URL
+schemes of redis-cli.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     Reply = bytes | int | None | list["Reply"]
 
 PATIENCE = 5.0  # seconds to connect, and for each reply
-LONGEST = 64 << 20  # bytes of one reply's part
+LONGEST = 64 << 20  # bytes of one part of a reply
 DEFAULT_PORT = 6379
 
 
 class Lost(Exception):
-    """Redis cannot be reached, or does not do what it is asked for. The text is one line."""
+    """Redis cannot be reached, or has refused a command. The text is one line."""
 
 
 class Address:
-    """Where Redis is. url: redis://HOST[:PORT][/DB] or unix:PATH; ?prefix=NAME tells sites apart.
+    """The address of Redis. url: redis://HOST[:PORT][/DB] or unix:PATH; ?prefix=NAME distinguishes sites.
 
     Raises ValueError.
     """
@@ -50,7 +50,7 @@ class Address:
 
 
 class Connection:
-    """A connection, made when it is needed, and again after it was lost.
+    """A connection, opened when it is needed, and again after it was lost.
 
     secret: a password, or a user's name, a space and the password; "": none.
     """
@@ -74,7 +74,7 @@ class Connection:
             raise Lost("not the protocol of Redis") from None
         except BaseException as error:
             if not isinstance(error, Lost):
-                self.close()  # what comes next would be the reply to this
+                self.close()  # otherwise the next reply would be the one to this command
             raise
 
     def close(self) -> None:

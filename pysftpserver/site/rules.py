@@ -1,7 +1,7 @@
-"""What a user may do to a path: the rules of a site file, and what new names may be like.
+"""What a user may do to a path: the rules of a site file, and the limits for new names.
 
-The first rule that is for the user, and whose paths and hours fit, decides; what no rule fits is allowed.
-Paths are canonical: resolving.py sees to that. What may not enter: storages, requests.
+The first rule that applies to the user, path and time decides; if no rule applies, the action is allowed.
+Paths are canonical: resolving.py ensures that. What may not enter: storages, requests.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 ALL = frozenset(ACTIONS)
 NONE: frozenset[str] = frozenset()
-MOST_CACHED, LONGEST_CACHED = 4096, 256  # decisions, and bytes of their paths: memory
-#: What another name of a file must not allow, if the first one does not.
+MOST_CACHED, LONGEST_CACHED = 4096, 256  # decisions, and bytes of their paths, to bound memory
+#: Actions that an additional name of a file must not allow if the first name does not.
 OF_FILES = ("download", "overwrite", "append", "setstat")
 
 
 class Rule:
-    """A rule, as one user has it. place: for messages. allowed: the actions. is_hidden: whether nothing is
-    there."""
+    """A rule for one user. place: for messages. allowed: the actions. is_hidden: whether it hides paths."""
 
     def __init__(
         self,
@@ -49,13 +48,14 @@ class Rule:
         self.is_hidden, self.hours = is_hidden, hours
 
     def holds(self, moment: struct_time) -> bool:
-        """Whether it holds at a moment."""
+        """Whether the rule applies at a moment."""
         return not self.hours or any(hours.holds(moment) for hours in self.hours)
 
 
 class Decision:
-    """What may be done to a path. rule: the one that decided; None: there is none. stand_in: for what is
-    hidden, a name that is not there in its place and what may be done to that; set when first needed."""
+    """What may be done to a path. rule: the one that decided; None: there is none. stand_in: for a hidden
+    path, a non-existent path in its place and what may be done to that; set when first needed.
+    """
 
     __slots__ = ("allowed", "is_hidden", "rule", "stand_in")
 
@@ -67,7 +67,7 @@ class Decision:
 
 
 class Rules:
-    """The rules of a site that one user has. now: tells the time, in seconds since the epoch.
+    """The rules of a site that apply to one user. now: returns the time, in seconds since the epoch.
 
     Raises BadInput if a field in a path has no value.
     """
@@ -89,7 +89,7 @@ class Rules:
                     self.rules.append(_rule(entry, who))
         except ValueError as error:
             raise BadInput(f"{site.file}: {error}") from None
-        #: Whether names of uploads that wait are hidden.
+        #: Whether names of waiting uploads are hidden.
         self.hides_staging = bool(site.gates)
         self.has_hidden = self.hides_staging or any(rule.is_hidden for rule in self.rules)
         self._has_hours = any(rule.hours for rule in self.rules)
@@ -97,7 +97,7 @@ class Rules:
         time.localtime()  # reads the time zone, which a confined process cannot
 
     def decide(self, path: bytes) -> Decision:
-        """What may be done to a canonical path. What is below something hidden is hidden."""
+        """What may be done to a canonical path. Everything below a hidden path is hidden."""
         if self._has_hours:
             self._look_at_the_clock()
         found = self._cache.get(path)
@@ -129,7 +129,7 @@ class Rules:
         return Decision(self._first(names))
 
     def of_staged(self, path: bytes) -> Decision:
-        """The same as if the name were none of an upload that waits."""
+        """The same, as if the name were not that of a waiting upload."""
         return Decision(self._first(names_of(text_of(path))))
 
     def _first(self, names: list[str]) -> Rule | None:
@@ -139,10 +139,10 @@ class Rules:
         return None
 
     def that_keeps(self, old: bytes, new: bytes) -> Rule | None:
-        """The rule for something below that forbids to rename a directory; None if there is none.
+        """The rule for a path below a directory that prevents renaming the directory; None if there is none.
 
-        That is one that refuses to rename something below either name, or under which something below would
-        be hidden no more, or could be downloaded.
+        That is one that refuses to rename something below either name, or that hides something below, or
+        denies its download, and would no longer do so.
         """
         if self._has_hours:
             self._look_at_the_clock()
@@ -176,7 +176,7 @@ def _rule(entry: Entry, who: Who) -> Rule:
 
 
 def _is_from(entry: Entry, who: Who) -> bool:
-    """Whether the client's address is in the networks of a rule. One that is not known is in none."""
+    """Whether the client's address is in the networks of a rule. An unknown address is in none."""
     if not entry.networks:
         return True
     import ipaddress
@@ -197,7 +197,7 @@ STAGING = Rule("an upload that waits", _Nothing(), NONE, True)
 
 
 class NameRules:
-    """What new names may be like, and which are temporary ones of clients."""
+    """The limits for new names, and the temporary names of clients."""
 
     def __init__(self, entry: Entry | None) -> None:
         self.place = "" if entry is None else entry.at("refuse")
@@ -208,8 +208,7 @@ class NameRules:
         self._temporary = [text.partition("*")[::2] for text in texts]
 
     def refusal(self, name: str) -> str | None:
-        """The pattern that refuses a new file of that name, or the one that it will be renamed to; or
-        None."""
+        """The pattern that refuses a new file of that name, or of its later name; or None."""
         for one in (name, *self._finals(name)):
             for text, pattern in self._refused:
                 if pattern.match(one.lower()):
@@ -221,14 +220,14 @@ class NameRules:
         return bool(self._finals(name))
 
     def is_upload_of(self, name: str, final: str) -> bool:
-        """Whether name is a temporary one for a file that will be called final.
+        """Whether name is a temporary name for a file that will be named final.
 
         rclone puts a random part between the final name and the end.
         """
         return any(one == final or one.startswith(f"{final}.") for one in self._finals(name))
 
     def finals(self, name: str) -> tuple[str, ...]:
-        """The names that a file may get after its upload; its own if that is not a temporary one."""
+        """The names that a file may get after its upload; its own name if that is not temporary."""
         return tuple(self._finals(name)) or (name,)
 
     def _finals(self, name: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""ONE table of what a site file may say: its tables, their keys, what a value may be, and its default.
+"""ONE table of the content of site files: tables, their keys, valid values, and defaults.
 
-Reading a file (file.py), the messages about mistakes and the reference in docs/site.md come from here. A new
-key is a row here, and an attribute of the Entry that file.py makes of each table. What may not enter: files,
-layers.
+Reading a file (file.py), messages about mistakes and the reference in docs/site.md use it. A new key is a row
+here, and an attribute of the Entry that file.py makes of each table. What may not enter: files, layers.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
-MOST = (1 << 63) - 1  # of bytes and of files
+MOST = (1 << 63) - 1  # bytes, and files
 MOST_SECONDS = 86_400
 
 
 class Kind:
-    """What a value may be. words: for messages, after "write". convert: raises ValueError or TypeError.
+    """A kind of value. words: for messages, after "write". convert: raises ValueError or TypeError.
 
-    An error with a text says more than words do.
+    If the error has a text, that is used in place of words.
     """
 
     def __init__(self, words: str, convert: Callable[[Any], Any]) -> None:
@@ -72,7 +71,7 @@ def _seconds(value: Any) -> float:
 
 
 def _each(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """What converts one text, or a list of them."""
+    """A function that converts one text, or a list of them."""
 
     def convert_all(value: Any) -> tuple[Any, ...]:
         found = value if type(value) is list else [value]
@@ -207,18 +206,18 @@ ON = Kind("an event, or a list of them", _each(_event))
 
 
 class Required:
-    """The default of a key that has to be given."""
+    """The default of a required key."""
 
 
 class Key:
-    """A key. default: as converted; Required: there is none. text: one sentence, for the page."""
+    """A key. default: as converted; Required: there is none. text: one sentence, for the documentation."""
 
     def __init__(self, name: str, kind: Kind, default: Any, text: str) -> None:
         self.name, self.kind, self.default, self.text = name, kind, default, text
 
     @property
     def attribute(self) -> str:
-        """Its name in an Entry: a word of Python gets an underscore."""
+        """Its name in an Entry: a keyword of Python gets an underscore."""
         return f"{self.name}_" if self.name in ("or", "from") else self.name
 
 
@@ -226,7 +225,7 @@ class Table:
     """A table. form: how it is written. name: its name. keys: by their names; None: any, each a list of
     names.
 
-    is_many: whether there may be several. text: what it is for.
+    is_many: whether there may be several. text: its purpose.
     """
 
     def __init__(self, form: str, keys: tuple[Key, ...] | None, text: str) -> None:
@@ -348,7 +347,7 @@ BY_NAME = {table.name: table for table in TABLES}
 
 
 def reference() -> str:
-    """The tables and their keys, for the page."""
+    """The tables and their keys, for the documentation."""
     lines: list[str] = []
     for table in TABLES:
         lines += [f"### `{table.form}`" if table.form else "### At the top", "", table.text, ""]

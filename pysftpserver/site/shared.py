@@ -1,11 +1,11 @@
-"""What quotas count, in Redis: one ledger of the accounts for sites on several hosts.
+"""Quota accounts in Redis: one ledger for sites on several hosts.
 
 Each session has a copy of the accounts in memory, on which accounts.py works as on the ledger of a host. A
-transaction takes a turn at Redis, brings the copy up to date, and hands what it has changed to one script,
-which applies all of it or nothing. What tells sessions of this host apart, and which of them have ended, is
-in the ledger of the host; of other hosts it is not known, so what their killed sessions have left is settled
-there. Events stay in the ledgers of the hosts. What may not enter: what is counted. Facts: redis.io on EVAL
-(a script runs alone), SET with NX and PX.
+transaction takes a turn at Redis, brings the copy up to date, and passes its changes to one script, which
+applies all of them or none. The numbers of this host's sessions, and which of them have ended, are in the
+ledger of the host; those of other hosts are not known here, so what their killed sessions have left is
+settled there. Events stay in the ledgers of the hosts. What may not enter: what is counted. Facts: redis.io
+on EVAL (a script runs alone), SET with NX and PX.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     AnyLedger: TypeAlias = "Ledger | SharedLedger"
 
-TURN_TIME = 10_000  # milliseconds after which a transaction of a host that is gone is given up
-HELD_TIME = 600_000  # the same for what a session does to a file
-KEPT = 1000  # transactions that a copy may be behind without being read anew
+TURN_TIME = 10_000  # milliseconds after which a transaction of a vanished host is dropped
+HELD_TIME = 600_000  # the same for a session's lock on a file
+KEPT = 1000  # transactions by which a copy may be behind without being reloaded
 TURN = b"shared turn"
 TABLES = {"account": ("name", "place"), "change": ("id",)}  # with the columns of their keys
 
 #: KEYS: turn, version, log, accounts, changes. ARGV: host, token, milliseconds (0: no turn), version.
-#: Returns whether it is our turn, the version, and what has happened since ours, or all rows.
+#: Returns whether it is our turn, the version, and the changes since ours, or all rows.
 BEGIN = """
 if ARGV[3] ~= '0' then
   local held = redis.call('GET', KEYS[1])
@@ -56,7 +56,7 @@ return {1, version, false, redis.call('HVALS', KEYS[4]), redis.call('HVALS', KEY
 """
 #: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
 #: then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
-#: that no copy from before a loss is taken for up to date. Returns the version, or 0 if nothing was applied.
+#: that no copy from before a loss counts as current. Returns the version, or 0 if nothing was applied.
 COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -83,10 +83,10 @@ GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEY
 
 
 class SharedLedger:
-    """The accounts of a site in Redis, for a session that the ledger of this host knows.
+    """The accounts of a site in Redis, for a session in the ledger of this host.
 
-    local: that. connection: to Redis. prefix: of the site's keys. Methods are those of Ledger, and raise Busy
-    while Redis is away.
+    local: that ledger. connection: to Redis. prefix: of the site's keys. Methods are those of Ledger, and
+    raise Busy while Redis is unreachable.
     """
 
     def __init__(self, local: Ledger, connection: Connection, prefix: str) -> None:
@@ -108,7 +108,7 @@ class SharedLedger:
             self._local.close()
 
     def territory(self, below: Sequence[int] | None) -> Sequence[int] | None:
-        """What a sandbox has to leave open. below: the same of the storage."""
+        """The directories that a sandbox has to allow. below: those of the storage."""
         return self._local.territory(below)
 
     def is_running(self, session: int) -> bool:
@@ -120,7 +120,7 @@ class SharedLedger:
 
     @contextlib.contextmanager
     def changing(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction. durable: as Redis is set up."""
+        """A transaction. durable: without effect; durability is up to Redis's configuration."""
         with self._mutex, self._local.holding([self._prefix + TURN]):
             token = os.urandom(8).hex().encode()
             self._wait_for(lambda: self._catch_up(token), ledger.PATIENCE)
@@ -203,7 +203,7 @@ class SharedLedger:
                 yield
             finally:
                 for key in taken:
-                    with contextlib.suppress(Busy):  # it is given up in time
+                    with contextlib.suppress(Busy):  # it expires by itself
                         self._eval(GIVE_BACK, [key], self._owner + token)
 
     def _take(self, key: bytes, token: bytes) -> bool:
@@ -219,8 +219,9 @@ class SharedLedger:
             raise Busy(f"The ledger of this site has {problem}")
 
     def _wait_for(self, condition: Any, patience: float) -> None:
-        """Wait until it is true. What this host holds itself is what a killed session has left: its sessions
-        wait for each other in the ledger of the host."""
+        """Wait until a condition is true. A lock of this host must be left from a killed session, because
+        its sessions wait for each other in the ledger of the host.
+        """
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() >= deadline:
@@ -250,7 +251,7 @@ def connection_of(site: Site) -> tuple[Connection, str]:
 
 
 def _empty_copy() -> sqlite3.Connection:
-    """The tables of a ledger in memory, and one of the rows that were changed."""
+    """The tables of a ledger in memory, and a table of the rows that were changed."""
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     for statement in ledger.TABLES.split(";\n"):
         copy.execute(statement)
@@ -270,13 +271,13 @@ def _where(table: str) -> str:
 
 
 def _row(copy: sqlite3.Connection, table: str, key: list[Any]) -> list[Any] | None:
-    """A row, with bytes as JSON can have them; None: it is gone."""
+    """A row, with bytes encoded for JSON; None: it is gone."""
     row = copy.execute(f"SELECT * FROM {table} WHERE {_where(table)}", key).fetchone()
     return None if row is None else [{"hex": one.hex()} if isinstance(one, bytes) else one for one in row]
 
 
 def _apply(copy: sqlite3.Connection, table: str, key: list[Any] | None, row: list[Any] | None) -> None:
-    """Change a row as another session has. key: None for a new one."""
+    """Apply another session's change of a row. key: None if the copy has no such row."""
     if table not in TABLES:
         raise Busy("The ledger of this site is not what it should be")
     if key is not None:

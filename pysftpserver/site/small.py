@@ -1,7 +1,7 @@
-"""Small new files, of which the ledger knows when they are complete, as long as there is plenty of room.
+"""Small new files, which are recorded in the ledger only when complete, while there is plenty of room.
 
-They are those of a storage that receives new files under another name: nothing can be seen of one before it
-is closed. What may not enter: SQL, files that are written in place.
+This is for storages that receive new files under another name: such a file is invisible until it is closed.
+What may not enter: SQL, files that are written in place.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from pysftpserver.site.accounts import Quota
     from pysftpserver.site.shared import AnyLedger
 
-SMALL = 256 << 10  # bytes that a session may receive in all without writing it down
+SMALL = 256 << 10  # bytes that a session may receive in all without recording them
 ANEW = os.O_CREAT | os.O_TRUNC
 
 
 class SmallFilesLayer(WritingLayer):
-    """Lets small files be received before the ledger knows of them."""
+    """Receives small files before they are recorded in the ledger."""
 
     def __init__(
         self, below: SFTPAbstractServerStorage, ledger: AnyLedger, quotas: list[Quota], place: str
     ) -> None:
         super().__init__(below, ledger, quotas, place)
-        self._small: set[Growth] = set()  # those that are not written down
+        self._small: set[Growth] = set()  # files not yet recorded
         self._receives = hasattr(below, "replaces")
 
     def _open(self, path: bytes, flags: int, mode: int, quotas: list[Quota]) -> Any:
@@ -43,12 +43,12 @@ class SmallFilesLayer(WritingLayer):
         return super()._open(path, flags, mode, quotas)
 
     def _may_wait(self, quotas: Iterable[Quota], size: int, files: int) -> bool:
-        """Whether more of what is received need not be written down yet."""
+        """Whether this much more need not be recorded yet."""
         size += sum(growth.top for growth in self._small)
         return size <= SMALL and self._accounts.has_plenty(quotas, size, files + len(self._small))
 
     def _receive(self, path: bytes, flags: int, mode: int, quotas: list[Quota]) -> Any:
-        """Open a file that nothing can be seen of before it is closed."""
+        """Open a file that is invisible until it is closed."""
         handle = self.below.open(path, flags, mode)
         try:
             attrs = self.below.fstat(handle)
@@ -72,7 +72,7 @@ class SmallFilesLayer(WritingLayer):
         return super()._granted(growth, handle, end)
 
     def _write_down(self, growth: Growth, handle: Any) -> None:
-        """Know from now on of a file that was small."""
+        """Record in the ledger a file that was small so far."""
         with self._turn(growth.path):
             growth.changes = self._accounts.begin(
                 self._replacing(growth, self.below.replaces(handle), growth.top)  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ class SmallFilesLayer(WritingLayer):
         self._small.discard(growth)
 
     def _replacing(self, growth: Growth, old: SFTPAttributes | None, size: int) -> list[Plan]:
-        """That a file that is received will have that size, in the place of an old one."""
+        """The plans for a received file of that size that replaces an old one."""
         key, base, had = self._replaced(old, growth.path)
         sizes: dict[str, Any] = {"size": size, "files": 1 - had, "is_open": True, "own": growth.key}
         return [Plan(quota, accounts.WRITE, growth.path, key, base, had, **sizes) for quota in growth.quotas]
@@ -124,7 +124,7 @@ class SmallFilesLayer(WritingLayer):
                     self._settle(growth, size, old, is_closed)
 
     def _follow(self, old: bytes, new: bytes) -> None:
-        """Know the small files of a directory by their new paths."""
+        """Update the paths of small files after a directory was renamed."""
         for growth in self._small:
             if growth.path.startswith(old + b"/"):
                 growth.path = new + growth.path[len(old) :]

@@ -1,9 +1,9 @@
 """The events of a site in its ledger, from the first intent to the last delivery.
 
-An event is written down before what it tells of happens (intend), and is ready once that has happened
-(finish); what a session leaves behind that dies in between is for the deliverer to settle. A ready event has
-a delivery for each receiver. Deliveries to a receiver are in order for each path: one that waits holds back
-those that are about the same path, and no others. What may not enter: receivers, storages.
+An event is recorded before it happens (intend), and is ready once it has happened (finish); if a session dies
+in between, the deliverer settles it. A ready event has a delivery for each receiver. Deliveries to a receiver
+are in order for each path: one that waits holds back only those about the same path. What may not enter:
+receivers, storages.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from pysftpserver.site.ledger import Ledger
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0  # seconds between two tries; each pause is twice the one before
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0  # seconds between two tries; doubled each time
 GIVE_UP = 24 * 3600.0  # seconds since the first try, after which a delivery is dead
-RECEIVERS = "receivers"  # of a note: those that are told if it has come true
-AT_ONCE = 100  # deliveries that are looked up together
+RECEIVERS = "receivers"  # of a note: those that get the event if it has happened
+AT_ONCE = 100  # deliveries looked up together
 
 DUE = """
 SELECT d.seq, d.tries, e.content, d.since FROM delivery d JOIN event e ON e.seq = d.seq
@@ -35,7 +35,7 @@ WHERE d.receiver = ?1 AND NOT d.is_dead AND d.due <= ?2 AND e.is_ready AND NOT E
 
 
 class Delivery:
-    """An event that is due to a receiver. tries: how many failed. since: the time of the first one, or 0."""
+    """An event due to a receiver. tries: number of failed ones. since: time of the first one, or 0."""
 
     __slots__ = ("event", "receiver", "seq", "since", "tries")
 
@@ -54,25 +54,25 @@ class Spool:
     def intend(
         self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str], note: int = 0
     ) -> int:
-        """Write down what is about to happen, safe from a loss of power; return its number.
+        """Record an event that is about to happen, safe from power loss; return its number.
 
-        event: what receivers will get, without the number. paths: what it has to be in order with. note: the
-        number of a note in the place of which this comes, or 0.
+        event: the content for receivers, without the number. paths: those for which order matters. note: the
+        number of a note that this replaces, or 0.
         """
         return self._add(event, paths, receivers, is_ready=False, note=note)
 
     def add(
         self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str], note: int = 0
     ) -> int:
-        """Write down what has happened; return its number."""
+        """Record an event that has happened; return its number."""
         number = self._add(event, paths, receivers, is_ready=True, note=note)
         self._ledger.wake()
         return number
 
     def note(self, event: dict[str, Any], path: bytes, receivers: Sequence[str], note: int = 0) -> int:
-        """Write down what a session is at, for the case that it is killed; return its number.
+        """Record what a session is doing, in case it is killed; return the note's number.
 
-        It holds back no event, and is not safe from a loss of power.
+        A note holds back no event, and is not safe from power loss.
         """
         content = {**event, RECEIVERS: list(receivers)}
         return self._add(content, [path], (), is_ready=False, note=note, durable=False)
@@ -103,7 +103,7 @@ class Spool:
         return seq
 
     def finish(self, seq: int, event: dict[str, Any] | None = None) -> None:
-        """It has happened. event: what is known now; None: what was written down."""
+        """Note that an event has happened. event: its content now; None: as recorded."""
         with self._ledger.changing() as database:
             database.execute("UPDATE event SET is_ready = 1 WHERE seq = ?", (seq,))
             if event is not None:
@@ -111,16 +111,16 @@ class Spool:
         self._ledger.wake()
 
     def come_last(self, seq: int, event: dict[str, Any]) -> None:
-        """It has happened, after all that was written down since. event: what is known now."""
+        """Note that an event has happened after all events recorded since. event: its content now."""
         rows = self._ledger.ask("SELECT receiver FROM delivery WHERE seq = ?", seq)
         self.add(event, (), [receiver for (receiver,) in rows])
         self.forget(seq)
 
     def forget(self, seq: int) -> None:
-        """It has not happened."""
+        """Drop an event that has not happened."""
         with self._ledger.changing() as database:
             _drop(database, seq)
-        self._ledger.wake()  # others may have waited for it
+        self._ledger.wake()  # other events may have waited for it
 
     def is_delivered(self, seq: int, receivers: Iterable[str]) -> bool:
         """Whether these receivers have the event. Raises KeyError for one that will not get it."""
@@ -136,7 +136,7 @@ class Spool:
     # --- the deliverer ----------------------------------------------------------------------------
 
     def intents(self) -> list[tuple[int, int, dict[str, Any]]]:
-        """What sessions have left that have ended: number, session and event."""
+        """The intents of ended sessions: (number, session, event) of each."""
         rows = self._ledger.ask("SELECT seq, session, content FROM event WHERE NOT is_ready ORDER BY seq")
         return [
             (seq, session, json.loads(content))
@@ -145,12 +145,12 @@ class Spool:
         ]
 
     def come_true(self, seq: int, event: dict[str, Any]) -> None:
-        """What a note is about has happened. event: what is known of it, with what the note has."""
+        """Turn a note into an event that has happened. event: its content, including that of the note."""
         paths = [path for (path,) in self._ledger.ask("SELECT path FROM event_path WHERE seq = ?", seq)]
         self.add(event, paths, event.pop(RECEIVERS), note=seq)
 
     def has_later(self, seq: int) -> bool:
-        """Whether later events are about the same paths: others may have undone what this one tells of."""
+        """Whether later events are about the same paths: they may have undone this one."""
         return bool(
             self._ledger.ask(
                 "SELECT 1 FROM event_path mine JOIN event_path other"
@@ -160,7 +160,7 @@ class Spool:
         )
 
     def due(self, receiver: str) -> list[Delivery]:
-        """What a receiver should get now, in order."""
+        """The deliveries due to a receiver now, in order."""
         rows = self._ledger.ask(DUE, receiver, time.time(), AT_ONCE)
         return [
             Delivery(receiver, seq, tries, {"id": seq, **json.loads(content)}, since)
@@ -168,12 +168,12 @@ class Spool:
         ]
 
     def next_due(self) -> float | None:
-        """The time of the first delivery that is not dead and waits for its time; None: there is none."""
+        """The time of the next delivery that is not dead; None: there is none."""
         ((moment,),) = self._ledger.ask("SELECT min(due) FROM delivery WHERE NOT is_dead")
         return moment  # type: ignore[no-any-return]
 
     def delivered(self, delivery: Delivery) -> None:
-        """A receiver has it."""
+        """Note that a receiver has the event."""
         with self._ledger.changing() as database:
             database.execute(
                 "DELETE FROM delivery WHERE receiver = ? AND seq = ?", (delivery.receiver, delivery.seq)
@@ -181,7 +181,7 @@ class Spool:
             _drop_finished(database, delivery.seq)
 
     def failed(self, delivery: Delivery, reason: str) -> None:
-        """A receiver has refused it, or is away: it is tried again, or dead."""
+        """Retry a failed delivery later, or declare it dead."""
         moment = time.time()
         since = delivery.since or moment
         pause = min(FIRST_PAUSE * 2.0 ** min(delivery.tries, 30), LONGEST_PAUSE)
@@ -194,7 +194,7 @@ class Spool:
             )
 
     def bury_others(self, receivers: Iterable[str]) -> None:
-        """Declare dead what is for other receivers: they are no longer in the site file."""
+        """Declare deliveries to all other receivers dead: they are no longer in the site file."""
         known = list(receivers)
         marks = ", ".join("?" * len(known))
         with self._ledger.changing() as database:
@@ -218,7 +218,7 @@ class Spool:
         ]
 
     def retry(self, numbers: Iterable[int] = ()) -> int:
-        """Try deliveries again, the dead ones too. numbers: of the events; none: all. Returns how many."""
+        """Retry deliveries, including dead ones. numbers: of the events; none: all. Returns how many."""
         chosen = list(numbers)
         marks = ", ".join("?" * len(chosen))
         with self._ledger.changing() as database:

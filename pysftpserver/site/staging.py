@@ -1,14 +1,14 @@
 """The layer of gates: a file waits under a hidden name until the gates in front of its path let it in.
 
-What a client opens to write in a path with gates is a file beside it, with a name of uploads/temporary.py,
-which RulesLayer hides. When the last handle is closed, it is put in place by the steps of uploads/files.py,
-and before the step that renames it, the gates read it. So a process that is killed leaves the old file and a
-leftover, in any storage, and nothing that is visible is ever written to.
+When a client opens a path with gates for writing, it gets a file next to it, with a name of
+uploads/temporary.py, which RulesLayer hides. When the last handle is closed, the file is put in place by the
+steps of uploads/files.py, and before the step that renames it, the gates read it. So a killed process leaves
+the old file and a leftover, in any storage, and no visible file is ever written to.
 
-A rename to a path with other gates copies the file: another session may have the old one open to write. Only
-what a door has received under a name that no client knows is taken as it is. Links are refused: what has two
-names could be changed under the one without gates, and a symbolic link leads to what was never looked at.
-What may not enter: what a gate asks, which paths are hidden, concrete storages.
+A rename to a path with other gates copies the file: another session may have the old one open for writing.
+Only a file that a door has received under a name that no client knows is not copied. Links are refused: a
+file with two names could be changed under the one without gates, and a symbolic link leads to a file that was
+never scanned. What may not enter: how gates are asked, which paths are hidden, concrete storages.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from pysftpserver.site.rules import NameRules
 
 WRITES = os.O_WRONLY | os.O_RDWR
-MOST_LOOKED_AT = 10_000  # directories: memory
+MOST_LOOKED_AT = 10_000  # directories, to bound memory
 LONGEST_NAME = 200  # bytes of a file's own name in quarantine
 
 
 class GatesLayer(Layer):
-    """A storage where files with gates in front of their paths are visible when these let them in.
+    """A storage where files in paths with gates become visible when the gates let them in.
 
-    below: the storage. Paths are canonical. names: says which are temporary ones of clients.
+    below: the storage. Paths are canonical. names: knows the temporary names of clients.
     """
 
     waits_long = True
@@ -56,9 +56,9 @@ class GatesLayer(Layer):
         self._gates, self._names = gates, names
         self._waiting: dict[int, Waiting] = {}  # by handle
         self._by_path: dict[bytes, Waiting] = {}
-        self._of_doors: dict[int, tuple[Any, bytes]] = {}  # open files that doors receive, with their paths
+        self._of_doors: dict[int, tuple[Any, bytes]] = {}  # files that doors receive, with their paths
         self._looked_at: set[bytes] = set()
-        temporary.new_name()  # reads what a confined process cannot
+        temporary.new_name()  # reads a file that a confined process cannot read
 
     # --- files --------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class GatesLayer(Layer):
         return handle
 
     def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
-        """A new file that waits, and its first handle. Raises what opening its path would."""
+        """A new waiting file, and its first handle. Raises what opening its path would raise."""
         is_new = flags & os.O_CREAT and flags & os.O_EXCL
         there = attributes(self.below.lstat if is_new else self.below.stat, path)
         if there is not None:
@@ -106,14 +106,14 @@ class GatesLayer(Layer):
         return waiting, waiting._handle
 
     def _made(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> Waiting:
-        """An empty file that waits."""
+        """An empty waiting file."""
         self._look_once(parent_of(path))
         waits_as = temporary.temporary_path(path)
         handle = self.below.open(waits_as, flags | os.O_CREAT | os.O_EXCL, mode)
         return Waiting(self, handle, waits_as, path, gates)
 
     def _copied(self, source: bytes, path: bytes, there: SFTPAttributes, gates: tuple[Gate, ...]) -> Waiting:
-        """A file that waits, with the content of another one. there: the attributes of that."""
+        """A waiting file with the content of another one. there: the attributes of that one."""
         reading = self.below.open(source, os.O_RDONLY, 0)
         try:
             waiting = self._made(path, os.O_WRONLY, FOR_OWNER, gates)
@@ -129,7 +129,7 @@ class GatesLayer(Layer):
             self.below.close(reading)
 
     def _check_access(self, path: bytes, flags: int, there: SFTPAttributes) -> None:
-        """Raises what opening a file that is there would, if it would fail."""
+        """Raises what opening an existing file would raise, if it would fail."""
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
         kind = S_IFMT(there.permissions or 0)
@@ -141,7 +141,7 @@ class GatesLayer(Layer):
             self.below.abandon(self.below.open(path, flags & os.O_ACCMODE, 0))
 
     def _open_again(self, waiting: Waiting, flags: int) -> Any:
-        """Another handle of a file that waits."""
+        """Another handle of a waiting file."""
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
         handle = self.below.open(waiting.waits_as, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC), 0)
@@ -155,7 +155,7 @@ class GatesLayer(Layer):
         return handle
 
     def _look_once(self, directory: bytes) -> None:
-        """Remove what killed processes have left in a directory."""
+        """Remove leftovers of killed processes from a directory, once."""
         if directory not in self._looked_at:
             if len(self._looked_at) >= MOST_LOOKED_AT:
                 self._looked_at.clear()
@@ -172,7 +172,7 @@ class GatesLayer(Layer):
         try:
             self.below.fsync(handle)
         except OSError:
-            self.spoil(handle)  # what was written is lost, and the next fsync would not say so
+            self.spoil(handle)  # written data is lost, and the next fsync would not report it
             raise
 
     def close(self, handle: Any) -> None:
@@ -201,7 +201,7 @@ class GatesLayer(Layer):
             self.below.abandon(handle)
 
     def _closing(self, handle: Any) -> Waiting | None:
-        """The file that waits of a handle, which is the client's no more."""
+        """The waiting file of a handle, which is no longer the client's."""
         self._of_doors.pop(handle_key(handle), None)
         waiting = self._waiting.pop(handle_key(handle), None)
         if waiting is not None:
@@ -235,7 +235,7 @@ class GatesLayer(Layer):
         self.below.lsetstat(path, attrs)
 
     def _resized(self, path: bytes, attrs: SFTPAttributes) -> SFTPAttributes:
-        """Set the size, if there are gates in front of a path; what else is to be set."""
+        """Set the size, if a path has gates; return the attributes that remain to be set."""
         gates = self._gates.of(path) if attrs.size is not None else ()
         if not gates:
             return attrs
@@ -279,7 +279,7 @@ class GatesLayer(Layer):
             self.below.rm(old)
 
     def _check_names(self, gates: tuple[Gate, ...], old: bytes, new: bytes) -> None:
-        """Raises Rejected for a name that a file which was let in must not have. Directories may."""
+        """Raises Rejected for a name that a file which was let in must not get. Directories may get any."""
         names = self._names.finals(text_of(_last(new)))
         for gate in gates:
             verdict = gate.of_names(names)
@@ -287,7 +287,7 @@ class GatesLayer(Layer):
                 raise Rejected(verdict, new)
 
     def _move_link(self, old: bytes, new: bytes, replace: bool) -> None:
-        """Make the link again: what has its name might be a file by the time it is renamed."""
+        """Move a link by making a new one: by the time of a rename, its name might belong to a file."""
         waits_as = temporary.temporary_path(new)
         self.below.symlink(waits_as, self.below.readlink(old))
         try:
@@ -299,8 +299,7 @@ class GatesLayer(Layer):
         self.below.rm(old)
 
     def _take_in(self, old: bytes, new: bytes, replace: bool, gates: tuple[Gate, ...]) -> None:
-        """Put a file in place that a door has received, and closed. Until then it gets a name that no session
-        knows."""
+        """Put a file in place that a door has received; until then, no session knows its name."""
         waiting = Waiting(self, None, temporary.temporary_path(new), new, gates)
         self.below.rename(old, waiting.waits_as)
         waiting.is_exclusive = not replace
@@ -312,7 +311,7 @@ class GatesLayer(Layer):
             raise
 
     def _is_closed(self, path: bytes) -> bool:
-        """Whether no handle of the file that a door has received is open."""
+        """Whether all handles of a file that a door has received are closed."""
         return all(path != other for _, other in self._of_doors.values())
 
     def _keep_times(self, waiting: Waiting, there: SFTPAttributes) -> None:
@@ -331,14 +330,14 @@ class GatesLayer(Layer):
         self.below.symlink(linkpath, target)
 
     def _check_link(self, path: bytes) -> None:
-        """Raises SFTPForbidden where a link could give a name with gates to what they have not seen."""
+        """Raises SFTPForbidden if a link could give a path with gates to a file that they have not seen."""
         if self._gates.are_evaded(path):
             raise SFTPForbidden("Not allowed: files are checked there, and a link could lead to others")
 
     # --- gates --------------------------------------------------------------------------------------
 
     def refusal(self, gates: tuple[Gate, ...], waits_as: bytes, path: bytes) -> tuple[Gate, Verdict] | None:
-        """The first of the gates that does not let a file in, and what it says. Raises what reading does."""
+        """The first gate that does not let a file in, and its verdict. Raises the exceptions of reading."""
         if not gates:
             return None
 
@@ -359,7 +358,7 @@ class GatesLayer(Layer):
         return None
 
     def keep(self, gate: Gate, waits_as: bytes, path: bytes) -> bool:
-        """Whether a file could be moved to a gate's quarantine."""
+        """Move a file to a gate's quarantine; return whether that worked."""
         place = gate.quarantine
         if place is None:
             return False
@@ -367,7 +366,7 @@ class GatesLayer(Layer):
         target = b"%b/%b-%b-%b" % (place, moment, os.urandom(4).hex().encode(), _last(path)[:LONGEST_NAME])
         names = place.split(b"/")
         for count in range(2, len(names) + 1):
-            with contextlib.suppress(OSError, SFTPException):  # it is there
+            with contextlib.suppress(OSError, SFTPException):  # it exists
                 self.below.mkdir(b"/".join(names[:count]), 0o700)
         try:
             self.below.rename(waits_as, target)

@@ -19,9 +19,9 @@ OF_CLIENTS = ("SSH_", "LC_", "LANG")  # variables that sshd sets, or Debian's ta
 def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
     """Start a process that delivers the site's events until nothing is left to do, unless one is running.
 
-    It is made before a sandbox is entered, and is not a child of the session. module: of the command that
-    does it. The session has to be open: a deliverer that stops looks for sessions after it has given up its
-    place.
+    It is started before a sandbox is entered, and is not a child of the session. module: of the command to
+    run. The session has to be open: a deliverer that is stopping looks for sessions once more after it has
+    given up its place.
     """
     if ledger.has_deliverer():
         return
@@ -31,7 +31,7 @@ def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
         f"from {module} import deliver_for_sessions; deliver_for_sessions({os.path.abspath(site_file)!r})"
     )
     nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
-    # It goes on for sessions of others: without what sshd has from this one's client.
+    # It goes on for others' sessions, so it must not get variables from this session's client.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
     environment["LC_ALL"] = "C.UTF-8"
     # -P: the directory where a session starts may be one that clients can write to.

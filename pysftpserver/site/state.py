@@ -1,4 +1,4 @@
-"""The layers of a site that keep something in its state directory: quotas and events.
+"""The layers of a site that keep data in its state directory: quotas and events.
 
 What may not enter: what these layers do.
 """
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 ALL = ("/**",)
-DELIVERS = "pysftpserver.cli.pysftp_deliver"  # the command that delivers what sessions leave
+DELIVERS = "pysftpserver.cli.pysftp_deliver"  # the command that delivers sessions' events
 
 
 class State:
     """The ledger of a site for one session, and the layers that write to it. Raises BadInput.
 
-    storage: the one below all layers. who: whom the session is for.
+    storage: the one below all layers. who: the Who of the session.
     """
 
     def __init__(self, site: Site, who: Who, storage: SFTPAbstractServerStorage) -> None:
@@ -49,7 +49,7 @@ class State:
 
     @contextlib.contextmanager
     def _opening(self) -> Iterator[None]:
-        """A context for what a session begins with: without it, there is no session. Raises Unavailable."""
+        """A context for steps without which a session cannot begin. Raises Unavailable if they fail."""
         try:
             yield
         except BaseException as error:
@@ -67,7 +67,7 @@ class State:
             return QuotaLayer(below, self._books(), quotas, self._place)
 
     def _books(self) -> AnyLedger:
-        """The ledger that quotas are counted in. Raises BadInput."""
+        """The ledger in which quotas are counted. Raises BadInput."""
         site = self._site
         if site.ledger is None:
             return self._ledger
@@ -76,14 +76,14 @@ class State:
         return SharedLedger(self._ledger, *connection_of(site))
 
     def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
-        """Count again what the quotas of the session's user count: the name, bytes and files of each."""
+        """Recount the quotas of the session's user; return the name, bytes and files of each."""
         quotas = quotas_of(self._site, self._who)
         with self._opening():
             layer = QuotaLayer(below, self._books(), quotas, self._place)
             return [(quota.account, *layer.recount(quota)) for quota in quotas]
 
     def telling(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
-        """A storage that writes down the events that receivers want. Starts a deliverer if there is none."""
+        """A storage that records the events that receivers want. Starts a deliverer if there is none."""
         wishes = [
             Wish(frozenset(entry.on), name, _matches(entry, self._who), entry.timeout if entry.wait else None)
             for entry in self._site.events
@@ -97,15 +97,14 @@ class State:
         return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
 
     def refusals(self, storage: SFTPAbstractServerStorage) -> Callable[[bytes, BaseException], None] | None:
-        """What is told of the refusals of rules, in front of a storage that telling() has made; None:
-        nothing."""
+        """Reports refusals by rules in front of a storage from telling(); None: no receiver wants them."""
         if isinstance(storage, EventsLayer) and storage.tells("rejected"):
             return storage.note_refusal
         return None
 
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:
-    """The quotas of a user. Sessions whose door knows no user are one user, without a name."""
+    """The quotas of a user. Sessions of doors that know no users share one nameless user."""
     found = []
     for entry in site.quotas:
         if is_meant(who, entry.users, entry.groups):
@@ -132,7 +131,7 @@ def _matches(entry: Entry, who: Who) -> Callable[[bytes], bool] | None:
 
 
 def _place(site: Site, who: Who, storage: SFTPAbstractServerStorage) -> str:
-    """The same text for all sessions that see the same tree."""
+    """A text that is the same for all sessions that see the same tree."""
     names = [site.storage or str(storage.stat(b"/.").identity or getattr(storage, "label", None))]
     names += [
         f"{mount.path}={mount.storage}" for mount in site.mounts if is_meant(who, mount.users, mount.groups)

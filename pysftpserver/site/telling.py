@@ -1,8 +1,8 @@
-"""How a layer tells: events are written down for the receivers that want them, and waited for.
+"""How a layer reports events: records them for the receivers that want them, and waits for receivers.
 
-What changes the storage is written down before it happens, so a killed session leaves no change that is
-not told of; the deliverer does the rest. A session without a wish for an event pays nothing for it. What may
-not enter: SQL, receivers' protocols, which call is which event.
+A change of the storage is recorded before it happens, so even a killed session leaves no unreported change;
+the deliverer does the rest. An event that no receiver wants costs nothing. What may not enter: SQL,
+receivers' protocols, which call is which event.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from pysftpserver.site.ledger import Ledger
     from pysftpserver.site.who import Who
 
-PAUSE = 0.01  # seconds between two looks whether a receiver has an event
+PAUSE = 0.01  # seconds between two checks whether a receiver has an event
 NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
 
 
 class _AtFirst(_HandedOn):
-    """A method of the storage below; the session begins when it is called for the first time."""
+    """A method of the storage below; its first call begins the session."""
 
     def __get__(self, layer: TellingLayer | None, owner: type) -> Any:  # type: ignore[override]
         if layer is not None and not layer._has_begun:
@@ -41,7 +41,7 @@ class _AtFirst(_HandedOn):
 
 
 class TellingLayer(Layer):
-    """Writes down the beginning and the end of a session, what is refused, and what subclasses tell of.
+    """Records the beginning and end of a session, refusals, and the events of subclasses.
 
     ledger: with a session. wishes: of all receivers; there may be none. place: the same for all sessions that
     see the same tree.
@@ -89,7 +89,7 @@ class TellingLayer(Layer):
         return self._spool.intend(event, [self._place + path for path in paths], names, note)
 
     def _tell(self, kind: str, paths: tuple[bytes, ...], act: Callable[..., None], *arguments: Any) -> None:
-        """Do what a client asks for, and tell of it."""
+        """Carry out a client's request, and report it."""
         wishes = self._meant(kind, *paths)
         if not wishes:
             act(*arguments)
@@ -108,8 +108,9 @@ class TellingLayer(Layer):
         finds: Callable[[], dict[str, Any] | None] = lambda: None,
         note: int = 0,
     ) -> None:
-        """The same for an event. finds: what is known of it only afterwards; None: nothing more. note: what
-        it takes the place of, or 0."""
+        """The same for an event. finds: returns details known only afterwards; None: there are none. note:
+        the number of the note that it replaces, or 0.
+        """
         seq = self._intend(wishes, event, *paths, note=note)
         try:
             act(*arguments)
@@ -137,7 +138,7 @@ class TellingLayer(Layer):
                     time.sleep(PAUSE)
 
     def note_refusal(self, path: bytes, error: BaseException) -> None:
-        """Tell that something was refused, if the error says so."""
+        """Report a refusal, if the error is one."""
         is_rejection = getattr(error, "is_rejection", False)  # of a gate
         is_refusal = is_rejection or isinstance(error, (SFTPForbidden, PermissionError))
         if not is_refusal and getattr(error, "errno", None) != errno.EDQUOT:

@@ -17,9 +17,9 @@ _HOURS = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))?\s+)?(\d\d):(\d\d)-(\d\d):(\d
 
 
 class Hours:
-    """Some hours of some days. A time that is before the one it begins with is on the next day.
+    """Hours of some days. An end that is before the beginning is on the next day.
 
-    text: `DAY-DAY HH:MM-HH:MM`; without days, all of them. Raises ValueError.
+    text: `DAY-DAY HH:MM-HH:MM`; without days, every day. Raises ValueError.
     """
 
     def __init__(self, text: str) -> None:

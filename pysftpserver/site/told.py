@@ -1,6 +1,6 @@
-"""What a session remembers for what it tells of: receivers' wishes, files that are being written, refusals.
+"""A session's memory for reporting events: receivers' wishes, files being written, refusals.
 
-What may not enter: the spool, storages' methods but reading.
+What may not enter: the spool, storages' methods except reading.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-SAME_AGAIN, MOST_REFUSALS = 10.0, 20  # seconds, and refusals that are told of in them
+SAME_AGAIN, MOST_REFUSALS = 10.0, 20  # seconds, and refusals reported in them
 
 
 class Wish:
     """A receiver that wants events.
 
-    on: which. name: the receiver's. matches: whether it is about a path; None: about all. wait: for how many
-    seconds a client waits for it; None: it does not.
+    on: kinds of events. name: the receiver's. matches: returns whether a path is meant; None: all are. wait:
+    seconds for which a client waits for the receiver; None: it does not wait.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Wish:
 
 
 class Upload:
-    """A file that is open to be written.
+    """A file that is open for writing.
 
-    digest: of its bytes up to position; None: they came in another order, or no receiver asks. is_changed:
-    whether there is anything to tell. note: the number of its note in the spool; 0: it needs none; None: that
-    was not looked at. refusal: why something was not written.
+    digest: of its bytes up to position; None: they arrived out of order, or no receiver asks for it.
+    is_changed: whether there is anything to report. note: the number of its note in the spool; 0: it needs
+    none; None: not checked yet. refusal: why a write was refused.
     """
 
     __slots__ = ("digest", "handle", "is_changed", "note", "path", "position", "refusal")
@@ -53,9 +53,9 @@ class Upload:
 
 
 class Refusals:
-    """Which refusals of a session are told of: a client must not fill the spool with what costs it nothing.
+    """Selects the refusals of a session to report: a client must not fill the spool at no cost.
 
-    left_out: the number of those that were not, since the last one that was. clock: seconds.
+    left_out: the number of refusals not reported since the last one that was. clock: returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,8 +64,9 @@ class Refusals:
         self.left_out = 0
 
     def is_due(self, path: bytes, reason: str) -> bool:
-        """Whether a refusal is told of: not the same again within SAME_AGAIN seconds, and not more than
-        MOST_REFUSALS in them."""
+        """Whether to report a refusal: within SAME_AGAIN seconds, only different ones, and at most
+        MOST_REFUSALS.
+        """
         now = self._clock()
         self._told = {one: moment for one, moment in self._told.items() if now - moment < SAME_AGAIN}
         if (path, reason) in self._told or len(self._told) >= MOST_REFUSALS:
@@ -76,14 +77,14 @@ class Refusals:
 
 
 def timestamp() -> str:
-    """The time for an event: UTC, with milliseconds."""
+    """The current time for an event: UTC, with milliseconds."""
     moment = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
     return f"{stamp}.{int(moment % 1 * 1000):03d}Z"
 
 
 def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises what the storage does."""
+    """The SHA-256 of a file, in hexadecimal. Raises the storage's exceptions."""
     total = hashlib.sha256()
     handle = storage.open(path, os.O_RDONLY, 0)
     try:

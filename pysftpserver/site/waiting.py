@@ -1,6 +1,6 @@
 """A file that waits under a hidden name until it is put in place.
 
-It takes the steps of uploads/files.py; what the gates say decides on the one that renames it. What may not
+It takes the steps of uploads/files.py; the gates decide about the step that renames it. What may not
 enter: which paths have gates, what a session has open.
 """
 
@@ -27,9 +27,9 @@ FOR_OWNER = 0o600
 class Waiting(StoredFile):
     """A file that waits for its name.
 
-    handles: the number of the client's. is_exclusive: whether the name has to be free. is_broken: whether
-    something could not be written. mode: the permissions that it will have; None: those that it has. path:
-    the name. waits_as: where it is until then. gates: those that have to let it in.
+    handles: number of the client's open ones. is_exclusive: whether the name has to be free. is_broken:
+    whether a write failed. mode: its final permissions; None: those that it has. path: its final path.
+    waits_as: its path until then. gates: those that have to let it in.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class Waiting(StoredFile):
         self.check = self._ask
 
     def take_attributes(self, like: SFTPAttributes | None) -> None:
-        """Give it owner and permissions of another file, when it is in place; until then, a file of the host
-        is for its owner only."""
+        """Give it the owner and permissions of another file when it is in place; until then, a file of the
+        host is accessible to its owner only.
+        """
         if like is not None:
             self._keep_attributes(like)
         if self._storage.fileno(self._handle) is not None:
@@ -56,15 +57,16 @@ class Waiting(StoredFile):
                     self.mode = S_IMODE(found)
 
     def reopen(self, flags: int) -> Any:
-        """Close it, and open it for the client; return the handle. Raises what the storage does."""
+        """Close it, and open it for the client; return the handle. Raises the storage's exceptions."""
         self.close()
         self._handle = self._storage.open(self.waits_as, flags, 0)
         self._is_open = True
         return self._handle
 
     def put_in_place(self, handle: Any) -> None:
-        """Put it in place or discard it. handle: the last one; it is closed. Raises Rejected, and what the
-        storage does."""
+        """Put it in place or discard it. handle: the last one, to be closed. Raises Rejected, storage's
+        exceptions.
+        """
         self._handle = handle
         self.commit()
 
@@ -95,10 +97,10 @@ class Waiting(StoredFile):
                 self._is_there = False
             raise Rejected(verdict, self.path)
         if self.mode is not None:
-            with contextlib.suppress(OSError, SFTPException):  # then it stays its owner's
+            with contextlib.suppress(OSError, SFTPException):  # then its owner does not change
                 self._storage.setstat(self.waits_as, SFTPAttributes(permissions=self.mode))
 
 
 def incomplete() -> SFTPFailure:
-    """What is raised for a file that is discarded, because something of it is missing."""
+    """The error for a file that is discarded because part of it is missing."""
     return SFTPFailure("Not put in place: a part of it could not be written")

@@ -1,4 +1,4 @@
-"""Who a session is for, as the rules of a site see it.
+"""The user and client of a session, as the rules of a site see them.
 
 What may not enter: sessions, storages. Facts: RFC 4291, section 2.5.5.2, for addresses of IPv4 in IPv6.
 """
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Who:
-    """Who a session is for.
+    """The user and client of a session.
 
-    user: the name; None where the door knows none. groups: those of the site file that the user is in, in the
-    order of the file. address: the client's IP address; None where there is none, such as on a terminal.
-    session: the name of the session in logs and records. values: of the fields in braces.
+    user: the name; None if the door knows none. groups: the site file's groups that the user is in, in the
+    order of the file. address: the client's IP address; None if there is none, as on a terminal. session: the
+    name of the session in logs and records. values: of the fields in braces.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Who:
 
     @property
     def values(self) -> dict[str, str]:
-        """The fields that are known, each with a value. That of group is the first one."""
+        """The known fields with their values. For group, that is the user's first group."""
         found = {"user": self.user, "folder": self.folder, "group": self.groups[0] if self.groups else None}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -43,19 +43,19 @@ class Who:
 
 
 def of_values(values: Mapping[str, str], groups: tuple[str, ...] = ()) -> Who:
-    """Who storages are opened for. values: user, folder, address and session, as far as a door knows them."""
+    """The Who for which storages are opened. values: user, folder, address and session, if known."""
     return Who(
         values.get("user"), groups, values.get("address"), values.get("session", ""), values.get("folder")
     )
 
 
 def groups_of(user: str | None, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The groups that a user is in. groups: the users of each, or patterns of them."""
+    """The groups that a user is in. groups: the users of each, or patterns for them."""
     return tuple(name for name, users in groups.items() if user is not None and _matches(user, users))
 
 
 def is_meant(who: Who, users: tuple[str, ...], groups: tuple[str, ...]) -> bool:
-    """Whether a table of a site file with these users and groups is about a user. One with neither is."""
+    """Whether a table of a site file with these users and groups applies to a user. One with neither does."""
     if not users and not groups:
         return True
     return who.user is not None and _matches(who.user, users) or any(name in groups for name in who.groups)

@@ -1,7 +1,7 @@
-"""Files that are open to be written, and grow within what quotas leave.
+"""Files that are open for writing, and grow within the room that quotas leave.
 
 A WRITE within what the ledger has granted costs a comparison. What may not enter: SQL, changes of names,
-files that need not be written down.
+files that need not be recorded.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class Growth:
-    """A file that is open to be written.
+    """A file that is open for writing.
 
-    changes: in the ledger; none of a small file that is not written down yet. quotas: those that count it.
-    path, key: its own. in_place: whether that is the file at path; None: nothing tells. top: the size that it
-    may have. handles: those that lead to it. position: the end of what is appended, or None.
+    changes: in the ledger; none for a small file that is not recorded yet. quotas: those that count it. path,
+    key: its own. in_place: whether it is the file at path; None: unknown. top: the size that it may reach.
+    handles: those of this file. position: the end of appended data, or None.
     """
 
     __slots__ = ("changes", "handles", "in_place", "key", "path", "position", "quotas", "top")
@@ -56,7 +56,7 @@ class Growth:
 
 
 class WritingLayer(CountingLayer):
-    """Lets files grow that are open to be written."""
+    """Counts the growth of files that are open for writing."""
 
     def __init__(
         self, below: SFTPAbstractServerStorage, ledger: AnyLedger, quotas: list[Quota], place: str
@@ -101,7 +101,7 @@ class WritingLayer(CountingLayer):
             return handle
 
     def _open_again(self, path: bytes, flags: int, mode: int) -> Any:
-        """Open a file that is being received, and is not there yet."""
+        """Open a file that is being received and is not in place yet."""
         handle = self.below.open(path, flags, mode)
         growth = self._received(self._key(self.below.fstat(handle), path))
         if growth is None:
@@ -111,7 +111,7 @@ class WritingLayer(CountingLayer):
         return handle
 
     def _received(self, key: bytes) -> Growth | None:
-        """The upload of this session whose temporary file has that key."""
+        """This session's upload whose temporary file has that key."""
         received = (growth for growth in self._growths.values() if growth.in_place is False)
         return next((growth for growth in received if growth.key == key), None)
 
@@ -157,13 +157,13 @@ class WritingLayer(CountingLayer):
     fileno = Layer.fileno
 
     def _grow(self, handle: Any, end: int, size: int) -> None:
-        """Let a file become as large as a write makes it. Raises OSError(EDQUOT); it is spoilt then."""
+        """Let a file grow for a write. Raises OSError(EDQUOT), and then spoils the file."""
         growth = self._growths[id(handle)]
         if growth.position is not None:
             if not size:
                 return
             end = growth.position = growth.position + size
-            if end > growth.top:  # others may have made it longer
+            if end > growth.top:  # other sessions may have made it longer
                 end = growth.position = size_of(self.below.fstat(handle)) + size
         if end <= growth.top or not size:
             return
@@ -177,12 +177,12 @@ class WritingLayer(CountingLayer):
                 self._tops[number] = growth.top
 
     def _granted(self, growth: Growth, handle: Any, end: int) -> int:
-        """The size that a file may have from now on: end at least. Raises OSError(EDQUOT), Away."""
+        """The size that a file may have from now on, at least end. Raises OSError(EDQUOT), Away."""
         try:
             self._accounts.grow(growth.changes, end)
         except OSError:
             with self._turn(growth.path):
-                pass  # perhaps a killed session has left something
+                pass  # a killed session may have left changes to settle
             self._accounts.grow(growth.changes, end)
         return top_of(growth.changes)
 
@@ -203,7 +203,7 @@ class WritingLayer(CountingLayer):
             self._close_last(growth, handle, close, completes)
 
     def _close_last(self, growth: Growth, handle: Any, close: Callable[[Any], None], completes: bool) -> None:
-        """Close the last handle of a file, and count what it has become."""
+        """Close the last handle of a file, and count its new size."""
         with self._last(self._turn(growth.path), handle):
             size = size_of(self.below.fstat(handle))
             if growth.in_place is False:
@@ -219,7 +219,7 @@ class WritingLayer(CountingLayer):
 
     @contextlib.contextmanager
     def _last(self, turn: contextlib.AbstractContextManager[None], handle: Any) -> Iterator[None]:
-        """A turn in which a handle is closed; if the ledger does not let it begin, the file is abandoned."""
+        """A turn in which a handle is closed; if the ledger is not available, the file is abandoned."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(turn)
@@ -246,13 +246,13 @@ class WritingLayer(CountingLayer):
             now = self._look(self.below.stat, growth.path)
             if now is not None and self._key(now, growth.path) == growth.key:
                 self._accounts.replaced(changes, size, growth.key, *self._replaced(old, growth.path))
-            elif is_closed:  # in place, but in a directory that was renamed: nothing is known of an old one
+            elif is_closed:  # in place, but in a renamed directory: it is unknown whether it replaced a file
                 self._accounts.replaced(changes, size, growth.key, b"", 0, 0)
             else:
                 self._accounts.cancel(changes)
 
     def _settle_by_look(self, changes: list[Change], path: bytes, before: SFTPAttributes | None) -> None:
-        """Settle a change that has failed: it may have been carried out in part."""
+        """Settle a failed change, which may have been carried out in part."""
         found = self._look(self.below.stat, path)
         if found is None and before is None:
             self._accounts.cancel(changes)
@@ -290,5 +290,5 @@ class WritingLayer(CountingLayer):
 
 
 def top_of(changes: list[Change]) -> int:
-    """The size that a file may have."""
+    """The size that a file may reach."""
     return min(change.base + change.room for change in changes)

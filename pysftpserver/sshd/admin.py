@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 16
 PATIENCE = 10.0  # seconds for a question to arrive, and for an answer to be taken
-HEARING = 1.0  # seconds for a question that is refused
-MOST_ASKING = 16  # at once
+HEARING = 1.0  # seconds to receive a question that is refused
+MOST_ASKING = 16  # clients at once
 RESERVED_DESCRIPTORS = 4  # for questions when no others are left
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 LONGEST_USER = 1024  # characters
@@ -46,7 +46,7 @@ ANSWERS = {"end": "ended", "ban": "banned", "lift": "lifted"}  # the key of an a
 
 
 def listening(path: str, processes: int) -> list[socket.socket]:
-    """A socket for each process, in their order. Raises AdminError if another server has one of them."""
+    """A listening socket for each process, in order. Raises AdminError if another server has one of them."""
     sockets: list[socket.socket] = []
     try:
         with turn(path):
@@ -84,7 +84,7 @@ class Admin:
         self._process = process
         self._log = log
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
-        self._waiting: dict[asyncio.StreamWriter, None] = {}  # those of whom something is waited for, in turn
+        self._waiting: dict[asyncio.StreamWriter, None] = {}  # clients that are being waited for, in turn
         self._listener: Acceptor | None = None
         self._questions: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
             "sessions": (sessions.all, ()),
@@ -115,7 +115,7 @@ class Admin:
             self._listener.close()
         for writer in self._asking:
             writer.transport.abort()
-        # asyncio would print a traceback for each of those that the end of the loop cancels.
+        # asyncio would print a traceback for each task that is cancelled when the loop ends.
         await asyncio.gather(*filter(None, self._asking.values()), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,13 +153,13 @@ class Admin:
             return "too many clients; try again"
         longest = next(
             iter(self._waiting)
-        )  # one that says nothing, or takes no answer, must not be in the way
+        )  # a client that sends nothing, or reads no answer, must not block others
         self._forget(longest)
         longest.transport.abort()
         return None
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one question after the other. Raises OSError, TimeoutError."""
+        """Answer one question after another. Raises OSError, TimeoutError."""
         while True:
             try:
                 line = await asyncio.wait_for(reader.readuntil(b"\n"), PATIENCE)
@@ -216,7 +216,7 @@ class Admin:
         return await self._sessions.end(number, user)
 
     async def _bans(self) -> list[dict[str, Any]]:
-        # In a thread: of a full table, it takes some 20 milliseconds for each process.
+        # In a thread: with a full table, this takes about 20 milliseconds in each process.
         return await asyncio.to_thread(self._banning.listed)
 
     async def _ban(self, address: Any = None, seconds: Any = None) -> str:
@@ -232,7 +232,7 @@ class Admin:
 
 
 def _address(text: Any) -> str:
-    """The address in a question, which may be one of a network as the list has it."""
+    """The address in a question, which may also be a network as the list of bans shows it."""
     address = address_of(text.removesuffix("/64")) if isinstance(text, str) else None
     if address is None:
         raise BadQuestion("address has to be an address of IPv4 or IPv6")
@@ -244,12 +244,12 @@ class BadQuestion(Exception):
 
 
 async def _hear(reader: asyncio.StreamReader) -> None:
-    """Receive a question that is refused: if the socket were closed before, the refusal would be lost."""
+    """Receive a question that is refused: closing the socket before that would lose the refusal."""
     with suppress(TimeoutError, asyncio.LimitOverrunError, asyncio.IncompleteReadError):
         await asyncio.wait_for(reader.readuntil(b"\n"), HEARING)
 
 
 async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    """Send an answer. Raises OSError, and TimeoutError when it is not taken."""
+    """Send an answer. Raises OSError, and TimeoutError if the client does not read it."""
     writer.write(json.dumps(answer).encode() + b"\n")
     await asyncio.wait_for(writer.drain(), PATIENCE)

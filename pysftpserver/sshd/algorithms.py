@@ -82,13 +82,14 @@ def host_keys(keys: Sequence[asyncssh.SSHKey]) -> Sequence[asyncssh.SSHKeyPair]:
 def refuse_others(key: asyncssh.SSHKey) -> None:
     """Let a client's key verify signatures by SIGNATURES alone.
 
-    asyncssh announces what it is told to, and verifies all that the kind of key can: for RSA, SHA-1 as well.
+    asyncssh announces only what it is told to, but verifies every signature algorithm of the key's type: for
+    RSA, SHA-1 as well.
     """
     key.all_sig_algorithms = {one for one in key.all_sig_algorithms if one.decode() in SIGNATURES}
 
 
 def _known(option: str, wanted: tuple[str, ...], is_asked_for: bool) -> list[str]:
-    """Those of the wanted ones that asyncssh has here. Raises BadInput for one that was asked for."""
+    """The wanted algorithms that asyncssh has here. Raises BadInput if one that was asked for is missing."""
     there = {name.decode() for name in _THERE[option]()}
     missing = [name for name in wanted if name not in there]
     if missing and is_asked_for:

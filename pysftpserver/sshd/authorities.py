@@ -1,8 +1,8 @@
-"""The CAs whose certificates let users in, and the list of what is revoked, as files have them now.
+"""The CAs whose certificates let users in, and the list of revoked keys, as the files have them now.
 
-A thread looks once a second whether they have changed. A list that cannot be used lets nobody in with a key,
-and CAs that cannot be read let in nobody with a certificate; connections that are open stay. What may not
-enter: who the users are, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
+A thread checks once a second whether they have changed. While the list cannot be used, no key lets a user in,
+and while the CAs cannot be read, no certificate does; open connections stay. What may not enter: who the
+users are, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Content:
 
 
 class Principals(NamedTuple):
-    """Of which a certificate needs one for a user. users: if its CA is the server's. own: if its CA is the
-    user's; () if it is not.
+    """The names of which a certificate needs one for a user. users: if its CA is the server's. own: if its CA
+    is the user's; () if it is not.
     """
 
     users: Collection[str]
@@ -84,7 +84,7 @@ class Authorities:
     # --- whether something lets a user in -----------------------------------------------------------------
 
     def faults_of_key(self, blob: bytes) -> list[str]:
-        """Why a plain key lets nobody in."""
+        """Why a plain key lets no user in; empty if it may."""
         if REVOKED_KEYS in self._now.troubles:
             return ["revoked_keys cannot be read"]
         return ["revoked"] if self._now.revoked is not None and self._now.revoked.has_key(blob) else []
@@ -92,7 +92,7 @@ class Authorities:
     def faults_of(
         self, certificate: Certificate, names: Principals, address: str, is_known: bool = False
     ) -> list[str]:
-        """Why a certificate does not let a user in now. is_known: whether its CA is that of some user.
+        """Why a certificate does not let a user in now. is_known: whether its CA is that of any user.
 
         How long it takes depends on the certificate alone.
         """
@@ -111,8 +111,8 @@ class Authorities:
         return [] if is_right else ["the CA's signature is wrong"]
 
     def later_faults_of(self, certificate: Certificate, names: Principals, address: str) -> list[str]:
-        """Why a certificate no longer lets a user stay who has logged in with it. It may have expired, and
-        files that cannot be read count as they were.
+        """Why a user who has logged in with a certificate may no longer stay. It may have expired meanwhile;
+        for files that cannot be read, their last content counts.
         """
         return self._faults(certificate, names, address, certificate.valid_after)
 
@@ -126,7 +126,7 @@ class Authorities:
         return found if revoked is None else [*found, revoked]
 
     def is_revoked_later(self, blob: bytes) -> bool:
-        """Whether a plain key is revoked that a user has logged in with."""
+        """Whether a plain key that a user has logged in with has been revoked."""
         return self._now.revoked is not None and self._now.revoked.has_key(blob)
 
     def troubles(self) -> list[str]:
@@ -140,12 +140,12 @@ class Authorities:
         self._take(self._read(self._now))
 
     def check(self) -> None:
-        """Read the files, to see whether they can be used. Raises BadInput."""
+        """Read the files, and raise BadInput if one cannot be used."""
         for trouble in self._read(self._now).troubles.values():
             raise BadInput(trouble)
 
     async def start(self, on_change: Callable[[], None]) -> None:
-        """Read the files, and watch them from then on. on_change: called when they say something else."""
+        """Read the files, and watch them from then on. on_change: called when their content has changed."""
         self._on_change = on_change
         if self._paths():
             self._take(await asyncio.to_thread(self._read, self._now))
@@ -163,7 +163,7 @@ class Authorities:
         self._hurry.set()
 
     async def _look_again(self) -> None:
-        """Look now. A file that has changed is read when it does not change any more."""
+        """Look now. A file that has changed is read once it stops changing."""
         seen = await asyncio.to_thread(self._look)
         if seen != self._now.seen:
             await settled(self._look, seen, min(SETTLING, self._interval))
@@ -190,7 +190,7 @@ class Authorities:
         return {path: signature(path) for path in self._paths().values()}
 
     def _read(self, before: Content) -> Content:
-        """What all files say now. before: counts where one cannot be used."""
+        """What all files say now. before: used for a file that cannot be used now."""
         seen, paths = self._look(), self._paths()
         trusted: dict[bytes, asyncssh.SSHKey] = {}
         revoked: Revoked | None = None
@@ -233,7 +233,7 @@ def _authorities_in(path: str, any_owner: bool) -> dict[bytes, asyncssh.SSHKey]:
 
 
 def _imported(blob: bytes) -> asyncssh.SSHKey:
-    """The key that has a checked blob."""
+    """The key of a blob that has been checked."""
     key = asyncssh.import_public_key(key_line(blob))
     algorithms.refuse_others(key)
     return key

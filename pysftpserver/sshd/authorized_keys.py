@@ -60,6 +60,6 @@ def lines_for(user: User, words: str) -> list[str]:
     for blob, principals in sorted(user.authorities):
         # Named always: without this option, some versions of sshd accept a certificate without principals.
         names = principals or (user.name,)
-        if not set(user.name) & set('",\\'):  # an account of the host has none of them in its name
+        if not set(user.name) & set('",\\'):  # the name of a system account has none of these
             lines.append(f"{options},{entry_line((blob, names))}")
     return lines

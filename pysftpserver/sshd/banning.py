@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.server import Server
 
 BY_HAND = "admin"
-LEAST = 0.1  # points that others are told of
-SAME = 2.0  # seconds that a ban may end later than the one that is known here, and be the same
+LEAST = 0.1  # points; other servers are not told of fewer
+SAME = 2.0  # seconds by which the end of a ban may be later than that of the known one to be the same
 
 
 class Banning:
@@ -31,7 +31,7 @@ class Banning:
     def __init__(self, server: Server, shared: Shared, process: int) -> None:
         self._server = server
         self._process = process
-        self._name = shared.digest("server", "bans").hex()  # the same in all processes, and nowhere else
+        self._name = shared.digest("server", "bans").hex()  # the same in all processes of this server alone
         self.bans = Bans(shared.bans, process, shared.secret, self._began)
         self.front = Front(self._refused, time.monotonic, self.bans)
         self._elsewhere: RedisBans | None = None
@@ -39,11 +39,11 @@ class Banning:
         self.apply()
 
     def share(self, address: RedisAddress, **how: Any) -> None:
-        """Tell other servers of bans and points, and learn of theirs. how: more for RedisBans."""
+        """Tell other servers of bans and points, and learn of theirs. how: further arguments of RedisBans."""
         from pysftpserver.sshd.redis_bans import RedisBans
 
         log = self._server.log_limit.of("bans in Redis")
-        # Processes share points, so one of them learns.
+        # Processes share points, so only one of them learns.
         how |= {"name": self._name, "learn_points": self._learn_points if self._process == 0 else None}
         self._elsewhere = RedisBans(address, log, self.learn, **how)
 

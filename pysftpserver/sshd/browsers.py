@@ -1,4 +1,4 @@
-"""`web`: runs pysftpweb beside the server, for the same users, and starts another one where it has ended.
+"""`web`: runs pysftpweb next to the server, for the same users, and restarts it when it has ended.
 
 Its settings reach it in a file without a name, because there may be passwords in them. What may not enter:
 HTTP, what pysftpweb does with its settings. Facts: memfd_create(2), prctl(2) on PR_SET_PDEATHSIG.
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.config import ServerSettings
 
-PAUSE = 1.0  # seconds before another one is started, and twice as long after each that has ended soon
+PAUSE = 1.0  # seconds before it is restarted; doubled each time that it has ended soon
 LONGEST_PAUSE = 60.0
-LONG = 60.0  # seconds that one has to run for the next pause to be short
+LONG = 60.0  # seconds that it has to run for the next pause to be short again
 LONGEST_LINE = 1 << 16  # bytes of its log
 OTHERS = ("read_only", "durable", "audit", "audit_chain", "log_level", "log_rate", "drain_seconds")
 
 
 class Browsers:
-    """pysftpweb as a process of this one. argv: runs it. admin: the admin socket. links: the socket on which
-    links are asked for.
+    """pysftpweb as a child process. argv: the command that runs it. admin: path of the admin socket. links:
+    path of the socket on which links are asked for.
 
     Raises BadInput for settings that it would refuse.
     """
@@ -57,7 +57,7 @@ class Browsers:
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
-        """Begin to end it; its transfers get drain_seconds."""
+        """Tell it to end; its transfers get drain_seconds."""
         if self._task is not None and not self._is_stopping:
             self._is_stopping = True
             self._task.cancel()
@@ -81,7 +81,7 @@ class Browsers:
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> int:
-        """Its exit status. Raises OSError."""
+        """Run it once; return its exit status. Raises OSError."""
         descriptor, parent = os.memfd_create("pysftpweb", 0), os.getpid()
         try:
             os.write(descriptor, self._config)
@@ -104,7 +104,7 @@ class Browsers:
         reading = asyncio.ensure_future(self._pass_on(process))
         try:
             return await process.wait()
-        finally:  # also where it is to end
+        finally:  # also when it is told to end
             if process.returncode is None:
                 await self._end(process)
             await asyncio.wait([reading], timeout=PAUSE)
@@ -127,7 +127,7 @@ class Browsers:
             try:
                 line = await process.stderr.readline()
             except ValueError:
-                continue  # a longer one, which is left out
+                continue  # a longer line, which is left out
             if not line:
                 return
             try:
@@ -162,7 +162,7 @@ def config_of(settings: ServerSettings, admin: str, links: str) -> bytes:
     values |= {
         "listen_address": host,
         "port": int(port),
-        # What needs a key logs in over SSH, with a link.
+        # Users who need a key log in over SSH, with a link.
         "auth_methods": [text for text in settings.auth_methods if PUBLICKEY not in text.split(",")],
         "operators": admin,
         "link_socket": links,

@@ -1,4 +1,4 @@
-"""Buffers for what a connection has received and not used, and for what it sends.
+"""Buffers for what a connection has received and not yet used, and for what it sends.
 
 asyncssh copies much of the former, and sends each packet by itself, which wakes the client each time.
 What may not enter: SSH, limits.
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     import asyncio
 
 
-LOOKS = 16  # at what was received, of which each packet needs two, for one look at the clock
+LOOKS = 16  # looks at what was received (two for each packet) for one look at the clock
 
 
 class Received:
-    """What was received and not used yet, in the place of asyncssh's bytes.
+    """What was received and not yet used, in place of asyncssh's bytes.
 
-    Twice for each packet, asyncssh takes something from the front and keeps a copy of the rest of its bytes.
+    Twice for each packet, asyncssh takes bytes from the front and copies the rest.
     Here received[n:] changes the object and returns it: the old value must not be needed any more.
 
-    until: by time.monotonic(); after that, it counts as empty, which ends what asyncssh does; None: it does
-    not. has_ended: whether it has done that.
+    until: time by time.monotonic() after which the buffer counts as empty, which ends asyncssh's work; None:
+    never. has_ended: whether that has happened.
     """
 
     __slots__ = ("_data", "_looks", "_start", "has_ended", "until")
@@ -66,7 +66,7 @@ class Received:
 
 
 class Outgoing:
-    """What a connection sends, in the place of its transport's write().
+    """What a connection sends, in place of its transport's write().
 
     What is written inside a `with` block is sent at its end, in one piece.
     """
@@ -81,8 +81,8 @@ class Outgoing:
     def write(self, data: bytes) -> None:
         """Send data, or drop it if the transport has failed.
 
-        asyncssh learns of a failure in the next round of the event loop. What it writes until then, asyncio
-        would report in the log: "socket.send() raised exception."
+        asyncssh learns of a failure in the next round of the event loop. Until then, asyncio would log each
+        write as "socket.send() raised exception."
         """
         if self._depth:
             self._held.append(data)

@@ -1,4 +1,4 @@
-"""OpenSSH's certificates for users: their fields, and why one does not let its holder in.
+"""OpenSSH's user certificates: their fields, and why one does not let its holder in.
 
 What may not enter: files, SSH, asyncio, the clock, the verification of signatures (authorities.py).
 Facts: OpenSSH's PROTOCOL.certkeys, sshd_config(5) on TrustedUserCAKeys, ssh-keygen(1) on certificates.
@@ -46,8 +46,8 @@ class Certificate:
     """A certificate, whose signature has not been verified.
 
     key: the certified key, as a plain blob. kind: USER or another. valid_after, valid_before: seconds since
-    the epoch. options: the critical ones. authority: the blob of the CA's key. signed, signature: what that
-    has signed, and its signature.
+    the epoch. options: the critical ones. authority: the blob of the CA's key. signed, signature: the bytes
+    that the CA has signed, and its signature.
     """
 
     key: bytes
@@ -73,7 +73,7 @@ def is_certificate(blob: bytes) -> bool:
 
 
 def blob_of_line(line: str) -> bytes | None:
-    """The blob of a certificate's line `type base64 comment`; None: it is none. Raises ValueError."""
+    """The blob of a certificate's line `type base64 comment`; None: not a certificate. Raises ValueError."""
     words = line.split(None, 2)
     if len(words) < 2 or "-cert-v01@" not in words[0]:
         return None
@@ -86,7 +86,7 @@ def parse(blob: bytes) -> Certificate:
     name = fields.string()
     plain = name.removesuffix(SUFFIX)
     if plain != name and plain.startswith(b"sk-"):
-        plain += b"@openssh.com"  # which the names of these certificates have only once
+        plain += b"@openssh.com"  # which SUFFIX has taken away
     if plain == name or plain not in KEY_FIELDS:
         raise BadCertificate("not a supported type of certificate")
     fields.string()  # nonce
@@ -110,7 +110,7 @@ def parse(blob: bytes) -> Certificate:
     fields.end()
     try:
         check_blob(key)
-        check_blob(authority)  # no type of certificate, so no chains
+        check_blob(authority)  # refuses a certificate, so there are no chains
     except BadKey as error:
         raise BadCertificate(f"a key in it: {error}") from None
     if b"\0" in b"".join((key_id, *principals)):
@@ -143,8 +143,8 @@ def _pairs(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
 def faults(certificate: Certificate, principals: Collection[str], address: str, now: float) -> list[str]:
     """Why a certificate does not let a user in from an address at a time; empty if it is in order.
 
-    principals: one of these has to be in the certificate. now: seconds since the epoch. It takes about as
-    long whatever is wrong, so that its time tells strangers nothing.
+    principals: one of these has to be in the certificate. now: seconds since the epoch. The time it takes
+    hardly depends on what is wrong, so it tells strangers nothing.
     """
     found = []
     if certificate.kind != USER:
@@ -163,7 +163,7 @@ def faults(certificate: Certificate, principals: Collection[str], address: str, 
 
 
 def _signs(certificate: Certificate) -> bool:
-    """Whether the CA's signature is by an algorithm of SIGNATURES that goes with its key."""
+    """Whether the CA's signature uses an algorithm of SIGNATURES that fits its key."""
     length = int.from_bytes(certificate.signature[:4], "big")
     algorithm = certificate.signature[4 : 4 + length].decode("latin-1")
     kind = key_type(certificate.authority)

@@ -1,8 +1,8 @@
 """One SSH channel: asyncssh on one side, an SFTP session on the other, in threads or in a process of its own.
 
-It passes bytes on, and keeps either side from sending more than the other takes: the client by the window of
-the channel (window.py), the session by being read or not. What may not enter: users, logins, requests, where
-the session is served.
+It passes bytes on, and keeps either side from sending more than the other takes: it limits the client by the
+channel's window (window.py), and the session by not reading from it. What may not enter: users, logins,
+requests, where the session is served.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.window import Window
 
     class Session(Protocol):
-        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that, and adds
-        to moved before the last one."""
+        """Serves a channel. It calls the channel's write(), finish(), took(), changed() and gone(), and adds
+        to moved before gone().
+        """
 
         @property
         def isolation(self) -> str:
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
 
         @property
         def handles(self) -> int:
-            """The number of open handles in another process, as far as is known."""
+            """The number of open handles in another process, as far as this one knows."""
 
         def feed(self, data: bytes) -> None:
-            """Bytes from the client; took() of the channel is told when they are not kept any more."""
+            """Take bytes from the client; the channel's took() is called when they are no longer kept."""
 
         def feed_eof(self) -> None:
-            """The client sends no more."""
+            """Note that the client sends no more."""
 
         def go_on(self) -> None:
-            """The client takes bytes again."""
+            """Go on sending: the client takes bytes again."""
 
         def close(self) -> None:
             """End: the channel is closed, or will be. gone() follows. May be called twice."""
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
             """End at once: the user may not be served any longer."""
 
         def drain(self) -> None:
-            """From now on, call changed() whenever there is nothing at work."""
+            """From now on, call changed() whenever nothing is at work."""
 
         def rest(self) -> None:
             """Nothing has moved for a while: give back what an idle session does not need."""
@@ -60,16 +61,16 @@ if TYPE_CHECKING:
             """Whether a file is open, a request is being served, or a reply is not in the channel."""
 
         async def report(self) -> dict[str, Any]:
-            """The open files: `files` and `more_files`; and `handles`, the number of all that is open."""
+            """The open files: `files` and `more_files`; and `handles`, the number of all open handles."""
 
         def figures(self) -> dict[str, dict[str, float]]:
-            """What was counted of requests elsewhere, so far as is known."""
+            """The counts of requests in another process, as far as this one knows."""
 
 
 SUBSYSTEM = "sftp"
 WEB = "web"  # the command that prints a link for a browser
 MOST_UNSENT = 512 << 10  # bytes of replies in the channel
-MOST_REPLIES = 4 << 10  # bytes of a session's for a command, which are some hundreds
+MOST_REPLIES = 4 << 10  # bytes of a session's replies to a command, usually some hundreds
 EXIT_CLEAN, EXIT_BROKEN = 0, 255
 
 
@@ -77,10 +78,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     """One channel.
 
     begin: makes the session when the client asks for SFTP, or returns None; called once. It may set `session`
-    before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
-    end. window: how much the client may send. is_full: whether the connection takes no more data; go_on() has
-    to be called when it does again. on_kept: called when there is more that cannot be sent yet. answers:
-    whether commands for checksums are answered. moved: where sessions add what they have moved.
+    before it returns: then the session is closed if the client leaves meanwhile. on_end: called at the end.
+    window: how much the client may send. is_full: whether the connection takes no more data; call go_on()
+    when it does again. on_kept: called when more data is kept that cannot be sent yet. answers: whether
+    commands for checksums are answered. moved: where sessions add what they have moved.
     link: what the command WEB prints; None: it is refused.
     """
 
@@ -113,7 +114,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._link = link
         self._is_for_link = False
         self._command: Command | None = None  # in place of SFTP
-        self._data = b""  # that has come for it: input, or the session's replies
+        self._data = b""  # for the command: input, or the session's replies
         self._on_idle: Callable[[], None] | None = None
         self._is_lost = False  # the client has closed the channel as well
         self._is_over = False
@@ -263,7 +264,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._on_idle()
 
     def gone(self) -> None:
-        """Nothing of the session is left. Until the client closes the channel, that counts as open."""
+        """Note that the session is gone. The channel counts as open until the client closes it."""
         self.session = None
         self.took(self.window.kept)
         if self._is_lost:
@@ -284,7 +285,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return self.session.is_at_work() or self.takes_no_more()
 
     def drain(self, on_idle: Callable[[], None]) -> None:
-        """From now on, call on_idle whenever the channel is not at work: now if it is not."""
+        """From now on, call on_idle whenever the channel is idle, which may be at once."""
         self._on_idle = on_idle
         if self.session is not None:
             self.chan.set_write_buffer_limits(high=0)  # it counts as full while anything is unsent

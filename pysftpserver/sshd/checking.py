@@ -1,6 +1,6 @@
-"""Finds all that would keep the server from starting or a user from logging in, for --check-config.
+"""Finds everything that would keep the server from starting or a user from logging in, for --check-config.
 
-It makes no files and opens no port. What may not enter: options, concrete storages.
+It creates no files and opens no port. What may not enter: options, concrete storages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ USERS_STATUS = 1  # the server starts, but some users cannot log in
 
 
 def check(settings: ServerSettings, path: str | None, storages: Callable[[], UserStorages]) -> int:
-    """Print what is wrong; the exit status. path: of the configuration. storages: opens those of users."""
+    """Print what is wrong; return the exit status. path: the settings' file. storages: opens users'."""
     worst = 0
     for status, text in _problems(settings, path, storages):
         worst = max(worst, status)
@@ -59,7 +59,7 @@ def _problems(
     authorities = Authorities(settings, SFTPLog(), any_owner=os.geteuid() == 0)
     authorities.load()
     yield from ((USAGE_STATUS, trouble) for trouble in authorities.troubles())
-    with suppress(BadInput):  # it was told
+    with suppress(BadInput):  # it has been reported
         source = source_of(settings)
         if isinstance(source, Command) and (lacks := source.problem()) is not None:
             yield USERS_STATUS, lacks

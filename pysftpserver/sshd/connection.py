@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 VERSION = b"SSH-"  # what an SSH client sends first
 NO_SSH = "what it sends is not SSH"
 NO_PROXY = "it sends a PROXY header, and its address is not in proxy_from"
-MOST_CHANNELS = 10  # on one connection, as in OpenSSH
-ADDING = 3.0  # seconds that sessions have to say what they have moved, after the connection's end
+MOST_CHANNELS = 10  # on a connection, as in OpenSSH
+ADDING = 3.0  # seconds after the connection's end in which sessions may report what they have moved
 _numbers = itertools.count(1)
 
 
 class Connection(asyncssh.SSHServer):
-    """A client, from the first byte to the last.
+    """The connection of a client, from the first byte to the last.
 
     number: its name in the log, in the audit log and for pysftpctl; no other process of this server has it.
     """
@@ -59,9 +59,9 @@ class Connection(asyncssh.SSHServer):
         self.login = Login(server, self)
         self._server = server
         self._is_unsent = False  # the transport's buffer is full
-        self._exchange: asyncio.TimerHandle | None = None  # ends the connection if the key exchange does not
+        self._exchange: asyncio.TimerHandle | None = None  # ends the connection if the exchange does not end
         self._place = -1
-        self.kept = 0  # bytes for the client, when they were counted
+        self.kept = 0  # bytes kept for the client when they were last counted
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
         self._files = Moved()
@@ -114,7 +114,7 @@ class Connection(asyncssh.SSHServer):
         self.cast_out("others are waiting (max_connections)")
 
     def cast_out(self, reason: str) -> None:
-        """End a connection that has not logged in, at once. reason: for the log."""
+        """End at once a connection that has not logged in. reason: for the log."""
         self.login.reason = reason
         self.conn.abort()
 
@@ -147,7 +147,7 @@ class Connection(asyncssh.SSHServer):
             self._left()
 
     def _log_end(self) -> None:
-        """Sessions have said what they have moved, or have had the time to."""
+        """Log the end: sessions have reported what they have moved, or have had the time to."""
         if self._adding is not None:
             self._adding.cancel()
             self._adding = None
@@ -155,7 +155,7 @@ class Connection(asyncssh.SSHServer):
         self._log.info(f", {self._files}, ".join(self._last_words))
 
     def _left(self) -> None:
-        """The connection has ended without a login attempt. After a key exchange, that is not a fault."""
+        """Handle an end without a login attempt. After a key exchange, that is not a fault."""
         reason, cause = self.login.reason, "" if self._has_keys else "left"
         first = self.conn.first
         if first and not first.startswith(VERSION):
@@ -166,7 +166,7 @@ class Connection(asyncssh.SSHServer):
             self._server.banning.fault(self.address, cause)
 
     def _on_full(self) -> None:
-        """The peer does not take what is sent."""
+        """Handle a transport whose buffer is full: the peer does not take what is sent."""
         self._is_unsent = True
         if self.user is None:  # no honest client has that many answers to take before the login
             self.login.reason = "it takes no answers"
@@ -178,7 +178,7 @@ class Connection(asyncssh.SSHServer):
 
     @property
     def is_full(self) -> bool:
-        """Whether what a channel wrote now would have to be kept."""
+        """Whether data written by a channel now would have to be kept."""
         return self._is_unsent or self._exchange is not None
 
     def _go_on(self) -> None:
@@ -198,7 +198,7 @@ class Connection(asyncssh.SSHServer):
         return self.login.proved()
 
     def count_kept(self) -> None:
-        """Take what is kept for the client from the budget of all; the largest one ends if it is too much."""
+        """Count what is kept for the client in the budget of all; if it is exceeded, the largest one ends."""
         if self.is_ending:
             return
         self.kept = self.conn.kept() + sum(channel.window.kept for channel in self.channels)
@@ -208,7 +208,7 @@ class Connection(asyncssh.SSHServer):
             self._server.end_largest(error)
 
     def exchange_began(self) -> None:
-        """Let the client end a key exchange in time. The first one belongs to the login."""
+        """Give the client limited time for a key exchange. The first one belongs to the login."""
         if self.user is not None and self._exchange is None:
             seconds = self._server.settings.rekey_timeout
             words = f"a key exchange took longer than {seconds:g} seconds (rekey_timeout)"
@@ -216,7 +216,7 @@ class Connection(asyncssh.SSHServer):
             self._exchange = loop.call_later(seconds, self.end_at, "rekey_timeout", words)
 
     def exchange_ended(self) -> None:
-        """Go on with what has waited for it."""
+        """Go on with what has waited for the end of the key exchange."""
         self._has_keys = True
         if self._exchange is not None:
             self._exchange.cancel()
@@ -282,7 +282,7 @@ class Connection(asyncssh.SSHServer):
 
     @property
     def name(self) -> str:
-        """Of the user that the client claims to be."""
+        """The name of the user that the client claims to be."""
         return self.login.name
 
     def __str__(self) -> str:
@@ -293,7 +293,7 @@ class Connection(asyncssh.SSHServer):
     # --- logging in ---------------------------------------------------------------------------------------
 
     async def begin_auth(self, username: str) -> bool:
-        """Every user has to log in: False would mean that nothing is needed."""
+        """Begin a login. Returns True: every user has to log in."""
         if self._server.greeting.banner and not self.login.name:
             self.conn.send_auth_banner(self._server.greeting.banner)
         await self.login.begin(username)
@@ -312,7 +312,7 @@ class Connection(asyncssh.SSHServer):
         return await self.login.is_password_of(username, password)
 
     def change_password(self, username: str, old_password: str, new_password: str) -> bool:
-        """Passwords are changed by pysftpctl."""
+        """Refuse: passwords are changed with pysftpctl."""
         return self.login.refuse_change()
 
     def kbdint_auth_supported(self) -> bool:
@@ -328,7 +328,7 @@ class Connection(asyncssh.SSHServer):
         return await self.login.key_to_verify(name, offered)
 
     def auth_completed(self) -> None:
-        """The client has proved who it is."""
+        """Let the client in: it has logged in."""
         user = self.login.completed()
         refusal = self._server.gate.log_in(self._place, user.name)
         if refusal is not None:
@@ -344,7 +344,7 @@ class Connection(asyncssh.SSHServer):
         self._log.info(f"{self}: logged in with {self.login.described()}")
 
     def _too_many_connections(self, refusal: str) -> None:
-        """refusal: what Gate says."""
+        """Refuse the user a connection. refusal: what Gate says."""
         self.login.reason = refusal
         limit = refusal.rpartition("(")[2].removesuffix(")")
         self._server.refused(limit)
@@ -381,8 +381,8 @@ class Connection(asyncssh.SSHServer):
         return None
 
     async def _link(self, path: str) -> Output:
-        """What the command `web` prints. path: of the socket that a link is asked for on."""
-        from pysftpserver.sshd import weblinks  # here, because most users do without
+        """What the command `web` prints. path: of the socket on which to ask for a link."""
+        from pysftpserver.sshd import weblinks  # here, because most users never ask for one
 
         return await weblinks.output(self._server, self, path)
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.config import ServerSettings
 
 MOST_KEYS = 1 << 20  # bytes of a file with keys
-MOST_TYPED = 4096  # bytes of a password with its line end
+MOST_TYPED = 4096  # bytes of a password, including its line end
 
 
 def keys_of(given: Iterable[str] | None) -> list[str]:
-    """Keys from lines and from files with a key on each line. Raises BadInput."""
+    """The keys in lines that are given, or in files with a key on each line. Raises BadInput."""
     found: list[str] = []
     for text in given or ():
         if " " in text.strip() or text.startswith(("AAAA", "SHA256:")) or not text:
@@ -85,7 +85,7 @@ def add_user(
     networks: str | None,
     as_json: bool,
 ) -> int:
-    """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
+    """Add a user and print what was added; return the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     if not storage:
         _check_place(settings)
@@ -96,9 +96,9 @@ def add_user(
 
 
 def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bool) -> int:
-    """Make the users in a file what it says, and print what changes; the exit status.
+    """Add or change users as a file says, and print what changes; return the exit status.
 
-    Others stay. What the file says is checked before anything is done, and new users are added all or none.
+    Other users stay as they are. The whole file is checked first, and either all new users are added or none.
     Raises DirectoryError, BadInput.
     """
     from pysftpserver.people import customers
@@ -122,7 +122,7 @@ def import_users(settings: ServerSettings, file: str, dry_run: bool, as_json: bo
         changes = {one.name: _difference(one, known.get(one.name)) for one in wanted}
         changes = {name: change for name, change in changes.items() if change}
         if not dry_run:
-            # Those that change first: if one cannot, nobody was added.
+            # Changes come first: if one fails, no user has been added.
             for name in (name for name in changes if name in known):
                 users.change(name, **changes[name])
             new = [(one.name, one.keys, _fields(one)) for one in wanted if one.name not in known]
@@ -155,7 +155,7 @@ def _fields(customer: Customer) -> dict[str, str]:
 
 
 def _difference(customer: Customer, user: User | None) -> dict[str, Any]:
-    """What has to change, as UsersEditor.change() has it. user: None: there is none."""
+    """What has to change, as arguments of UsersEditor.change(). user: None if there is none yet."""
     from pysftpserver.people.keys import fingerprint, parse_line
 
     if user is None:
@@ -173,14 +173,14 @@ def _difference(customer: Customer, user: User | None) -> dict[str, Any]:
 
 
 def _plain(change: dict[str, Any]) -> list[str]:
-    """What a change is about, in words."""
+    """The parts of a change, in words."""
     return [name.replace("_", " ") for name, value in change.items() if value]
 
 
 def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
-    """Change a user and print the result; the exit status. Raises DirectoryError, BadInput.
+    """Change a user and print the result; return the exit status. Raises DirectoryError, BadInput.
 
-    changes: as UsersEditor.change() has them; None: no change.
+    changes: arguments of UsersEditor.change(); None: no change.
     """
     for field in ("add_keys", "remove_keys"):
         changes[field] = keys_of(changes.get(field))
@@ -191,7 +191,7 @@ def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: A
 
 
 def set_password(settings: ServerSettings, name: str, remove: bool, as_json: bool) -> int:
-    """Ask for a password, and set it; the exit status. Raises DirectoryError, BadInput."""
+    """Ask for a password, and set it; return the exit status. Raises DirectoryError, BadInput."""
     if remove:
         return change_user(settings, name, as_json, password="")
     from pysftpserver.people import passwords
@@ -229,7 +229,7 @@ def _typed() -> str:
 
 
 def set_code(settings: ServerSettings, name: str, issuer: str | None, remove: bool, as_json: bool) -> int:
-    """Make a secret for one-time codes, and print its address; the exit status.
+    """Make a secret for one-time codes, and print its address; return the exit status.
 
     Raises DirectoryError, BadInput.
     """
@@ -249,7 +249,7 @@ def set_code(settings: ServerSettings, name: str, issuer: str | None, remove: bo
 
 
 def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
-    """Remove a user; the exit status. Raises DirectoryError."""
+    """Remove a user; return the exit status. Raises DirectoryError."""
     with editor(settings) as users:
         users.remove(name)
     if as_json:
@@ -260,7 +260,7 @@ def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
 
 
 def _check_place(settings: ServerSettings) -> None:
-    """Raises BadInput where folders cannot be made, before a user is added who could not be served."""
+    """Raises BadInput where folders cannot be created, so that no user is added who could not be served."""
     path = settings.sftp_path
     if "sftp_path" in settings.given and settings.storage is None and not os.path.isdir(path):
         owner = settings.account or ("ACCOUNT" if os.geteuid() == 0 else None)
@@ -277,7 +277,7 @@ def _make_folder(settings: ServerSettings, user: User) -> str | None:
 
 
 def _show(user: User, as_json: bool, problem: str | None) -> int:
-    """Print a user; the exit status. Raises Unavailable for a problem with the user's folder."""
+    """Print a user; return the exit status. Raises Unavailable for a problem with the user's folder."""
     if as_json:
         print_json(_described_user(user))
     else:

@@ -1,7 +1,7 @@
 """What the server offers to its own host: admin sockets for pysftpctl, and metrics for Prometheus.
 
-The first process opens them before there is a second; each serves its admin socket, and number 0 the metrics.
-What may not enter: SSH, what is asked there.
+The first process opens them before there is a second; each serves its admin socket, and process 0 the metrics
+as well. What may not enter: SSH, the questions that are asked there.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class LocalEndpoints:
-    """The sockets, and what serves them. web_argv: runs pysftpweb.
+    """The sockets, and what serves them. web_argv: the command that runs pysftpweb.
 
-    sockets: of a predecessor, and for a successor.
+    sockets: taken over from a predecessor, and handed to a successor.
 
     Raises BadInput, Unavailable.
     """
@@ -91,7 +91,7 @@ class LocalEndpoints:
         return one
 
     async def start(self, server: Server, number: int) -> None:
-        """Serve, in the process of that number."""
+        """Serve, in the process with that number."""
         sessions = Sessions(server, number)
         if self._browsers is not None:
             server.own_web_socket = self._browsers.links
@@ -111,21 +111,21 @@ class LocalEndpoints:
             self._serving.append(self._browsers)
 
     def stopping(self) -> None:
-        """The server takes no more clients: what runs beside it may end meanwhile."""
+        """The server takes no more clients: what runs next to it may end meanwhile."""
         if self._browsers is not None:
             self._browsers.stop()
 
     def handed_over(self) -> None:
-        """Another process has the sockets: their files stay."""
+        """Leave the files of the sockets where they are: another process has the sockets now."""
         self._is_handed_over = True
 
     async def leave(self) -> None:
-        """Another process serves: what runs beside this one makes way for its own."""
+        """Make way for the process that serves now, and for what runs next to it."""
         self.handed_over()
         self.stopping()
         serving, self._serving = self._serving, [one for one in self._serving if one is self._browsers]
         for endpoint in serving:
-            if endpoint is not self._browsers:  # whose transfers have time
+            if endpoint is not self._browsers:  # these get time for their transfers
                 await endpoint.close()
 
     async def close(self) -> None:

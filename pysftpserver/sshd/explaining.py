@@ -1,7 +1,7 @@
-"""Whether a user can log in, and why not, by the settings and files as they are: for pysftpctl explain.
+"""Whether a user can log in, or why not, by the current settings and files: for pysftpctl explain.
 
-The account that asks may be allowed to read more than the server's. What may not enter: options, concrete
-storages.
+The account that asks may be allowed to read more than the server's account is. What may not enter: options,
+concrete storages.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MARKS = {True: "ok", False: "NO", None: "--"}
 
 
 class Finding(NamedTuple):
-    """One line of the answer. is_ok: None for what neither lets the user in nor keeps the user out."""
+    """One line of the answer. is_ok: None if it neither lets the user in nor keeps the user out."""
 
     is_ok: bool | None
     text: str
@@ -53,10 +53,10 @@ def explain(
     opened: Open,
     warn: Callable[[str], None],
 ) -> int:
-    """Print what speaks for a login of a user and what against it; the exit status.
+    """Print what lets a user log in and what prevents it; return the exit status.
 
-    address: of the client; None: any. key: a file with a key or a certificate, or a fingerprint; None: what
-    the user has. opened: opens the storage of a user. Raises BadInput, Unavailable.
+    address: of the client; None: any. key: a file with a key or a certificate, or a fingerprint; None: the
+    keys that the user has. opened: opens the storage of a user. Raises BadInput, Unavailable.
     """
     if address is not None and address_of(address) is None:
         raise BadInput(f"--from {one_line(address)}: not the address of a client")
@@ -232,7 +232,7 @@ def _storage(settings: ServerSettings, user: User, opened: Open) -> Iterator[Fin
 def _running(
     settings: ServerSettings, path: str, user: User, address: str | None, warn: Callable[[str], None]
 ) -> Iterator[Finding]:
-    """What a running server says of the user's connections, and of bans of the address."""
+    """What a running server says about the user's connections, and about bans of the address."""
     try:
         count = sum(1 for one in sessions_at(path, warn) if one["user"] == user.name)
         bans = ask_all(path, {"ask": "bans"}, warn)[0]["bans"]

@@ -1,4 +1,4 @@
-"""Asks the fork server for the processes of sessions, for a process that serves SSH.
+"""Asks the fork server for session processes, on behalf of a process that serves SSH.
 
 What may not enter: SSH, what a session is told (isolated.py).
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Forker:
-    """Asks the fork server for processes. sock: the one to it. on_end: called if it ends."""
+    """Asks the fork server for processes. sock: connected to the fork server. on_end: called if that ends."""
 
     def __init__(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
         sock.setblocking(False)
@@ -54,8 +54,9 @@ class Forker:
         files: Sequence[socket.socket | FileIO],
         before: int = 0,
     ) -> int:
-        """Ask for a process; returns the session's number. files: its sockets' ends, and more that it needs,
-        which are closed here. before: the number of the session that goes on in it, or 0.
+        """Ask for a process; returns the session's number. files: the process's ends of its sockets, and
+        other descriptors that it needs; they are closed here. before: the number of the session that goes on
+        in it, or 0.
         """
         number = next(self._numbers)
         self._sessions[number] = session
@@ -69,7 +70,7 @@ class Forker:
             self._tell(SIGNAL + ORDER.pack(number, what))
 
     def forget(self, number: int) -> None:
-        """A session that has given its process back needs no other one."""
+        """Tell the fork server that a session which gave its process back needs no other one."""
         self._tell(FORGET + NUMBER.pack(number))
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-"""The server that sessions are forked from: small, single-threaded, with everything imported that they need.
+"""The server that sessions are forked from: small, single-threaded, with all that they need imported.
 
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
-none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
-the one that carries SFTP, one to say what the session is to do and to hear how it is, and those of the
-audit log, if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
-capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages, what
-a session does (sessionprocess.py). Facts: unix(7), fork(2).
+none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors: one
+that carries SFTP, one to control the session and hear its state, and those of the audit log, if there is one.
+Where sessions run as system accounts (run_as.py), only this server keeps the capabilities for that, and it
+chooses the account. What may not enter: SSH, asyncio, concrete storages, what a session does
+(sessionprocess.py). Facts: unix(7), fork(2).
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, handover.SIGNAL)
 FORK_SERVER = "pysftpd-forks"  # the names of processes
-SESSION = "sftp "  # followed by the user's
-REHEARSALS = 16  # the interpreter adapts what it has done about that often
-ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
-MOST_DESCRIPTORS = 4  # that come with a ticket
-ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
+SESSION = "sftp "  # followed by the user's name
+REHEARSALS = 16  # the interpreter specializes code that has run about this often
+ENTRY = struct.Struct(">I")  # a spare process is told its place in the tally first; then the ticket
+MOST_DESCRIPTORS = 4  # with a ticket
+ORPHANS = 1.0  # seconds for sessions to end after the process that serves them has ended
 OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
 
 
@@ -70,10 +70,10 @@ class ForkServer:
     """The fork server, for the process that starts it.
 
     storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
-    process cannot, and returns what opens a storage to rehearse with. run_as: which accounts sessions run as,
-    if root starts it; None: its own. most: maximum number of sessions; one user may have half of them.
-    checksums: maximum number of files of which they compute checksums at once.
-    sockets: for each process that serves, in their order, the one that it sends tickets to.
+    process cannot import it, and returns a function that opens a storage to rehearse with. run_as: which
+    accounts sessions run as, if root starts it; None: its own. most: maximum number of sessions; one user may
+    have half of them. checksums: maximum number of files of which they compute checksums at once. sockets:
+    for each process that serves, in order, the one to which it sends tickets.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class ForkServer:
             os._exit(status)
 
     def keep(self, number: int) -> socket.socket:
-        """The socket of one process, which is this one from now on; the others are closed here."""
+        """The socket of process `number`, which is this process from now on; the others are closed here."""
         for place, one in enumerate(self.sockets):
             if place != number:
                 one.close()
         return self.sockets[number]
 
     def close(self) -> None:
-        """End it, and the sessions that are left."""
+        """End the fork server, and the sessions that are left."""
         for one in self.sockets:
             one.close()
         with contextlib.suppress(ChildProcessError):
@@ -151,7 +151,7 @@ class _Place:
         self.unsent: deque[bytes] = deque()
 
     def tell(self, message: bytes) -> None:
-        """Say how a session has ended."""
+        """Report how a session has ended."""
         self.unsent.append(message)
         self.flush()
 
@@ -168,8 +168,8 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Child:
-    """A session's process. place: what it is served by; None: that has ended. number: of the session there.
-    name: its user's. entry: where the process counts in the tally of that user.
+    """A session's process. place: the process that serves it; None: that has ended. number: of the session
+    there. name: of its user. entry: the process's place in the tally of that user.
     """
 
     place: _Place | None
@@ -206,7 +206,7 @@ class _Forking:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each user takes one
         if self.run_as is None:  # no look-ups by libraries while this process has capabilities
-            accounts.username(os.getuid())  # prepares for those of sessions
+            accounts.username(os.getuid())  # prepares for those in sessions
             accounts.groupname(os.getgid())
         self.segment = data_segment()
         self._forked = Children(dict.fromkeys(IGNORED, signal.SIG_IGN))
@@ -214,7 +214,7 @@ class _Forking:
             place.sock.setblocking(False)
         while self._places or self._children:
             for descriptor, place in self._places.items():
-                # One that does not take what it is told is not heard, or that would pile up here.
+                # A process that does not read what it is told is not heard, or messages would pile up here.
                 self._poll.register(descriptor, select.POLLOUT if place.unsent else select.POLLIN)
             self._poll.register(self._forked.descriptor, select.POLLIN)
             events = self._poll.poll(self._timeout())
@@ -236,13 +236,13 @@ class _Forking:
         return self._spares.are_missing() and bool(self._places)
 
     def _timeout(self) -> float | None:
-        """Milliseconds to wait for something to do; None: without end."""
+        """Milliseconds to wait for something to do; None: no limit."""
         if self._lacks_spare():
             return 1000 * self._spares.pause
         return 1000 * ORPHANS if self._orphans else None
 
     def _hear(self, place: _Place) -> None:
-        """Do what one process wants, which may have been taken over: rubbish is passed over."""
+        """Do what one process asks for. It may have been taken over by an attacker: rubbish is ignored."""
         try:
             message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, MOST_DESCRIPTORS)
         except BlockingIOError:
@@ -258,7 +258,7 @@ class _Forking:
         elif kind == SIGNAL:
             with contextlib.suppress(struct.error, OSError):  # there is no such signal
                 number, what = ORDER.unpack(body)
-                if number in place.sessions:  # reaped processes are not, so this kills no other
+                if number in place.sessions:  # reaped ones are not there, so no other process is killed
                     os.kill(place.sessions[number], what)
         elif kind == FORGET:
             with contextlib.suppress(struct.error):
@@ -306,8 +306,8 @@ class _Forking:
     def _fork(self, told: Told, name: bytes = b"") -> int:
         """Fork a child that serves a session; return its process number. Raises OSError.
 
-        told: returns, in the child, its entry and ticket, and its descriptors: of the tally and those that
-        have come with the ticket. name: of the user, where it is known.
+        told: returns, in the child, its entry and ticket, and its descriptors: that of the tally and those
+        that came with the ticket. name: of the user, where it is known.
         """
         process = self._forked.fork()
         if process:
@@ -332,7 +332,7 @@ class _Forking:
             self._tallies.leave(*place.resting.pop(number))
 
     def _let_go(self, name: bytes) -> None:
-        """In a new process: let go of what is the fork server's. name: of the user."""
+        """In a new process: let go of what belongs to the fork server. name: of the user."""
         with contextlib.suppress(OSError):
             score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
             os.write(score, OOM_SCORE)
@@ -363,7 +363,7 @@ class _Forking:
         return ticket
 
     def _reap(self) -> None:
-        """Say which sessions have ended."""
+        """Report which sessions have ended."""
         for process, status in self._forked.ended():
             self._spares.ended(process)
             child = self._children.pop(process, None)

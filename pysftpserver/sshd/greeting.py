@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.config import ServerSettings
 
-HOST_KEYS = "host-keys"  # the directory where the settings name nothing
+HOST_KEYS = "host-keys"  # the directory, unless the settings name another
 LONGEST_BANNER = 16 << 10  # bytes
 
 
@@ -32,7 +32,7 @@ class Greeting(NamedTuple):
 def read(settings: ServerSettings, log: SFTPLog, before: Greeting | None = None) -> Greeting:
     """What the files have now; host keys are generated where there are none. Raises BadInput.
 
-    before: what was read last, whose keys are not logged again.
+    before: the greeting that was read last; its keys are not logged again.
     """
     _check_one(settings)
     made: list[str] = []

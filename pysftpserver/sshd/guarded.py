@@ -1,9 +1,9 @@
 """asyncssh's server connection with bounds on what a client can make it keep and do.
 
-asyncssh keeps all that it receives while it works on a packet, all that it may not send yet, and all that a
-channel is told. The bounds hold for each connection; what the owner counts may end it. What may not enter:
-users, storages, what a channel serves. Facts: RFC 4253 section 7 (key exchange), RFC 4252, RFC 4254; the
-parts of asyncssh that are used here are listed in tests/sshd/test_private_parts.py.
+Without these bounds, asyncssh keeps all that it receives while it works on a packet, all that it may not send
+yet, and all that a channel is told. They hold for each connection; the owner may end it by what it counts.
+What may not enter: users, storages, what a channel serves. Facts: RFC 4253 section 7 (key exchange), RFC
+4252, RFC 4254; the parts of asyncssh that are used here are listed in tests/sshd/test_private_parts.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.turns import Share, Turns
 
     class Owner(Protocol):
-        """What is told of a connection. Each method may raise DisconnectError.
+        """The object that is told of a connection's events. Each method may raise DisconnectError.
 
         turns: of strangers. network: of the client, for them.
         """
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
         network: str
 
         def received_from_stranger(self, size: int) -> None:
-            """Bytes have come before the login."""
+            """Bytes have arrived before the login."""
 
         def login_requested(self, method: bytes, size: int) -> None:
             """The client asks to be logged in, by a packet of that size."""
 
         def login_proved(self) -> bool:
-            """What the client tried last is right. Whether that logs it in; otherwise more is needed."""
+            """The client's last attempt is right. Returns whether that logs it in, or more is needed."""
 
         async def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
-            """The plain key that has to sign for what a user offers; None: a certificate that is refused."""
+            """The plain key that has to sign for what was offered; None: that is a refused certificate."""
 
         def exchange_began(self) -> None:
             """Nothing but the key exchange is sent from now on."""
 
         def exchange_ended(self) -> None:
-            """The rest is sent again."""
+            """Other data is sent again."""
 
         def count_kept(self) -> None:
-            """What is kept for the client may have changed."""
+            """The amount kept for the client may have changed."""
 
         def end_at(self, limit: str, words: str) -> None:
             """End the connection: it has reached a limit."""
@@ -64,14 +64,14 @@ STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
 STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
 SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
 MOST_DEFERRED = 2000  # packets that wait for the end of a key exchange
-MOST_WAITING = 16_384  # packets that wait in a channel for its session to begin: honest ones are larger
+MOST_WAITING = 16_384  # packets waiting for a channel's session to begin: honest clients send larger ones
 MOST_UNSENT = 32 << 20  # bytes; what channels send waits in them long before
 SMALLEST_PACKET = 512  # bytes that a client has to take in one packet
 REFUSED = ("env", "x11_req", "auth_agent_req_at_openssh_dot_com")  # requests in a channel
 
 
 class GuardedConnection(asyncssh.SSHServerConnection):
-    """One connection. owner: told of it; set by the owner when the connection is made."""
+    """One connection. owner: is told of events; set by the owner when the connection is made."""
 
     owner: Owner
     is_stranger = True  # until it has logged in
@@ -92,16 +92,16 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Have the kernel acknowledge what came at once, which it forgets each time.
+        """Tell the kernel to acknowledge at once what has arrived; it forgets this each time.
 
-        Until the login, Nagle's algorithm holds back small packets of OpenSSH's client until they come, and
-        delayed acknowledgements take 40 milliseconds (tcp(7), TCP_QUICKACK).
+        Until the login, Nagle's algorithm holds back small packets of OpenSSH's client until acknowledgements
+        arrive, and delayed ones take 40 milliseconds (tcp(7), TCP_QUICKACK).
         """
         with contextlib.suppress(OSError):  # the client is gone
             self.wire.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def trust(self, share: Share) -> None:
-        """It has logged in. share: of its user, in each round of the event loop."""
+        """Relax the bounds: the client has logged in. share: of its user, in each round of the event loop."""
         self.is_stranger = False
         self._share = share
         self._max_recv_pktlen = self._longest
@@ -109,7 +109,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         self._inpbuf = Received(self._inpbuf)  # type: ignore[assignment]
 
     def log_sent_packet(self, pkttype: int, pktid: int | None, packet: Any, note: str = "") -> None:
-        """Log nothing: asyncssh would put a line together for each packet, and throw it away."""
+        """Log nothing: asyncssh would build a line for each packet and throw it away."""
 
     log_received_packet = log_sent_packet
 
@@ -147,7 +147,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             self._transport.resume_reading()
 
     def _work_in_round(self) -> None:
-        """Work on what has come, as long as the user's share of the round lasts."""
+        """Work on what has arrived, as long as the user's share of the round lasts."""
         received = self._inpbuf
         assert isinstance(received, Received)
         received.until, received.has_ended = self._share.until(), False
@@ -172,7 +172,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             self._check_kept()
 
     def _work(self) -> None:
-        """Work on what has come."""
+        """Work on what has arrived."""
         super()._recv_data()
         if self._transport is not None:
             # More than one packet: asyncssh is still at work on another.
@@ -202,7 +202,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             self.owner.count_kept()
 
     def kept(self) -> int:
-        """Bytes that were received and have not come to a channel, or that are not sent yet."""
+        """Bytes that were received and have not reached a channel, or that are not sent yet."""
         if self._transport is None:
             return 0
         kept = len(self._inpbuf) + self._transport.get_write_buffer_size()
@@ -210,7 +210,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         return kept + sum(channel.get_write_buffer_size() for channel in self._channels.values())
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
-        """As asyncssh does. Packets of channels and of the key exchange itself do not come here."""
+        """As asyncssh does. Packets of channels and of the key exchange itself do not pass through here."""
         if pkttype == USERAUTH_REQUEST and self.is_stranger:
             copy = SSHPacket(packet.get_full_payload())
             copy.get_byte(), copy.get_string(), copy.get_string()
@@ -232,27 +232,27 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         return super().process_packet(pkttype, pktid, packet)
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """As asyncssh does, for the plain key in place of a certificate, which asyncssh does not judge."""
+        """As asyncssh does, but with the plain key in place of a certificate, which asyncssh cannot judge."""
         key = await self.owner.key_to_verify(username, key_data)
         if key is None:
             return False
         return await super().validate_public_key(username, key, msg, padded(signature, key))
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        """As asyncssh does, which sends an empty packet before each other one. Only CBC needs that: the empty
-        packet makes its initialization vector unpredictable.
+        """As asyncssh does, but without the empty packet before each packet. Only CBC needs that: it makes
+        the initialization vector unpredictable.
         """
         if pkttype != IGNORE or self.sends_cbc:
             super().send_packet(pkttype, *args, handler=handler)
 
     def set_extra_info(self, **known: Any) -> None:
-        """As asyncssh does, and note the mode of what is sent, because send_packet() would ask each time."""
+        """As asyncssh does, and note the cipher mode for sending, so that send_packet() need not ask."""
         super().set_extra_info(**known)
         if "send_cipher" in known:
             self.sends_cbc = "-cbc" in known["send_cipher"]
 
     async def send_userauth_success(self) -> None:
-        """Log the client in, or tell it what is needed besides (RFC 4252, section 5.1)."""
+        """Log the client in, or tell it what else is needed (RFC 4252, section 5.1)."""
         if self.owner.login_proved():
             await super().send_userauth_success()
         else:
@@ -276,7 +276,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
 
 def _refuse(packet: SSHPacket) -> bool:
-    """The answer to a request in a channel. asyncssh would keep what it says, or begin a task for it."""
+    """Refuse a request in a channel. asyncssh would keep its content, or begin a task for it."""
     return False
 
 
@@ -284,7 +284,7 @@ def padded(signature: bytes, key: bytes) -> bytes:
     """An RSA signature with its leading zeros; any other as it is.
 
     PuTTY and WinSCP leave them out, so one signature in 256 is too short for asyncssh. RFC 8332 section 3
-    allows to take it. Arguments: as they are sent.
+    allows accepting it. Arguments: as they are sent.
     """
     try:
         fields, signed = SSHPacket(key), SSHPacket(signature)

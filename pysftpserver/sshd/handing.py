@@ -19,7 +19,7 @@ BY_ROOT = "run_as needs root, which this process is not: restart the service; tr
 
 
 def successor(service: Service) -> Successor:
-    """A process of the new version, which starts. Raises Unavailable."""
+    """Start a process of the new version. Raises Unavailable."""
     if service.settings.run_as is not None or service.settings.run_as_accounts:
         raise Unavailable(BY_ROOT)
     service.log.info("handing over: starting the new version")
@@ -27,7 +27,7 @@ def successor(service: Service) -> Successor:
 
 
 class Handing:
-    """The part of one process. stop: set when its last connection has ended. serves: when it is ready."""
+    """One process's part. stop: set when its last connection has ended. serves: set when it is ready."""
 
     def __init__(self, service: Service, server: Server, stop: asyncio.Event, serves: asyncio.Event) -> None:
         self._service = service
@@ -59,14 +59,14 @@ class Handing:
         await self._leave()
 
     def _started(self) -> Successor:
-        """A successor; in a thread, whose end may come after this process was told to end."""
+        """Start a successor; in a thread, which may finish after this process was told to end."""
         new = successor(self._service)
         if self._is_ending:
             new.abandon()
         return new
 
     def end(self) -> None:
-        """This process ends: one that is to take over ends, too, unless it has."""
+        """End the process that is to take over, unless it has: this process ends."""
         self._is_ending = True
         if self._new is not None:
             self._new.abandon()

@@ -1,4 +1,4 @@
-"""Turns for computing checksums: how many sessions do that at once, in whatever threads or processes.
+"""Turns for computing checksums: limits how many sessions do that at once, across threads and processes.
 
 One user has at most half of the turns, so the files of one do not keep others waiting. Sessions in
 processes take theirs with locks on bytes of a file in memory, which the kernel gives back when a process
@@ -24,7 +24,7 @@ def half(most: int) -> int:
 
 
 class ProcessTurns:
-    """The turns of processes that are forked from this one. most: at once. Raises OSError."""
+    """The turns of processes that are forked from this one. most: maximum at once. Raises OSError."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -38,7 +38,7 @@ class ProcessTurns:
 
 
 class ProcessTurn:
-    """A process's turn. places: the bytes of the file of which one has to be locked."""
+    """A process's turn. places: the bytes of the file, one of which has to be locked."""
 
     def __init__(self, descriptor: int, places: Iterable[int]) -> None:
         self._descriptor = descriptor
@@ -60,7 +60,7 @@ class ProcessTurn:
 
 
 class ThreadTurns:
-    """The turns of the sessions in this process. most: at once."""
+    """The turns of the sessions in this process. most: maximum at once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -72,7 +72,7 @@ class ThreadTurns:
         return ThreadTurn(self, user)
 
     def take(self, user: str) -> bool:
-        """Take a turn, if there is one."""
+        """Take a turn; return whether there was one."""
         with self._lock:
             if self._taken.total() >= self._most or self._taken[user] >= half(self._most):
                 return False
@@ -88,7 +88,7 @@ class ThreadTurns:
 
 
 class ThreadTurn:
-    """One session's."""
+    """One session's turn."""
 
     def __init__(self, turns: ThreadTurns, user: str) -> None:
         self._turns = turns

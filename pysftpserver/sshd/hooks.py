@@ -1,4 +1,4 @@
-"""What watches a session: the audit log, and the counters for metrics.
+"""The hooks that watch a session: the audit log, and the counters for metrics.
 
 What may not enter: SSH, where figures are shown.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def hook_of(
     ticket: Ticket, log: SFTPLog, metrics: Requests, descriptors: Sequence[int] = ()
 ) -> SFTPHook | None:
-    """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
+    """The hook of one session, as its ticket asks for. Raises OSError if the audit log cannot be opened.
 
     descriptors: the session's own of the audit log; (): the file is opened.
     """
@@ -51,7 +51,7 @@ def hook_of(
 
 
 def record_end(ticket: Ticket, log: SFTPLog, cause: str, seconds: float) -> None:
-    """Record the end of a session that could not do it itself. How much it has moved is not known.
+    """Record the end of a session that could not do so itself. How much it has moved is unknown.
 
     cause: why it was ended. seconds: that it took.
     """

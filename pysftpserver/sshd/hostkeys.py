@@ -55,7 +55,7 @@ def check(path: str) -> None:
 
 
 def _make(path: str, kind: str, bits: int) -> bool:
-    """Generate a key file; whether this process did it and not another. Raises BadInput."""
+    """Generate a key file; return whether this process did, and not another. Raises BadInput."""
     key = asyncssh.generate_private_key(kind, key_size=bits) if bits else asyncssh.generate_private_key(kind)
     try:
         with wholefiles.open_temporary(path, key.export_private_key("openssh")) as new:

@@ -1,8 +1,7 @@
-"""A session that has a process of its own: what the process that serves SSH does for it, which is to pass
-bytes on.
+"""A session in its own process, as the process that serves SSH sees it: it passes bytes on.
 
-Both directions are bounded: what the session does not take stays with the client, and the other way round.
-The event loop is told of descriptors: for a socket that it does not know, it would print it into an error.
+Both directions are bounded: what the session does not take stays with the client, and vice versa.
+The event loop is given descriptors, because it would print a socket that it does not know in an error.
 What may not enter: SSH, storages, requests, how processes are forked (forker.py).
 """
 
@@ -46,30 +45,30 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.forker import Forker
     from pysftpserver.sshd.tickets import Root, Ticket
 
-SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less; and put together
+SMALL = 16 << 10  # bytes; less is sent at once, and joined if it has to wait; more is collected
 PIECES = 64  # that one system call sends
 AT_ONCE = 256 << 10  # bytes that are read from a session in one go
-LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
-ANSWERING = 0.5  # seconds that a session has to say which files are open
-LOST = 30.0  # seconds that a session has to end after its client has gone
-CUT = 1.0  # seconds that a session has to end when it must
+LINES_AT_ONCE = 16  # of a session's log; then others have their turn
+ANSWERING = 0.5  # seconds for a session to say which files are open
+LOST = 30.0  # seconds for a session to end after its client has gone
+CUT = 1.0  # seconds for a session to end when it must
 NO_PROCESS = {
     NOT_BEGUN: "no process can be started for it",
     FULL: "as many have a process as may have one (max_sessions)",
     USER_IS_FULL: "the user has half of all processes that there may be (max_sessions)",
 }
-OWN_LIMITS = ("max_handles", "session_memory")  # that a session says it has reached
+OWN_LIMITS = ("max_handles", "session_memory")  # those that a session itself reports as reached
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
 class IsolatedSession:
     """Serves a channel by a process.
 
-    log: the session's. files: more that the process needs, which are closed here. on_limit: called with the
-    name of a limit that it has reached. on_end: called with what was counted of requests; why the process was
-    ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
-    before: the session that goes on in this one, or None. take: does work when it is the user's turn, and
-    returns whether that was at once.
+    log: the session's. files: other descriptors that the process needs; they are closed here. on_limit:
+    called with the name of a limit that it has reached. on_end: called with the counts of requests; why the
+    process was ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
+    before: the session that goes on in this one, or None. take: does work when it is the user's turn; returns
+    whether that was at once.
     Raises OSError where there are no descriptors left.
     """
 
@@ -99,7 +98,7 @@ class IsolatedSession:
         self._is_writing = False  # _send() is called when the session takes more
         self._will_send = False  # or before
         self._forwarded = self._taken = 0  # bytes
-        self._idle_at = (-1, -1)  # what it had moved of them when it was idle
+        self._idle_at = (-1, -1)  # how many of them it had moved when it was idle
         self._status: int | None = None
         self._reads = False
         self._waits = False  # for the user's turn, to read
@@ -110,7 +109,7 @@ class IsolatedSession:
         self._has_ended = False
         self.root: Root | None = None
         self.has_left = False  # because it was idle
-        self._is_leaving = False  # or stays: nothing is sent to it until it says so
+        self._is_leaving = False  # or stays: nothing is sent to it until it says which
         self._stayed_at = (-1, -1)
         self._last: dict[str, Any] = {**NOTHING_OPEN, "figures": {}}
         self._last_at = (-1, -1)
@@ -146,7 +145,7 @@ class IsolatedSession:
         if len(data) >= SMALL:
             self._unsent.append(data)
         elif self._unsent and isinstance(last := self._unsent[-1], bytearray) and len(last) < SMALL:
-            last += data  # so that many bytes are not many objects
+            last += data  # so that many small pieces do not become many objects
         else:
             self._unsent.append(bytearray(data))
         if self._will_send:
@@ -163,7 +162,7 @@ class IsolatedSession:
             self._end_of_requests()
 
     def _send(self) -> None:
-        """Send to the session what it takes."""
+        """Send to the session as much as it takes."""
         if self._is_closed or self._is_leaving:
             return
         try:
@@ -199,7 +198,7 @@ class IsolatedSession:
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        """Read from the session as long as the client takes what it says."""
+        """Read from the session as long as the client takes its replies."""
         wants = not (self._is_closed or self._is_silent or self._waits or self._channel.takes_no_more())
         if wants and not self._reads:
             self._loop.add_reader(self._data.fileno(), self._on_readable)
@@ -233,7 +232,7 @@ class IsolatedSession:
         self._channel.changed()
 
     def _heard(self) -> None:
-        """Hear what the session says of itself."""
+        """Receive what the session reports about itself."""
         for _ in range(LINES_AT_ONCE):
             try:
                 message = self._talk.recv(LONGEST)
@@ -249,7 +248,7 @@ class IsolatedSession:
     def _act_on(self, data: bytes) -> None:
         try:
             self._learn(json.loads(data))
-        except Exception:  # somebody may have taken it over, and nothing that it says may do harm here
+        except Exception:  # it may have been taken over: nothing that it says may do harm here
             self._log.error("the session's process says what makes no sense, and is ended")
             self._loop.remove_reader(self._talk.fileno())
             self._channel.finish(EXIT_BROKEN)
@@ -318,11 +317,11 @@ class IsolatedSession:
             self._ask(LEAVE)
 
     def forget(self) -> None:
-        """After it has left: give up its place, because no other process follows."""
+        """Give up its place after it has left, because no other process follows."""
         self._forker.forget(self.number)
 
     def take_unsent(self) -> list[bytes]:
-        """What the client has sent since."""
+        """The data that the client has sent since."""
         unsent = list(map(bytes, self._unsent))
         self._unsent.clear()
         return unsent
@@ -377,7 +376,7 @@ class IsolatedSession:
         self._forker.signal(self.number, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
-        """Its process has ended. status: as wait(2) has it, or why there was none."""
+        """Handle the end of its process. status: as from wait(2), or why there was no process."""
         self._has_ended = True
         if self._killing is not None:
             self._killing.cancel()
@@ -435,13 +434,13 @@ class IsolatedSession:
 
 
 def _report(told: Any) -> dict[str, Any]:
-    """What a session reports. Raises ValueError and others for anything else."""
+    """A session's report, checked. Raises ValueError and others for anything else."""
     counts = {name: number(told[name]) for name in ("more_files", "handles")}
     return {**counts, "files": as_told(told["files"]), "figures": of_requests(told["figures"])}
 
 
 def words_for(status: int) -> str:
-    """How a process has ended. status: as wait(2) has it."""
+    """How a process has ended, in words. status: as from wait(2)."""
     number = status & 0x7F
     if number:
         return f"by signal {number}"

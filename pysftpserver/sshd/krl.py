@@ -2,7 +2,8 @@
 
 What may not enter: files, asyncio, logs.
 Facts: OpenSSH's PROTOCOL.krl, ssh-keygen(1) on key revocation lists, sshd_config(5) on RevokedKeys. As in
-OpenSSH, what is not understood makes the whole list unusable, and serial 0 means that a certificate has none.
+OpenSSH, a part that is not understood makes the whole list unusable, and serial 0 means that a certificate
+has no serial.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ VERSION = 1
 CERTIFICATES, EXPLICIT_KEY, SHA1, SHA256, EXTENSION = 1, 2, 3, 5, 255  # sections
 SERIAL_LIST, SERIAL_RANGE, SERIAL_BITMAP, KEY_ID, CERTIFICATE_EXTENSION = 0x20, 0x21, 0x22, 0x23, 0x39
 DIGESTS = {SHA1: 20, SHA256: 32}  # bytes
-MOST_BITS = 16_384  # of a bitmap, which OpenSSH's numbers have at most
+MOST_BITS = 16_384  # of a bitmap, as of a number in OpenSSH
 MOST_SERIAL = (1 << 64) - 1
 
 
@@ -33,7 +34,7 @@ class BadList(ValueError):
 
 
 class _Certificates:
-    """What is revoked of the certificates of one CA, or of all."""
+    """The revoked certificates of one CA, or of all."""
 
     def __init__(self) -> None:
         self.key_ids: set[bytes] = set()
@@ -70,7 +71,7 @@ class _Certificates:
 
 
 class Revoked:
-    """What a list revokes."""
+    """The content of a list: revoked keys and certificates."""
 
     def __init__(self) -> None:
         self.keys: set[bytes] = set()  # blobs
@@ -139,7 +140,7 @@ def _digest(text: str) -> bytes:
 
 
 def _key(text: str) -> bytes:
-    """The blob of a key's line, or of the key in a certificate's. Raises ValueError."""
+    """The blob of a key's line, or of the key in a certificate's line. Raises ValueError."""
     certificate = blob_of_line(text)
     return parse_key(text) if certificate is None else parse(certificate).key
 

@@ -1,6 +1,6 @@
 """What pysftpctl shows of a running server: sessions, transfers and bans, in tables or as JSON.
 
-What may not enter: directories of users, options. `warn` is told what some processes answer instead.
+`warn` is told which processes give no proper answer. What may not enter: directories of users, options.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Warn = Callable[[str], None]
 
 PAUSE = 1.0  # seconds between two looks
-WIDE = 110  # columns of a terminal where there is room for all
+WIDE = 110  # columns of a terminal that has room for the whole table
 NONE_FOUND = 1  # exit status
 
 
@@ -32,12 +32,12 @@ NONE_FOUND = 1  # exit status
 
 
 def sessions_at(path: str, warn: Warn) -> list[dict[str, Any]]:
-    """All sessions of a server, the oldest first. Raises Unavailable."""
+    """All sessions of a server, oldest first. Raises Unavailable."""
     return oldest_first(ask_all(path, {"ask": "sessions"}, warn))
 
 
 def show_sessions(path: str, as_json: bool, warn: Warn) -> int:
-    """Print all sessions; the exit status. Raises Unavailable."""
+    """Print all sessions; return the exit status. Raises Unavailable."""
     sessions = sessions_at(path, warn)
     if as_json:
         print_json(sessions)
@@ -47,7 +47,7 @@ def show_sessions(path: str, as_json: bool, warn: Warn) -> int:
 
 
 def end_sessions(path: str, name: str, by_name: bool, as_json: bool, warn: Warn) -> int:
-    """End the session of that number, or a user's; the exit status. Raises Unavailable."""
+    """End the session with that number, or a user's sessions; return the exit status. Raises Unavailable."""
     is_number = name.isascii() and name.isdecimal() and len(name) < 19 and not by_name
     question = {"ask": "end", **({"number": int(name)} if is_number else {"user": name})}
     ended = sorted(number for answer in ask_all(path, question, warn) for number in answer["ended"])
@@ -61,7 +61,7 @@ def end_sessions(path: str, name: str, by_name: bool, as_json: bool, warn: Warn)
 
 
 def show_bans(path: str, as_json: bool, warn: Warn) -> int:
-    """Print the bans, and points, of addresses; the exit status. Raises Unavailable."""
+    """Print the bans, and points, of addresses; return the exit status. Raises Unavailable."""
     bans = ask_all(path, {"ask": "bans"}, warn)[0]["bans"]  # each process knows all of them
     if as_json:
         print_json(bans)
@@ -77,7 +77,7 @@ def show_bans(path: str, as_json: bool, warn: Warn) -> int:
 
 
 def add_ban(path: str, address: str, seconds: float, as_json: bool, warn: Warn) -> int:
-    """Ban an address; the exit status. Raises Unavailable."""
+    """Ban an address; return the exit status. Raises Unavailable."""
     question = {"ask": "ban", "address": address, "seconds": int(seconds)}
     banned = ask_all(path, question, warn, most=1)[0]["banned"]
     if as_json:
@@ -88,7 +88,7 @@ def add_ban(path: str, address: str, seconds: float, as_json: bool, warn: Warn) 
 
 
 def lift_ban(path: str, address: str, as_json: bool, warn: Warn) -> int:
-    """Lift the ban of an address and forget its points; the exit status. Raises Unavailable."""
+    """Lift the ban of an address and forget its points; return the exit status. Raises Unavailable."""
     lifted = any(answer["lifted"] for answer in ask_all(path, {"ask": "lift", "address": address}, warn))
     if as_json:
         print_json({"lifted": lifted})
@@ -100,13 +100,13 @@ def lift_ban(path: str, address: str, as_json: bool, warn: Warn) -> int:
 
 
 def web_socket_at(path: str, warn: Warn) -> str | None:
-    """The local socket of the server for browsers that a pysftpd asks for links. Raises Unavailable."""
+    """The local socket on which a pysftpd asks its server for browsers for links. Raises Unavailable."""
     found = ask_all(path, {"ask": "about"}, warn, most=1)[0]["about"]["web_socket"]
     return None if found is None else str(found)
 
 
 def show_link(path: str, name: str, as_json: bool) -> int:
-    """Print a link to the operators' page; the exit status. name: for the log. Raises Unavailable."""
+    """Print a link to the operators' page; return the exit status. name: for the log. Raises Unavailable."""
     url = ask(path, {"operator": name}, setting="web_socket")["url"]
     if as_json:
         print_json({"url": url})
@@ -116,7 +116,7 @@ def show_link(path: str, name: str, as_json: bool) -> int:
 
 
 def show_health(path: str, processes: int, as_json: bool, warn: Warn) -> int:
-    """Print whether all processes serve; the exit status. Raises Unavailable when none answers."""
+    """Print whether all processes serve; return the exit status. Raises Unavailable when none answers."""
     answers = ask_all(path, {"ask": "health"}, warn)
     faults = [fault for answer in answers for fault in answer["health"]["faults"]]
     notes = [note for answer in answers for note in answer["health"]["notes"]]
@@ -162,7 +162,10 @@ class View:
 
 
 def show_json(path: str, again: bool, warn: Warn) -> int:
-    """Print the sessions as JSON, once or each second until Ctrl-C; the exit status. Raises Unavailable."""
+    """Print the sessions as JSON, once or each second until Ctrl-C; return the exit status.
+
+    Raises Unavailable.
+    """
     try:
         while True:
             print_json(sessions_at(path, warn))
@@ -174,7 +177,7 @@ def show_json(path: str, again: bool, warn: Warn) -> int:
 
 
 def show_once(path: str, warn: Warn) -> int:
-    """Print what moves now, as text; the exit status. It takes two looks. Raises Unavailable."""
+    """Print the live view once, as text; return the exit status. It takes two looks. Raises Unavailable."""
     view = View(path, warn)
     if any(row.rate is None and not row.what.startswith("(") for row in view.look()):
         time.sleep(PAUSE)
@@ -185,7 +188,9 @@ def show_once(path: str, warn: Warn) -> int:
 
 
 def show_table(path: str, warn: Warn) -> int:
-    """Show what moves on the terminal, until Ctrl-C; the exit status. Raises BadInput, Unavailable."""
+    """Show the live view on the terminal until Ctrl-C; return the exit status. Raises BadInput,
+    Unavailable.
+    """
     with needed("sshd", "rich"):
         from rich.live import Live
     view = View(path, warn)

@@ -54,11 +54,11 @@ TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authenticatio
 
 
 class Login:
-    """One client's attempts to log in, which all are for the same user.
+    """One client's attempts to log in, all for the same user.
 
-    name: of the user that the client claims to be. key: that the user logs in with. certificate: the one that
-    this key is in, if that lets the user in. has_failed: the log says that the login has failed. reason: why
-    the connection is ending before the login; for the log.
+    name: of the user that the client claims to be. key: with which the user logs in. certificate: which
+    contains this key, if it is the certificate that lets the user in. has_failed: the log says that the login
+    has failed. reason: why the connection is ending before the login; for the log.
     """
 
     def __init__(self, server: Server, client: Client) -> None:
@@ -86,7 +86,7 @@ class Login:
     # --- what the client sends ----------------------------------------------------------------------------
 
     def received(self, size: int) -> None:
-        """Count bytes that come before the login. Raises DisconnectError for more than login_bytes."""
+        """Count bytes that arrive before the login. Raises DisconnectError for more than login_bytes."""
         self._attempts.received += size
         most = self._server.settings.login_bytes
         if self._attempts.received > most:
@@ -107,7 +107,7 @@ class Login:
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Password too long")
 
     async def begin(self, name: str) -> None:
-        """The first attempt for a user. The login waits where others from the same address have failed."""
+        """Begin the first attempt for a user. It is delayed if others from the same address have failed."""
         if self._claimed is not None and name != self._claimed:
             # As in OpenSSH: the log would name only the last one.
             self.refuse("another user's name")
@@ -119,7 +119,7 @@ class Login:
         self.name = name
 
     async def _wait_for_penalties(self) -> None:
-        """Wait where others from the same address have failed."""
+        """Wait if others from the same address have failed."""
         delay = self._server.penalties.delay(self._client.address, time.monotonic())
         if delay:
             await asyncio.sleep(delay)
@@ -140,7 +140,7 @@ class Login:
         return methods.of_user(user, self._server.settings)
 
     def _fault(self, user: User | None, method: str) -> str:
-        """Why a method cannot let a user in, whatever is tried; "": it can."""
+        """Why a method cannot let a user in, whatever the client sends; "": it can."""
         if user is None:
             return "unknown user"
         if not user.is_active:
@@ -157,17 +157,17 @@ class Login:
 
     def _is_the_same(self, user: User) -> bool:
         """Whether this is still the record of the user for whom a method has succeeded."""
-        if is_looked_up(user) and self._user is not None:  # an answer may have only what its method needs
+        if is_looked_up(user) and self._user is not None:  # an answer may contain only what its method needs
             user = replace(user, keys=self._user.keys, password=self._user.password)
         return user == self._user
 
     def _is_current(self, user: User) -> bool:
-        """Whether the directory still has the same record, or none of a user who was looked up."""
+        """Whether the directory still has the same record, or still none if the user was looked up."""
         directory = self._server.directory
         return not directory.has(user.name) if is_looked_up(user) else directory.find(user.name) == user
 
     async def _find(self, name: str, method: str, **shown: Any) -> tuple[User | None, bool]:
-        """A user, and whether a lookup says that the key or the password that is shown is right.
+        """A user, and whether a lookup says that the key or password shown is right.
 
         Stored users are never looked up, unusable ones included.
         """
@@ -183,7 +183,7 @@ class Login:
         return (None, False) if user is not None and not self._is_current(user) else (user, is_right)
 
     def proved(self) -> bool:
-        """The last attempt has succeeded. Whether the user is logged in; otherwise more is needed."""
+        """The last attempt has succeeded. Returns whether that logs the user in; otherwise more is needed."""
         assert self._right is not None
         method, self._user = self._right
         self._right = None
@@ -219,7 +219,7 @@ class Login:
         return self.certificate is not None and any(name == FORCED for name, _ in self.certificate.options)
 
     def is_still_allowed(self, user: User) -> bool:
-        """Whether the directory still lets a user in who has logged in with this."""
+        """Whether the directory would still let a user in with what this user has logged in with."""
         now, then = self._server.directory.find(user.name), self._user
         if is_looked_up(user):
             return not self._server.directory.has(user.name) and self._is_key_still_allowed(user)
@@ -278,7 +278,7 @@ class Login:
         return self._server.authorities.faults_of(certificate, names, self._client.address, is_known)
 
     async def _look_up(self, name: str, certificate: Certificate) -> tuple[User | None, str]:
-        """The user that a lookup knows, and what it says against a certificate, if that is in order."""
+        """The user that a lookup knows, and its objection to a certificate that is otherwise in order."""
         if self._certificate_faults(certificate, Principals(certificate.principals)):
             return None, ""
         shown = {
@@ -327,7 +327,7 @@ class Login:
     # --- passwords ----------------------------------------------------------------------------------------
 
     async def is_password_of(self, name: str, password: str) -> bool:
-        """Whether a password is the user's. Every one takes as long as a wrong one."""
+        """Whether a password is the user's. Every attempt takes as long as one with a wrong password."""
         if not await self._may_try():
             return False
         user, is_accepted = await self._find(name, PASSWORD, password=password)
@@ -346,12 +346,12 @@ class Login:
         return False
 
     async def _is_hash_of(self, hash: str | None, password: str) -> bool:
-        """Whether a password has that hash; None takes as long as any."""
+        """Whether a password has that hash; None takes as long as any hash."""
         client = self._client
         return await is_password(self._server.passwords, client.network, hash, password, client.tell)
 
     async def _may_try(self) -> bool:
-        """Wait for one more attempt; whether the connection goes on."""
+        """Wait for one more attempt; return whether the connection goes on."""
         if not self.reason:
             await self._wait_for_penalties()
         return not self.reason
@@ -361,7 +361,7 @@ class Login:
         self._server.penalties.failed(self._client.address, time.monotonic())
 
     def refuse_change(self) -> bool:
-        """Refuse to change the password, which only pysftpctl can do."""
+        """Refuse to change the password: only pysftpctl can do that."""
         self._refusals.other("a change of the password was asked for")
         return False
 
@@ -420,7 +420,7 @@ class Login:
         self.refuse("too many attempts (auth_tries)")
 
     def refuse(self, reason: str) -> None:
-        """The login fails, and the connection is about to end."""
+        """Note that the login fails and the connection is about to end."""
         if not self.reason:
             self.reason = reason
             self.fail()

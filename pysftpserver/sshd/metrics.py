@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("accepted", "refused")
 DIRECTIONS = ("received", "sent")
-OTHERS = ""  # the label of users who have none of their own; no user has this name
+OTHERS = ""  # the label of users without their own; no user has this name
 #: Limits, by setting where there is one.
 LIMITS = (
     "auth_tries",
@@ -51,17 +51,17 @@ LIMITS = (
 )
 #: Why an address was banned: service.bans.CAUSES, which sessions do not import.
 BANS = ("failed", "garbage", "left", "crowd", "admin", "elsewhere")
-#: Why the process of a session was ended: a limit's setting, or it did not end when it had to, or a signal
+#: Why the process of a session was ended: the setting of a limit; or it did not end in time; or a signal
 #: or a fault has ended it.
 CAUSES = ("session_seconds", "session_memory", "unresponsive", "signal", "fault")
 
-#: Counted of requests, by their names; those of a session are told by its process.
+#: Counters of requests, by request name; a session's process reports its own.
 OF_REQUESTS = ("requests", "seconds", "errors", "content")
 CONTENT = ("read", "written")  # the names of "content"
 NAMES = {"init", "unknown", *(one.name for one in (*REQUESTS.values(), *EXTENDED_REQUESTS.values()))}
-MOST = 1 << 63  # of anything
+MOST = 1 << 63  # the largest figure that is accepted
 
-#: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
+#: Counters, which only grow: (key in the figures, name for Prometheus without "_total", label, help).
 COUNTERS = (
     ("logins", "pysftpd_logins", "outcome", "Logins by outcome."),
     ("requests", "pysftpd_requests", "request", "SFTP requests by name."),
@@ -91,8 +91,7 @@ GAUGES = (
 
 
 class Requests:
-    """What is counted of requests. requests, seconds, errors: by the request's name. content: bytes that were
-    read and written in files."""
+    """Counters of requests. requests, seconds, errors: by request name. content: bytes read and written."""
 
     def __init__(self) -> None:
         self.requests: dict[str, int] = {}
@@ -124,7 +123,7 @@ class Metrics(Requests):
     """The figures of one process.
 
     logins: by outcome. moved: bytes by direction, of connections that have ended. limited: by the limit that
-    was reached. bans, killed: by the cause. user_...: by label(); users: how many have labels of their own.
+    was reached. bans, killed: by cause. user_...: by label(); users: number of users with their own label.
     """
 
     def __init__(self, users: int = 0) -> None:
@@ -154,7 +153,7 @@ class Metrics(Requests):
             self.user_logins[self.label(user)] += 1
 
     def label(self, user: str) -> str:
-        """What a user is counted under: the name, or OTHERS if enough users had logged in before."""
+        """The label of a user: the name, or OTHERS if enough users had logged in before."""
         named = len(self.user_logins) - (OTHERS in self.user_logins)
         return user if user in self.user_logins or named < self._users else OTHERS
 
@@ -173,7 +172,7 @@ class Metrics(Requests):
 
 
 class Counting(SFTPHook):
-    """Counts the requests of a session, but for READ and WRITE: their bytes are told at CLOSE."""
+    """Counts the requests of a session, except READ and WRITE: their bytes are reported at CLOSE."""
 
     def __init__(self, metrics: Requests) -> None:
         self._metrics = metrics
@@ -197,14 +196,14 @@ class Counting(SFTPHook):
 
 
 def number(told: Any) -> float:
-    """A figure that another process has told. Raises ValueError, TypeError for what is none."""
+    """A figure from another process, checked. Raises ValueError or TypeError if it is not one."""
     if 0 <= told < MOST:
         return told  # type: ignore[no-any-return]
     raise ValueError(told)
 
 
 def of_requests(told: Any) -> dict[str, dict[str, float]]:
-    """What another process says that it has counted. Raises ValueError and others for anything else."""
+    """Another process's counters, checked. Raises ValueError and others for anything else."""
     found = {kind: {name: number(value) for name, value in told[kind].items()} for kind in OF_REQUESTS}
     if len(told) > len(found) or any(counted.keys() - NAMES.union(CONTENT) for counted in found.values()):
         raise ValueError(told)

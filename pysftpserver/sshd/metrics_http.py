@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PATH = "/metrics"
 HEALTH = "/health"
-PATIENCE = 5.0  # seconds for a request and its reply
-ASKING = 2.0  # seconds for the other processes: Prometheus itself waits for ten
+PATIENCE = 5.0  # seconds to receive a request and send its reply
+ASKING = 2.0  # seconds for the other processes to answer: Prometheus itself waits for ten
 MOST_CLIENTS = 16  # at once
 
 
 class Collector(PrometheusCollector):
-    """The sum of the figures of all processes.
+    """Adds up the figures of all processes.
 
-    own: those of this process; called in any thread. others: the admin sockets of the rest. The counts of a
-    process that was replaced or does not answer stay in the sums, so that counters only grow.
+    own: returns those of this process; called in any thread. others: the admin sockets of the rest. The
+    counts of a process that was replaced or does not answer stay in the sums, so that counters only grow.
     """
 
     def __init__(self, own: Callable[[], Figures], others: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ class Collector(PrometheusCollector):
         return answer["figures"]  # type: ignore[no-any-return]
 
     def collect(self) -> Iterator[Metric]:
-        """The same for Prometheus."""
+        """The sums for Prometheus."""
         figures = self.figures()
         for key, name, help in metrics.GAUGES:
             yield GaugeMetricFamily(name, help, figures.get(key, 0))
@@ -171,7 +171,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Serves each client in a thread, and cuts off those that are slow. The event loop accepts for it."""
+    """Serves each client in a thread, and cuts off slow ones. The event loop accepts connections for it."""
 
     timeout = 0  # handle_request() is called when a client waits
     daemon_threads = True
@@ -204,7 +204,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             _cut(self._clients.popleft())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone or was cut off is not a fault."""
+        """Log nothing: a client that has gone or was cut off is not a fault."""
 
 
 def _cut(request: socket.socket) -> None:

@@ -23,7 +23,7 @@ class Moved:
         self._sum = dict.fromkeys(NAMES, 0)
 
     def add(self, moved: Mapping[str, int]) -> None:
-        """Add a session's."""
+        """Add the figures of a session."""
         for name in NAMES:
             self._sum[name] += moved[name]
 
@@ -33,5 +33,5 @@ class Moved:
 
 
 def of_session(told: Any) -> dict[str, int]:
-    """What another process says that it has moved. Raises ValueError and others for anything else."""
+    """Another process's figures, checked. Raises ValueError and others for anything else."""
     return {name: int(number(told[name])) for name in NAMES}

@@ -1,7 +1,7 @@
 """The processes of the server: one that serves, or several on one port and a parent that replaces them.
 
-Sockets are opened, keys are read and memory is shared before the first fork. The parent keeps the sockets
-open, so that the port stays open while a process is replaced. What may not enter: SSH, users' data.
+Sockets are opened, keys read and memory shared before the first fork. The parent keeps the sockets open, so
+the port stays open while a process is replaced. What may not enter: SSH, users' data.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
 
-DESCRIPTORS_EACH = 12  # that a connection may need
+DESCRIPTORS_EACH = 12  # for a connection
 PID_MODE = 0o644
-PAUSE_IN_CHANGE = 0.05  # seconds between two looks whether a process of another version is ready
+PAUSE_IN_CHANGE = 0.05  # seconds between two checks whether a process of another version is ready
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
 INTERNAL_ERROR = 1  # exit status
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -64,7 +64,7 @@ WATCHED = (*SIGNALS, handover.SIGNAL, signal.SIGCHLD)
 
 
 class Again:
-    """Reads the settings for a parent of several processes, for those that it starts later."""
+    """Rereads the settings in the parent of several processes, for those that it starts later."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -76,12 +76,12 @@ class Again:
             self._new, _ = self._service.read()
 
     def ask(self) -> None:
-        """SIGHUP: read them anew, in a thread."""
+        """SIGHUP: reread them, in a thread."""
         self._rereading.ask()
 
     def take(self) -> bool:
-        """Use what was read last; whether nothing is being read any more."""
-        # After a while the thread can only wait for a disk: it has no lock that a new process would need.
+        """Use the settings read last; return whether reading is over."""
+        # After PAUSE, the thread can only be waiting for a disk: it holds no lock that a new process needs.
         is_over = self._rereading.is_over(PAUSE)
         new, self._new = self._new, None
         if new is not None:
@@ -91,7 +91,7 @@ class Again:
 
 
 class Service:
-    """What all processes have in common. again: reads the settings anew. fork_server: None without one."""
+    """What all processes have in common. again: rereads the settings. fork_server: None without one."""
 
     def __init__(
         self,
@@ -117,12 +117,12 @@ class Service:
         self.life.hand_over(process)
 
     def stop_predecessor(self) -> None:
-        """What this server has taken over from ends with it."""
+        """End the server from which this one has taken over, if it is still there."""
         if self.sockets.predecessor is not None:
             self.sockets.predecessor.stop()
 
     def await_predecessor(self) -> None:
-        """Wait until it has ended, as long as its transfers have time: systemd kills what is left then."""
+        """Wait for the predecessor as long as its transfers have time: systemd then kills what is left."""
         if self.sockets.predecessor is not None:
             self.sockets.predecessor.has_ended(self.settings.drain_seconds + serving.LAST)
 
@@ -138,14 +138,14 @@ class Service:
         return RedisUsers(RedisAddress.of(self.settings), log)
 
     def check_users(self) -> None:
-        """Read the users once, so that one process complains, not each one again and again.
+        """Read the users once, so that one process complains and not every process repeatedly.
 
         Raises DirectoryError.
         """
         asyncio.run(_try(self.directory(SFTPLog(lambda level, text: None, self.log.level))))
 
     def read(self) -> tuple[ServerSettings, Source | None]:
-        """SIGHUP: the settings as they are now, and what looks users up. Raises BadInput."""
+        """SIGHUP: the current settings, and the source for lookups. Raises BadInput."""
         new = self.again()
         check_methods(new)
         return new, source_of(new)
@@ -157,7 +157,7 @@ class Service:
             self.log.error(f"{name}: a change takes effect at the next start")
 
     def read_greeting(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        """SIGHUP: read host keys and banner anew, in a thread, for clients that come later."""
+        """SIGHUP: reread host keys and banner, in a thread, for clients that connect later."""
         try:
             new = greeting.read(self.settings, self.log, server.greeting)
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -169,7 +169,7 @@ class Service:
 
 
 async def _try(directory: UserDirectory) -> None:
-    """Raises DirectoryError for settings that cannot be right."""
+    """Raises DirectoryError if the users cannot be read."""
     await directory.start(lambda name: None)
     await directory.close()
 
@@ -183,13 +183,13 @@ def run(
 ) -> int:
     """Serve until a signal comes; return the exit status.
 
-    again: reads the settings anew, for SIGHUP. fork_server: for the processes of sessions; None: they have
-    none. web_argv: runs pysftpweb. Raises BadInput.
+    again: rereads the settings, for SIGHUP. fork_server: for session processes; None: there are none.
+    web_argv: the command that runs pysftpweb. Raises BadInput.
     """
     check(settings)
     try:
         service = Service(settings, again, storages, fork_server)
-        service.directory()  # whether it can be had at all
+        service.directory()  # raises BadInput if there is none
         if settings.workers > 1:
             service.check_users()
         Authorities(settings, service.log).check()
@@ -212,7 +212,7 @@ def run(
 
 
 def check(settings: ServerSettings) -> None:
-    """Raises BadInput for what is wrong for certain, before any file is made."""
+    """Raises BadInput for settings that are certainly wrong, before any file is created."""
     chosen(settings)
     check_methods(settings)
     source_of(settings)
@@ -255,9 +255,9 @@ def check_folders(settings: ServerSettings) -> None:
 
 @contextlib.contextmanager
 def pid_in(path: str | None, predecessor: Predecessor | None = None) -> Iterator[None]:
-    """Keep the process number in a file, until the end of the block. Raises BadInput.
+    """Keep the process number in a file until the end of the block. Raises BadInput.
 
-    predecessor: gets the file back if it goes on: then nothing was handed over.
+    predecessor: gets the file back if it goes on, because nothing was handed over.
     """
     before = ""
     try:
@@ -351,7 +351,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         server.banning.share(RedisAddress.of(service.settings))
     await service.endpoints.start(server, number)
     gc.collect()
-    gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
+    gc.freeze()  # present objects stay: to look through many users again later would delay clients
     service.log.info("ready")
     if service.settings.workers == 1:
         service.sockets.ready()
@@ -376,7 +376,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
 
 
 async def live(service: Service, number: int) -> None:
-    """Give signs of life while the event loop runs, until none are needed."""
+    """Give signs of life while the event loop runs, as long as they are needed."""
     while True:
         service.life.beat(number)
         if service.settings.workers == 1:
@@ -436,7 +436,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
                 service.sockets.ready()
             except Unavailable as error:
                 service.log.error(error.message)
-                service.sockets.predecessor = None  # if it is there, it goes on
+                service.sockets.predecessor = None  # if there is one, it goes on
                 status = INTERNAL_ERROR
                 end_processes(signal.SIGTERM)
         if is_asked and not is_ending and service.life.is_complete():
@@ -483,14 +483,14 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
                 os.kill(new, signal.SIGHUP)  # it reads them itself, as the others do
             processes[new] = place
             started[new] = time.monotonic()
-            # Last: this process writes its log itself, and one that takes nothing holds it up.
+            # Last: this process writes its own log, and a log that takes nothing delays it.
             service.log.error(f"process {ended[0]} ended with status {ended[1]}; started another")
     service.await_predecessor()
     return status
 
 
 def close_others(sockets: Sequence[Sequence[socket.socket]], number: int) -> None:
-    """Close what other processes listen on: a port that its process has closed must refuse clients."""
+    """Close the other processes' sockets: a port that its own process has closed must refuse clients."""
     own = sockets[number]
     for group in sockets:
         for one in group:

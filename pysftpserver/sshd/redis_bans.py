@@ -1,8 +1,8 @@
-"""Bans in Redis, so that servers which share their users share these as well.
+"""Bans in Redis, so that servers which share users share bans as well.
 
 A ban is a key that Redis removes when it ends, and a message on a channel of its own. One task listens, loads
-what there is whenever it connects, and writes what has begun here; meanwhile, and while Redis is away, bans
-hold where they are known. Points are told on that channel and stored nowhere.
+all bans whenever it connects, and writes those that have begun here; meanwhile, and while Redis is
+unreachable, bans hold where they are known. Points are published on that channel and not stored.
 What may not enter: SSH, how bans are counted.
 Facts: Redis's documentation of pub/sub, SET with PX, and SCAN.
 """
@@ -35,27 +35,27 @@ if TYPE_CHECKING:
 BAN = "solt.sftp.ban."  # and the network: a key with the ban's number and cause
 CHANNEL = ".bans"  # after the name of the channel of users
 PATIENCE = 5.0  # seconds for an answer
-SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause doubles
+SHORTEST_PAUSE = 0.1  # seconds before the second try; doubled for each further one
 LONGEST_PAUSE = 5.0
 SILENCE = 15.0  # seconds without a message after which the connection is tested
-MOST_UNSENT = 1000  # bans that have not been written; the oldest are dropped
+MOST_UNSENT = 1000  # bans not yet written; the oldest are dropped
 AT_ONCE = 1000  # keys in one step of SCAN
-POINTS = b"points"  # a message begins with this, or with a network
-GATHERING = 1.0  # seconds in which points are added up before they are told
-MOST_POINTS = 200  # networks in one message; points of more are not told
-LARGEST = 1e6  # points
+POINTS = b"points"  # a message begins with this or with a network
+GATHERING = 1.0  # seconds in which points are added up before they are published
+MOST_POINTS = 200  # networks in one message; points of further ones are not published
+LARGEST = 1e6  # points that are accepted
 CANCEL_AGAIN = 0.1  # seconds
 
-#: What is told of a network: seconds of its ban (0: it was lifted), cause, and how many bans it has had.
+#: News of a network: seconds of its ban (0: it was lifted), cause, and how many bans it has had.
 Told = tuple[float, str, int]
 
 
 class RedisBans:
     """Tells other servers of bans, and learns of theirs.
 
-    learn: called with a network, and the seconds, cause and number of its bans that a server has told. The
-    channel tells this server's own bans as well. name: of this server, for points: these are told as they are
-    given, and learn_points is called with a network and what another server has told of it.
+    learn: called with a network, and the seconds, cause and number of its bans that a server has published,
+    which may be this one. name: of this server, for points: these are published as they are given, and
+    learn_points is called with a network and the points from another server.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RedisBans:
         self._unsent: dict[str, tuple[float, Told]] = {}  # with the time by the event loop's clock
         self._name = name
         self._learn_points = learn_points
-        self._points: dict[str, float] | None = None  # by network, not told yet; None: nobody would hear
+        self._points: dict[str, float] | None = None  # by network, not yet published; None: not connected
         self._has_unsent = asyncio.Event()
         self._trouble = ""
         self._loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ class RedisBans:
         self._has_unsent.set()
 
     def tell_points(self, network: str, points: float) -> None:
-        """Tell the other servers of points, unless these are too many or Redis is away."""
+        """Tell the other servers of points, unless there are too many or Redis is unreachable."""
         if self._points is None or len(self._points) >= MOST_POINTS and network not in self._points:
             return
         if not self._points:
@@ -101,7 +101,7 @@ class RedisBans:
         await _end(self._task)
 
     async def _run(self) -> None:
-        """Listen until cancelled, over one connection after the other."""
+        """Listen until cancelled, on one connection after another."""
         pause = SHORTEST_PAUSE
         while True:
             try:
@@ -160,7 +160,7 @@ class RedisBans:
                 return
 
     async def _follow(self, subscription: Any, sending: asyncio.Task[None]) -> None:
-        """Learn what the channel tells. A silent connection has to answer a ping."""
+        """Learn from the channel's messages. A silent connection has to answer a ping."""
         is_asked = False
         while not sending.done():
             message = await subscription.get_message(timeout=SILENCE)
@@ -175,10 +175,10 @@ class RedisBans:
                 elif self._learn_points is not None:
                     self._learned_points(content, self._learn_points)
             is_asked = message is None
-        await sending  # raises what has ended it
+        await sending  # raises the exception that ended it
 
     async def _send_all(self, client: Redis) -> None:
-        """Write what begins here."""
+        """Write the bans that begin here."""
         while True:
             await self._has_unsent.wait()
             self._has_unsent.clear()
@@ -207,7 +207,7 @@ class RedisBans:
             await pipe.execute()
 
     def _learned(self, network: bytes, content: bytes, seconds: float | None = None) -> None:
-        """Learn of what Redis holds or the channel tells, if that is a ban. seconds: None: in content."""
+        """Learn of a ban from Redis or the channel, if it is one. seconds: None: they are in content."""
         try:
             cause, bans, *rest = json.loads(content)
             left = rest[0] if seconds is None else seconds
@@ -222,7 +222,7 @@ class RedisBans:
             self._log.error("bans in Redis: ignored what is not a ban")
 
     def _learned_points(self, content: bytes, learn: Callable[[str, float], None]) -> None:
-        """Learn of points that another server tells, if these are some."""
+        """Learn of points from another server, if the content is valid."""
         try:
             name, found = json.loads(content)
             points = {network.removesuffix("/64"): float(number) for network, number in found.items()}
@@ -238,7 +238,7 @@ class RedisBans:
 
 async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end."""
-    # redis-py takes a cancellation for its own where an answer comes at the same moment.
+    # redis-py mistakes a cancellation for its own if an answer arrives at the same moment.
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=CANCEL_AGAIN)

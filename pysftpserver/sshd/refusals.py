@@ -1,4 +1,4 @@
-"""What was wrong with the attempts to log in on one connection, in words for the log.
+"""Why the login attempts on one connection were refused, in words for the log.
 
 The client must not learn it. What may not enter: SSH, users, passwords.
 """
@@ -29,12 +29,12 @@ class Refusals:
         self._certificates[words] = None
 
     def other(self, fault: str) -> None:
-        """Something else was refused."""
+        """Anything else was refused."""
         self._others[fault] += 1
 
     @property
     def has_others(self) -> bool:
-        """Whether something else than a key or a certificate was refused."""
+        """Whether anything but a key or a certificate was refused."""
         return bool(self._others)
 
     def words(self) -> list[str]:

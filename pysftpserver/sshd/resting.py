@@ -1,9 +1,9 @@
-"""A session in a folder that gives its process back while it is idle, and goes on in another one.
+"""A session in a folder that gives its process back while idle, and goes on in another one.
 
-A session without an open file has no state but what its ticket says, so a thousand idle ones need no thousand
-processes. It keeps its place among those that may have one, so there is always room for its next request. For
-its channel this is the session, and for a process's session the channel. What may not enter: SSH, storages,
-requests.
+A session without an open file has no state beyond its ticket, so a thousand idle sessions do not need a
+thousand processes. It keeps its place among those that may have one, so there is always room for its next
+request. To the channel, this object is the session; to the session in a process, it is the channel. What may
+not enter: SSH, storages, requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RestingSession:
-    """Serves a channel by one process after the other.
+    """Serves a channel with one process after another.
 
     start: makes the session of a process, for a channel and the session of the process before it, or None;
     raises OSError. log: the session's.
@@ -39,7 +39,7 @@ class RestingSession:
         self._channel = channel
         self._start = start
         self._log = log
-        self._before: IsolatedSession | None = None  # what has left, and has a place
+        self._before: IsolatedSession | None = None  # the one that has left and keeps a place
         self._is_closed = False
         self._is_draining = False
         self._session: IsolatedSession | None = start(self, None)

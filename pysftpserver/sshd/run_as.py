@@ -1,8 +1,8 @@
-"""Decides which account of the host each session runs as, by the configuration that root started with.
+"""Decides which system account each session runs as, by the configuration that root started with.
 
 The process that serves SSH says who has logged in. The account is decided here, in the process that becomes
-it: that one has read the configuration before, takes nothing from clients, and keeps its list when the other
-one reads its settings again. What may not enter: SSH, storages.
+it: that process has read the configuration before, takes nothing from clients, and keeps its list when the
+other one rereads its settings. What may not enter: SSH, storages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RunAs:
     """The accounts that sessions may run as.
 
     own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
-    default: the account of users who do not have one, which is allowed as well.
+    default: the account of users who have none of their own, which is allowed as well.
     """
 
     def __init__(self, own: Account, names: tuple[str, ...], default: str | None) -> None:
@@ -35,8 +35,8 @@ class RunAs:
         self._default = default
 
     def account_of(self, user: User) -> Account:
-        """The account that a session of a user runs as, looked up anew. Raises ValueError."""
-        problem = folder_problem(user.folder)  # the other process may say anything
+        """The account that a session of a user runs as, looked up each time. Raises ValueError."""
+        problem = folder_problem(user.folder)  # the other process is not trusted
         if problem:
             raise ValueError(problem)
         name = user.run_as or self._default
@@ -55,9 +55,9 @@ class RunAs:
 
 
 def own_account(settings: ServerSettings, path: str | None) -> Account | None:
-    """The server's account, if root is to start it as another; None: it stays what it is.
+    """The account that the server is to become, if root has started it; None: it stays as it is.
 
-    path: the file of the settings, which must be root's: what it says is done as root. Raises BadInput.
+    path: the settings file, which root must own, because root acts on it. Raises BadInput.
     """
     wants_others = settings.run_as is not None or bool(settings.run_as_accounts)
     if settings.account is None:
@@ -72,21 +72,21 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
     except ValueError as error:
         raise BadInput(f"account, run_as: {error}; name an existing account") from None
     if own.uid == os.geteuid() and not wants_others:
-        return None  # it is that already: a predecessor became it
+        return None  # it is that already: its predecessor became it
     if not privileges.has(privileges.TO_BECOME_OTHERS):
         raise BadInput("account: only root can start pysftpd as another account; CAP_SETUID, CAP_SETGID and "
                        "CAP_KILL are needed")  # fmt: skip
     if wants_others and settings.isolation != "process":
         raise BadInput("run_as needs isolation = process: threads are all the server's own account")
     if path is not None:
-        from pysftpserver.people.users_file import read_trusted  # here, because it loads much
+        from pysftpserver.people.users_file import read_trusted  # here, because it imports a lot
 
         read_trusted(path, "configuration")
     return own
 
 
 def become_own(account: Account) -> None:
-    """Become the server's account. Raises BadInput if it cannot read the code that it is to run, OSError."""
+    """Become the server's account. Raises OSError, and BadInput if that cannot read the code to run."""
     privileges.become(account)
     for path in (os.__file__, __file__):
         try:
@@ -99,7 +99,7 @@ def become_own(account: Account) -> None:
 
 
 def policy(settings: ServerSettings, own: Account | None) -> RunAs | None:
-    """Which accounts sessions run as; None: all run as the server's, and root's rights are not needed."""
+    """Which accounts sessions run as; None: all run as the server's, so root's rights are not needed."""
     if own is None or not (settings.run_as or settings.run_as_accounts):
         return None
     return RunAs(own, settings.run_as_accounts or (), settings.run_as)

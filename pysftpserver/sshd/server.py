@@ -1,4 +1,4 @@
-"""The server: it listens, holds settings, users and connections, and ends in good order.
+"""The server: it listens, holds settings, users and connections, and shuts down in good order.
 
 What may not enter: concrete storages, where users are kept, command lines.
 """
@@ -61,23 +61,23 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.greeting import Greeting
     from pysftpserver.sshd.tickets import StorageOf
 
-IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
+IDLE_CHECKS = 5.0  # maximum seconds between two looks for idle connections
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
-NOTES = 100  # of connections that were refused or ended, which pysftpctl and operators may ask for
-CLOSING = 5.0  # seconds for closing what sessions have open
-RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
+NOTES = 100  # about refused or ended connections, for pysftpctl and operators
+CLOSING = 5.0  # seconds to close what sessions have open
+RESERVE = 8  # one in this many descriptors is reserved for logins; half as many for sessions' starts
 KEEPALIVES = 3  # requests without an answer that end a connection
 
 
 class Server:
     """Serves users of a directory.
 
-    storage_of: opens the storage of a user for one session; raises what makes the session impossible.
-    shared, process: the memory that the processes of this server share, and the number of this one; None
-    where there are no others. forker: starts the processes of sessions; None: all are served in this one.
-    may_rest: whether a session of a user may go on in another process. in_thread: whether the sessions of
-    another user are served here all the same; it may block.
+    storage_of: opens the storage of a user for one session; raises an exception if that is impossible.
+    shared, process: the memory that the processes of this server share, and the number of this one; None if
+    there are no others. forker: starts the processes of sessions; None: all are served in this one. may_rest:
+    whether a session of a user may go on in another process. in_thread: whether the sessions of a given user
+    are served here nevertheless; it may block.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Server:
         )
         self.penalties = Penalties(shared, process)
         self.codes = Codes(shared, process)
-        # One at a time: each takes memory, and the share allows for less than a processor.
+        # One at a time: each takes memory, and the share allows less than one processor.
         self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
         self.metrics = Metrics(settings.metrics_users if settings.metrics is not None else 0)
         self.connections = Members()
-        self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES)  # what was said of connections, and when
+        self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES)  # notes about connections, and when
         self.banning = Banning(self, shared, process)
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here
@@ -166,7 +166,7 @@ class Server:
         return self.settings.web_socket or self.own_web_socket
 
     def greet(self, greeting: Greeting) -> None:
-        """Show this to clients that come from now on."""
+        """Show this to clients that connect from now on."""
         self.greeting = greeting
         self._options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: Connection(self),
@@ -186,9 +186,9 @@ class Server:
         )
 
     def ask_about_users(self, source: Source | None) -> None:
-        """Ask this about users that are not stored, from now on; answers that were kept are forgotten."""
+        """From now on, ask this source about users that are not stored; cached answers are dropped."""
         before, self.lookup = self.lookup, None if source is None else Lookup(source, self.settings)
-        if before is not None:  # what waits for a turn there is still asked
+        if before is not None:  # requests waiting for a turn there are still asked
             asyncio.get_running_loop().call_later(before.patience, before.shutdown)
 
     def _has_descriptors(self, part: int) -> bool:
@@ -199,11 +199,11 @@ class Server:
         return used < most - others - most // part
 
     def _own_part(self, limit: int | None) -> int | None:
-        """What this process may grant of a limit that holds for all that serve together."""
+        """This process's part of a limit that holds for all processes of the server together."""
         return None if limit is None else max(1, limit // self.settings.workers)
 
     def refused(self, limit: str) -> None:
-        """A limit was reached."""
+        """Count that a limit was reached."""
         self.metrics.limited[limit] += 1
 
     def apply_limits(self) -> None:
@@ -222,7 +222,7 @@ class Server:
         self.check_all()
 
     def make_room(self, address: str) -> None:
-        """End a connection that has not logged in, for a newcomer from an address."""
+        """End a connection that has not logged in, to make room for a newcomer from an address."""
         strangers = (one for one in self.connections if one.is_stranger)
         evicted = to_evict(strangers, network_of(address), asyncio.get_running_loop().time())
         if evicted is not None:
@@ -231,13 +231,13 @@ class Server:
             evicted.make_room()
 
     def end_largest(self, error: Exhausted) -> None:
-        """End the connection for which most is kept, of the user or address that has to give way."""
+        """End the connection that keeps most, of the user or address that has to give way."""
         theirs = [one for one in self.connections if one.causer == error.holder and not one.is_ending]
         if theirs:
             max(theirs, key=lambda one: one.kept).end_at("buffer_bytes", f"{error} (buffer_bytes)")
 
     def on_change(self, name: str) -> None:
-        """A user has changed: end the connections that would not be let in now."""
+        """A user has changed: end this user's connections that would not be let in now."""
         for connection in self.connections:
             if connection.user is not None and connection.user.name == name:
                 self._check_again(connection)
@@ -253,9 +253,9 @@ class Server:
             connection.end("The account has changed")
 
     async def begin(self, connection: Connection, channel: Channel) -> Session | None:
-        """A session of a connection; None: the log says why there is none.
+        """Begin a session of a connection; None: there is none, and the log says why.
 
-        Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
+        Raises OSError, ValueError, SFTPException, and whatever an administrator's own class raises.
         """
         user, settings, log = connection.user, self.settings, self.log_of(connection)
         assert user is not None
@@ -294,12 +294,12 @@ class Server:
             return ThreadedSession(channel, engine, self.threads, user.name, self.rounds.of(user.name).take)
         files: list[FileIO] = []
         if ticket.audit is not None:
-            # Here, because the session's account may not be able to; for each one, to have a lock of its own.
+            # Here, because the session's account may not be able to; for each session, to have its own lock.
             work = partial(open_files, ticket.audit, ticket.audit_chain)
             for opened in await self.threads.run(user.name, work, "beginning"):
                 files.append(open(opened, "ab", buffering=0))
         start = partial(self._start, self._forker, ticket, log, files)
-        # The records of an audit log belong to one process, and the state of a class is its own.
+        # The records of an audit log belong to one process, as does the state of an administrator's class.
         may_rest = may_rest and settings.audit is None
         session = RestingSession(channel, start, log) if may_rest else start(channel)
         channel.session = session
@@ -309,7 +309,7 @@ class Server:
         return None
 
     async def _suits_threads(self, user: User) -> bool:
-        """Whether the sessions of a user are served here. A site file may say that, on a disk that hangs."""
+        """Whether the sessions of a user are served here. A site file may say so, and its disk may hang."""
         return await self.threads.run(user.name, partial(self._in_thread, user), "beginning")
 
     def _start(
@@ -321,7 +321,7 @@ class Server:
         channel: Channel,
         before: IsolatedSession | None = None,
     ) -> IsolatedSession:
-        """A session that is a process. before: what it was in another process."""
+        """Start a session in a process. before: the session that it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
         ticket = replace(ticket, root=None if before is None else before.root)
         take = self.rounds.of(ticket.user.name).take
@@ -376,7 +376,7 @@ class Server:
     # --- ending -------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Accept no more connections, because another process does; those that are here go on."""
+        """Accept no more connections, because another process does; present ones go on."""
         for listener in self._listeners:
             listener.leave()
 

@@ -1,8 +1,8 @@
-"""A session's process: what it is from the moment when it is forked to its exit status.
+"""A session's process, from the fork to its exit status.
 
-It becomes its user's, opens the storage and serves, in the sandbox; and it says through a socket how it is,
-and hears what it is to do. What may not enter: SSH, asyncio, concrete storages, which processes there are.
-Facts: getrlimit(2), unix(7).
+It becomes its user's, opens the storage and serves, in the sandbox; through a socket it reports its state and
+takes orders. What may not enter: SSH, asyncio, concrete storages, which processes there are. Facts:
+getrlimit(2), unix(7).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MIB = 1 << 20
 
 
 class _Control:
-    """What the server has to say to this session, and what that tells it (stdio.py's Control)."""
+    """Messages from the server to this session, and from it to the server (stdio.py's Control)."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -62,12 +62,12 @@ class _Control:
         self.is_leaving = self.has_left = False
         self.server: SFTPServer | None = None
         self.metrics = Requests()
-        # What kind of socket it is need not be asked.
+        # The kind of socket is known, so it need not be asked for.
         self._sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptor)
         self._told = (-1, -1)
 
     def tell(self, **message: Any) -> None:
-        """Tell the server, and wait until it takes that. It may be gone."""
+        """Tell the server, and wait until it takes the message. It may be gone."""
         with contextlib.suppress(OSError):
             self._sock.send(json.dumps(message).encode())
 
@@ -116,7 +116,7 @@ class _Control:
 
 
 class _Log(SFTPLog):
-    """The log of a session, which is its server's. That counts what there was no memory for."""
+    """The log of a session, kept by its server, which also counts failures for lack of memory."""
 
     def __init__(self, control: _Control, level: int) -> None:
         super().__init__(lambda level, text: control.tell(log=(level, text)), level)
@@ -141,18 +141,19 @@ def serve(
 ) -> int:
     """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log.
 
-    become: makes this process the session's, as far as the storage need not be known; returns the ticket as
-    it is then. share_of: takes max_handles and what is called when it is reached. turns_of: the turns of a
-    user for checksums. confines: whether the process is confined to the storage, if that can be.
+    become: makes this process the session's, as far as that is possible before the storage is known; returns
+    the ticket as it is then. share_of: takes max_handles and a function to call when it is reached. turns_of:
+    the turns of a user for checksums. confines: whether the process is confined to the storage, if that can
+    be.
     """
     if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
-        return 1  # as another account, write to nothing else
+        return 1  # as another account, write nowhere else
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
         ticket = become(ticket)
         if ticket.audit is not None and len(audit) != 1 + ticket.audit_chain:
-            raise Refused("the audit log was not handed over")  # its name comes from the other process
+            raise Refused("the audit log was not handed over")  # the other process gave its name
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)
         server = engine_of(ticket, storage_of, log, control.metrics, limits, data, audit)
@@ -170,7 +171,7 @@ def serve(
     control.server = server
     _limit_request_time(server, control, ticket.seconds)
     control.tell(begun=True, root=root)
-    signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
+    signal.signal(STOP, signal.SIG_IGN)  # for after the session; until now, STOP ends one that hangs
     try:
         status = server.run(confines, control=control)
     except Exception as error:
@@ -195,7 +196,7 @@ def _is_of_a_pair(descriptor: int) -> bool:
 
 
 def limit(ticket: Ticket, segment: int) -> None:
-    """Limit what this process may have."""
+    """Set this process's resource limits."""
     wanted = (
         (resource.RLIMIT_NOFILE, ticket.files),
         (resource.RLIMIT_DATA, segment + ticket.memory * MIB),
@@ -210,8 +211,8 @@ def limit(ticket: Ticket, segment: int) -> None:
 def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> None:
     """End this process when a single request takes more processor time than that.
 
-    The kernel sends a signal each time that much has been used. If bytes have moved since the last one, or a
-    copy has gone on, the session has another turn.
+    The kernel sends a signal each time that much has been used. If bytes have moved since the last signal, or
+    a copy has progressed, the session gets another turn.
     """
     seen = -1, -1, -1
 
@@ -231,7 +232,7 @@ def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> 
         more()
 
     signal.signal(signal.SIGXCPU, on_signal)
-    with contextlib.suppress(OSError, ValueError):  # a hard limit that is lower ends it as well
+    with contextlib.suppress(OSError, ValueError):  # a lower hard limit ends it as well
         more()
 
 
@@ -239,9 +240,9 @@ def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> 
 
 
 def rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
-    """Serve sessions as a session's process does, without what it could not undo.
+    """Serve sessions as a session's process does, without the steps that cannot be undone.
 
-    The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
+    The interpreter specializes code as it runs, and fills caches: done here, all sessions share that.
     """
     request = b"".join(
         (
@@ -250,7 +251,7 @@ def rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -
             encode_packet(wire.SSH2_FXP_STAT, 2, encode_string(b"/")),
         )
     )
-    # A storage of its own, so that nothing is kept of the host's users: this process may run for months.
+    # A separate storage, so that nothing about the host's users is kept: this process may run for months.
     user = User("1", "name", "folder", True, frozenset(), "rehearsed")
     ticket = Ticket(user, "::1", 22, 1, ERROR).packed()
     tally = Tally()
@@ -279,13 +280,13 @@ def rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -
 
 
 def data_segment() -> int:
-    """Bytes that the limit on data counts in this process by now."""
+    """Bytes in this process so far that count for the limit on data."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[5]) * resource.getpagesize()
 
 
 def log_sandbox(log: SFTPLog) -> None:
-    """Say in the log what confines the process of a session, and what this system lacks for it.
+    """Log what confines the process of a session, and what this system lacks for that.
 
     Tried out in a process that ends at once. Raises OSError.
     """

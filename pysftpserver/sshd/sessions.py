@@ -15,7 +15,7 @@ from pysftpserver.service.transfers import total
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.tickets import MOST_FILES
 
-ANSWERS = 1  # grows when an answer does not mean any longer what it did
+ANSWERS = 1  # version of the answers; grows when the meaning of one changes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Sessions:
         self._process = process
 
     async def all(self) -> list[dict[str, Any]]:
-        """All sessions, the oldest first."""
+        """All sessions, oldest first."""
         there = sorted(self._present(), key=lambda connection: connection.number)
         return await asyncio.gather(*map(self._told, there))
 
@@ -51,11 +51,11 @@ class Sessions:
         return sorted(ended)
 
     async def figures(self) -> dict[str, Any]:
-        """The figures of the process so far. All but those of GAUGES only grow."""
+        """The figures of the process so far. All except those of GAUGES only grow."""
         if self._server.settings.counts_requests:
             everywhere = [one for connection in self._present() for one in _served(connection)]
             await asyncio.gather(*(one.report() for one in everywhere))
-        # Looked at in one go: what ends meanwhile adds its figures to the server's.
+        # Read in one go: a session that ends meanwhile adds its figures to the server's.
         elsewhere = [one.figures() for connection in self._present() for one in _served(connection)]
         figures: dict[str, Any] = total([self._server.metrics.figures(), *elsewhere])
         running = metrics.Metrics(self._server.settings.metrics_users)
@@ -76,7 +76,7 @@ class Sessions:
         return figures
 
     async def about(self) -> dict[str, Any]:
-        """What the server is: how answers are to be understood, and where what it does not answer is kept."""
+        """About the server: the version of its answers, and where to find what it does not answer."""
         settings = self._server.settings
         return {
             "answers": ANSWERS,
@@ -87,7 +87,7 @@ class Sessions:
         }
 
     async def notes(self) -> list[dict[str, Any]]:
-        """What was said last of connections that were refused or ended by a limit, the oldest first."""
+        """The latest notes on connections that were refused or ended by a limit, oldest first."""
         return [{"time": round(at, 3), "text": text} for at, text in self._server.notes]
 
     async def health(self) -> dict[str, list[str]]:
@@ -130,6 +130,6 @@ class Sessions:
 
 
 def _served(connection: Connection) -> list[Session]:
-    """The sessions of a connection, in an order that stays."""
+    """The sessions of a connection, in a stable order."""
     channels = sorted(connection.channels, key=id)
     return [channel.session for channel in channels if channel.session is not None]

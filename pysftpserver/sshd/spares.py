@@ -1,7 +1,7 @@
-"""Processes that wait for sessions: one begins in them without fork(2), and without copies of memory.
+"""Processes that wait for sessions: a session begins in one without fork(2) and without copying memory.
 
-A spare process rehearses if it is not used soon, so that what it writes to is its own by then. What may not
-enter: which sessions there are, what a ticket says.
+A spare process rehearses if it is not used soon, so that the memory it writes to is its own by then. What may
+not enter: which sessions there are, what a ticket says.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-    #: What a process is told in the end: a message, and descriptors. An empty message ends it.
+    #: Returns what a process is told at last: a message, and descriptors. An empty message ends it.
     Told = Callable[[], tuple[bytes, list[int]]]
 
 SPARE = "pysftpd-spare"  # the name of processes
-SOON = 0.02  # seconds without anything to do, after which a missing spare process is forked
-LATER = 1.0  # the same after one could not be forked, or has ended
+SOON = 0.02  # idle seconds after which a missing spare process is forked
+LATER = 1.0  # the same, after a fork has failed or a spare process has ended
 CALM = 0.1  # seconds after which a spare process rehearses, if it has not been used
 
 
@@ -66,7 +66,7 @@ class Spares:
             ours.close()
             end_with_parent(self._parent, signal.SIGKILL)
             name_process(SPARE)
-            if not select.select((theirs,), (), (), CALM)[0]:  # in a crowd, it would only take time
+            if not select.select((theirs,), (), (), CALM)[0]:  # in a rush, rehearsing would only take time
                 rehearse(self._open_sample, 1)
             with theirs:
                 return socket.recv_fds(theirs, LONGEST, self._descriptors)[:2]  # none: to end
@@ -80,7 +80,7 @@ class Spares:
                 self.pause = LATER
 
     def use(self, message: bytes, descriptors: list[int]) -> int:
-        """Tell one something; return its process number, or 0 where there is none."""
+        """Send one a message; return its process number, or 0 if there is none."""
         while self._sockets:
             process, sock = self._sockets.popitem()
             with sock, contextlib.suppress(OSError):  # it has been killed
@@ -89,13 +89,13 @@ class Spares:
         return 0
 
     def ended(self, process: int) -> None:
-        """A process has ended, which may have been a spare one."""
+        """Note that a process has ended, which may have been a spare one."""
         if process in self._sockets:
             self._sockets.pop(process).close()
             self.pause = LATER
 
     def let_go(self) -> None:
-        """In a new process: one that could reach a spare process would choose what that serves."""
+        """In a new process: close the sockets, through which it could choose what a spare process serves."""
         for sock in self._sockets.values():
             sock.close()
 

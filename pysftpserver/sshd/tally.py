@@ -1,8 +1,8 @@
-"""Counts what the processes of one user have open together, in memory that only these processes share.
+"""Counts what the processes of one user have open together, in memory that only they share.
 
 Each writes its own number and reads those of all: a process that writes nonsense there harms its own user
-alone. What starts the processes makes the memory, gives out the places in it, and clears the place of a
-process that has ended, however it did. What may not enter: what is counted, sockets.
+alone. The fork server creates the memory, assigns the places in it, and clears the place of a process that
+has ended, for whatever reason. What may not enter: what is counted, sockets.
 Facts: memfd_create(2), mmap(2).
 """
 
@@ -19,13 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLACES = 1 << 14  # and in front of them, how many of them may be in use
+PLACES = 1 << 14  # preceded by the number of those that may be in use
 NUMBER = 4  # bytes
 SIZE = (PLACES + 1) * NUMBER
 
 
 class Tally:
-    """The memory of one user, for what starts the user's processes. Raises OSError."""
+    """The memory of one user, as the fork server sees it. Raises OSError."""
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("pysftpd-tally", os.MFD_CLOEXEC)
@@ -52,7 +52,7 @@ class Tally:
         self.count -= 1
 
     def clear(self, place: int) -> None:
-        """A process has ended. Its session may go on in another one."""
+        """Clear the place of a process that has ended. Its session may go on in another one."""
         self._write(place, 0)
 
     def _write(self, place: int, number: int) -> None:
@@ -64,7 +64,7 @@ class Tally:
 
 
 class NoRoom(Exception):
-    """There can be no further session. status: what ENDED says of that."""
+    """There can be no further session. status: the one that ENDED reports."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -131,6 +131,6 @@ class Share:
             raise SFTPLimitReached(f"{self._most} open files and directories of one user (max_handles)")
 
     def add(self, change: int) -> None:
-        """This process has that many more, or fewer if it is negative."""
+        """Count that many more for this process, or fewer if negative."""
         self._count += change
         self._numbers[self._place] = self._count

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
     Take = Callable[[Callable[[], None]], bool]
 
-AT_ONCE = 512 << 10  # bytes that one piece of work has, if that is a packet
-LOOKING = 0.5  # seconds that looking at open files may take
+AT_ONCE = 512 << 10  # bytes in one piece of work, if they contain a packet
+LOOKING = 0.5  # seconds for looking at open files
 
 
 class ThreadedSession:
     """Serves a channel with an engine.
 
-    user: the name that takes turns for threads. take: does work when it is the user's turn on the event loop.
+    user: the name under which it takes turns for threads. take: does work when it is the user's turn on the
+    event loop.
     """
 
     isolation = "thread"
@@ -58,7 +59,7 @@ class ThreadedSession:
         self.go_on()
 
     def go_on(self) -> None:
-        """Serve received requests as far as the client takes replies."""
+        """Serve received requests as long as the client takes replies."""
         if not self._is_busy and not self._is_closed and not self._channel.takes_no_more():
             if self._server.ended is not None:
                 self._channel.finish(EXIT_BROKEN)
@@ -92,7 +93,7 @@ class ThreadedSession:
         pass  # changed() is called after each piece of work
 
     def rest(self) -> None:
-        pass  # it has nothing to give back
+        pass  # there is no process to give back
 
     def close(self) -> None:
         if not self._is_closed:
@@ -104,7 +105,7 @@ class ThreadedSession:
     cut = close  # a thread cannot be ended
 
     def _close(self) -> None:
-        """Close what the session has open, in a thread, because some storages talk to other hosts then."""
+        """Close what the session has open, in a thread: some storages talk to other hosts for that."""
         self._threads.run_now(partial(_close, self._server)).add_done_callback(self._closed)
 
     def _closed(self, done: asyncio.Future[None]) -> None:
@@ -136,7 +137,7 @@ def _close(server: SFTPServer) -> None:
 
 
 def has_packet(data: bytearray, longest: int) -> bool:
-    """Whether there is a complete packet, or something that the engine has to complain of."""
+    """Whether there is a complete packet, or one that the engine has to refuse."""
     if len(data) <= PACKET_HEADER:
         return False
     length = first_packet(data)
@@ -144,7 +145,7 @@ def has_packet(data: bytearray, longest: int) -> bool:
 
 
 def first_packet(data: bytearray) -> int:
-    """Bytes of the first packet, of which there is the header at least."""
+    """Size in bytes of the first packet, whose header must be in the data."""
     return PACKET_HEADER + u32_at(data, 0, len(data))
 
 

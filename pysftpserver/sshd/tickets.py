@@ -1,4 +1,4 @@
-"""What a session is to be, and the engine for it: what a process or a thread of its own needs to know.
+"""Describes a session for the process or thread that serves it, and makes the engine for it.
 
 What may not enter: SSH, concrete storages, keys and passwords.
 """
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.metrics import Requests
 
     StorageOf = Callable[[User], SFTPAbstractServerStorage]
-    Root = list[int]  # what a folder is known by: device and inode
+    Root = list[int]  # identifies a folder: device and inode
 
-# All of it is compiled: the process of each session decodes a ticket.
+# Compiled throughout: the process of each session decodes a ticket.
 _DECODE = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-MOST_FILES = 20  # of a session that are listed one by one
+MOST_FILES = 20  # of a session, listed one by one
 LONGEST_PATH = 4096  # characters that are shown
 
 
 class Refused(ValueError):
-    """There can be no such session. The text is for the log."""
+    """The session cannot be served. The text is for the log."""
 
 
 @dataclass
 class Ticket:
-    """One session, as the settings want it when it begins.
+    """One session, according to the settings at its beginning.
 
     number: of the connection. audit: the file of the audit log. audit_*: as in the settings. session: its
     name in the audit log. counts: whether requests are counted for metrics. handles: maximum number of open
-    handles in a process of its own. files, memory, seconds: what such a process may have: descriptors, MiB
-    of memory, and seconds of processor time for a request. root: of a session that goes on in another
-    process: INIT has been answered, and the folder must be the same. checksums: whether there are any. key:
-    that the user has logged in with, for the audit log; None: another way.
+    handles in a process of its own. files, memory, seconds: limits of such a process: descriptors, MiB of
+    memory, and seconds of processor time for a request. root: of a session that goes on in another process:
+    INIT has been answered, and the folder must be the same. checksums: whether they are offered. key: with
+    which the user has logged in, for the audit log; None: none was used.
     """
 
     user: User
@@ -80,7 +80,7 @@ class Ticket:
 
     @classmethod
     def unpacked(cls, data: bytes) -> Ticket:
-        """The ticket that packed() has made bytes of."""
+        """The ticket in bytes that packed() has returned."""
         (identity, name, folder, is_active, _, *more), *fields = _DECODE(data.decode(), 0)[0]
         return cls(User(identity, name, folder, is_active, frozenset(), *more), *fields)
 
@@ -94,7 +94,7 @@ def engine_of(
     descriptor: int = -1,
     audit: Sequence[int] = (),
 ) -> SFTPServer:
-    """The engine of a session. descriptor: what it serves if it has a process of its own. audit: the
+    """The engine of a session. descriptor: of the socket that it serves if it has its own process. audit: the
     descriptors of the audit log, for a session that takes them over; (): it opens the file itself.
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
@@ -118,7 +118,7 @@ def engine_of(
 
 
 def root_of(server: SFTPServer, user: User) -> Root | None:
-    """What a user's folder is known by; None for another storage."""
+    """The identity of a user's folder; None for another storage."""
     territory = None if user.storage else server.storage.territory()
     if territory is None or len(territory) != 1:
         return None
@@ -128,7 +128,7 @@ def root_of(server: SFTPServer, user: User) -> Root | None:
 
 
 def log_refusal(log: SFTPLog, error: Exception) -> None:
-    """Say in the log why engine_of() has failed."""
+    """Log why engine_of() has failed."""
     if isinstance(error, Refused):
         log.error(f"no session: {error}")
     elif isinstance(error, (OSError, ValueError, SFTPException)):
@@ -159,7 +159,7 @@ def open_files(server: SFTPServer) -> list[dict[str, Any]]:
 
 
 def as_told(files: Any) -> list[dict[str, Any]]:
-    """The same as another process tells them. Raises ValueError and others for anything else."""
+    """Another process's open files, checked. Raises ValueError and others for anything else."""
     return [
         {
             "id": str(file["id"])[:LONGEST_PATH],
@@ -173,7 +173,7 @@ def as_told(files: Any) -> list[dict[str, Any]]:
 
 
 def _size(handle: FileHandle) -> int | None:
-    """The size of a file that is read; None for an upload, and where the system does not know it."""
+    """The size of a file that is being read; None for an upload, or if the system does not know it."""
     if handle.descriptor is None or handle.flags & os.O_ACCMODE != os.O_RDONLY:
         return None
     try:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.connection import Connection
     from pysftpserver.sshd.server import Server
 
-PATIENCE = 10.0  # seconds for the answer, and for the record in the audit log
-LONGEST_ANSWER = 8192  # bytes, with the line's end
+PATIENCE = 10.0  # seconds each for the answer and the record in the audit log
+LONGEST_ANSWER = 8192  # bytes, including the line end
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 FAILED = 1  # exit status
 AWAY = "no link: the server for browsers does not answer; tell its administrator"
@@ -32,7 +32,7 @@ UNRECORDED = "no link: it could not be recorded; tell the administrator of this 
 
 
 class NoLink(Exception):
-    """There is no link. words: for the user. The text is for the log."""
+    """No link could be had. words: for the user. The text is for the log."""
 
     def __init__(self, why: str, words: str = AWAY) -> None:
         super().__init__(why)
@@ -68,7 +68,7 @@ async def output(server: Server, connection: Connection, path: str) -> Output:
 
 
 async def link(path: str, user: str, address: str) -> str:
-    """The URL for a user who comes from an address. Raises NoLink."""
+    """The URL for a user who is logged in from an address. Raises NoLink."""
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST_ANSWER)
     except OSError as error:

@@ -1,9 +1,10 @@
-"""How much clients may send that the server has not taken: the windows of channels (RFC 4254, section 5.2).
+"""The windows of channels: how much clients may send before the server takes it (RFC 4254, section 5.2).
 
-Over a distance, a client sends at most one window in each round trip. asyncssh has windows of one size, and
-gives half of one back at a time, so a client that waits sends half of one. Here a window begins as OpenSSH's
-does and grows while the client fills it and the session takes what comes. A promise cannot be taken back, so
-what is promised is bounded: for a channel, for a user, and for all together. What may not enter: SFTP, users.
+Over a distance, a client sends at most one window in each round trip. asyncssh's windows have a fixed size,
+and it gives half a window back at a time, so a waiting client sends half a window. Here a window begins as
+large as OpenSSH's and grows while the client fills it and the session keeps up. A promise cannot be taken
+back, so promised bytes are bounded: for a channel, for a user, and for all together. What may not enter:
+SFTP, users.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ if TYPE_CHECKING:
     import asyncssh
 
 FIRST = 2 << 20  # bytes of a window at first, as in OpenSSH
-LEAST = 128 << 10  # or fewer, where a user has many channels, down to this
-PARTS = 16  # of a window: one of them is given back at a time
+LEAST = 128 << 10  # or fewer if a user has many channels, down to this
+PARTS = 16  # of a window; one is given back at a time
 PROMISED = 2  # at most buffer_bytes divided by this is promised; connections end only above buffer_bytes
-# One part in this many of that is for the first windows of a user, and less for those that follow.
+# One part in this many of these is for a user's first window, and less for each that follows.
 BEGINNINGS = 8
 
 
 class Windows:
     """How many bytes the channels of all users may be promised together.
 
-    Windows that grow are counted as long as they are used. One holder may have as much as is left for the
-    others, so the first has at most half, and each further one finds some. Where others have come meanwhile,
-    those that have more give some back with what they send. First windows do not count for all, because few
-    sessions fill one.
+    Windows that grow are counted as long as they are used. One holder may have as much as it leaves for the
+    others, so the first has at most half, and each further one finds some. When others have come meanwhile,
+    those that have more give some back as they send. First windows do not count for all, because few sessions
+    fill one.
 
     size: the most that one window may be. buffer: bytes that may be kept for all clients.
     """
@@ -80,7 +81,7 @@ class Window:
         self._windows = windows
         self._holder = holder
         self.size = self._first = windows.opened(holder)
-        self._limit = self.size  # all that the client was ever told that it may send
+        self._limit = self.size  # bytes that the client has ever been allowed to send
         self._limits = deque([self.size])  # earlier ones that it has not reached
         self._received = self._taken = 0  # bytes that came to the channel, and that its session has taken
         self._proof = 0  # a window that has grown is filled where this is reached
@@ -91,13 +92,13 @@ class Window:
         self._is_closed = False
 
     def guard(self, channel: asyncssh.SSHServerChannel[bytes]) -> None:
-        """Be the window of a channel, in which asyncssh gives nothing back from now on."""
+        """Be the window of a channel; from now on, asyncssh gives nothing back in it."""
         self._channel = channel
         channel._init_recv_window = 0
 
     @property
     def kept(self) -> int:
-        """Bytes that have come, and that the session has not taken."""
+        """Bytes that have arrived and that the session has not taken."""
         return self._limit - self._channel._recv_window - self._taken
 
     def received(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""What the forms of pages do: new folders, renames, moves, deletes and their undoing, many files as a zip.
+"""Does what the forms on pages ask for: new folders, renames, moves, deletes, undoing them, zips.
 
 Each is the answer to one POST at the path of a directory. What may not enter: concrete storages, uploads.
 Facts: RFC 9110, section 15.4.4 (See Other).
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.html import Markup
     from pysftpserver.web.pages import Visit
 
-MOST_OFFERED = 300  # directories that something can be moved to by choosing
+MOST_OFFERED = 300  # directories offered as targets of a move
 
 
 class Form:
@@ -73,7 +73,7 @@ def make_folder(visit: Visit, form: Form) -> Reply:
 
 
 def delete(visit: Visit, form: Form) -> Reply:
-    """Delete what was chosen, unless that is undone."""
+    """Delete the chosen entries, unless that is undone."""
     names = _chosen(form)
     paths = [posixpath.join(visit.path, name) for name in names]
     visit.files.deletions.add(visit.session, visit.tree, paths)
@@ -81,14 +81,14 @@ def delete(visit: Visit, form: Form) -> Reply:
 
 
 def undo(visit: Visit, form: Form) -> Reply:
-    """Keep what was deleted."""
+    """Undo a delete."""
     if visit.files.deletions.undo(visit.session, form.value("id")) is None:
         return visit.tell_problem("It is too late to undo that: the ten seconds are over.")
     return visit.tell("Nothing was deleted.")
 
 
 def rename(visit: Visit, form: Form) -> Reply:
-    """Rename what was chosen, or ask for the new name first."""
+    """Rename the chosen entry, or ask for the new name first."""
     names = _chosen(form)
     if len(names) > 1:
         return visit.tell_problem(
@@ -107,7 +107,7 @@ def rename(visit: Visit, form: Form) -> Reply:
 
 
 def move(visit: Visit, form: Form) -> Reply:
-    """Move what was chosen to another directory, or ask for that first."""
+    """Move the chosen entries to another directory, or ask for it first."""
     names = _chosen(form)
     if not form.value("to"):
         return _move_page(visit, names)
@@ -132,7 +132,7 @@ def move(visit: Visit, form: Form) -> Reply:
 
 
 def download_as_zip(visit: Visit, form: Form) -> Reply:
-    """Send what was chosen as one zip."""
+    """Send the chosen entries as one zip."""
     paths = [posixpath.join(visit.path, name) for name in _chosen(form)]
     if any(visit.hides(path) for path in paths):
         raise FileProblem("no such file or directory", "NO_SUCH_FILE")
@@ -142,7 +142,7 @@ def download_as_zip(visit: Visit, form: Form) -> Reply:
 
 
 def share(visit: Visit, form: Form) -> Reply:
-    """Send the browser to where a link to what was chosen is made."""
+    """Send the browser to the page that makes a link to the chosen entry."""
     names = _chosen(form)
     if len(names) > 1:
         return visit.tell_problem("Choose one file or folder to share; several have to be in one folder.")
@@ -169,7 +169,7 @@ def _chosen(form: Form) -> list[bytes]:
 
 
 def _move(visit: Visit, old: bytes, new: bytes) -> str:
-    """Rename something; why that did not work, or ""."""
+    """Rename an entry; return why that failed, or ""."""
     if is_within(new, old) and new != old:
         return "a folder cannot be moved into itself"
     if visit.hides(old):
@@ -246,7 +246,7 @@ def _move_page(visit: Visit, names: list[bytes]) -> Reply:
 
 
 def _places(visit: Visit, names: list[bytes]) -> list[bytes]:
-    """Directories near this one: those in it, those above it, and those beside it."""
+    """Directories near this one: those in it, above it, and next to it."""
     moved = {posixpath.join(visit.path, name) for name in names}
     found: list[bytes] = []
     above = visit.path
@@ -266,10 +266,10 @@ def _places(visit: Visit, names: list[bytes]) -> list[bytes]:
 
 
 def query_text(query: dict[str, str]) -> str:
-    """A query as it stands after a path."""
+    """A query in the form that follows a path in a URL."""
     return "?" + urllib.parse.urlencode(query, errors="replace") if query else ""
 
 
 def address_of(root: bytes, path: bytes, is_directory: bool) -> str:
-    """Where a path of the storage is, as it stands in a URL."""
+    """The path in URLs of a path in the storage."""
     return quoted(root + b"/files" + path.rstrip(b"/") + (b"/" if is_directory else b""))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.session import Session
 
     class Ending(Protocol):
-        """What may be over while a request is served: a session, a shared link."""
+        """Something that may end while a request is served: a session, a shared link."""
 
         @property
         def is_over(self) -> bool: ...
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     class Part(Protocol):
         """A part of the door, below one name. needs_login: whether strangers are sent to the login.
 
-        is_for_programs: whether it answers programs that have no cookies and send no forms of ours; it then
-        checks who asks.
+        is_for_programs: whether it serves programs, which have no cookies and do not send our forms; it then
+        checks logins itself.
         """
 
         needs_login: bool
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.web")
 CHANGES_NOTHING = ("GET", "HEAD", "OPTIONS")
 CSRF = "csrf"  # the field of forms, and X-CSRF of scripts
-#: Nothing is loaded from elsewhere, nothing inline runs, and no other site shows us in a frame.
+#: Nothing is loaded from elsewhere, nothing inline runs, and no other site may show us in a frame.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'"
@@ -68,7 +68,7 @@ HEADERS = {
 #: Over HTTPS, browsers use nothing else for this host from then on.
 STRICT = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
 CLOSE = (("Connection", "close"),)
-#: Of what a storage has refused, by the words of the audit log.
+#: Status codes when a storage has refused something, by result in the audit log.
 STATUSES = {
     "NO_SUCH_FILE": 404,
     "PERMISSION_DENIED": 403,
@@ -82,8 +82,8 @@ BROKEN = "Something went wrong here; the log of the server says what."
 class Application:
     """Call it as WSGI servers do. parts: by the first name of a path.
 
-    guard: whose requests are answered. show: makes the reply to a request that is refused. user_of_program:
-    as Welcome has it.
+    guard: decides whose requests are answered. show: makes the reply to a refused request. user_of_program:
+    that of Welcome.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Application:
                 self.running.end()
 
     def _reply(self, environ: dict[str, Any], is_taken: bool) -> tuple[Reply, Request]:
-        """The reply, and what it is for. is_taken: False while the server is stopping."""
+        """The reply, and its request. is_taken: False while the server is stopping."""
         request = Request(environ)
         try:
             self._front.apply(environ)
@@ -137,7 +137,7 @@ class Application:
         except ProtocolError as error:
             log.info("%s: %s", request.address, error)
             return self.show(request, Refusal(400, "The request is malformed.", CLOSE)), request
-        except (TooSlow, ConnectionError):  # of the client, which the web server tells
+        except (TooSlow, ConnectionError):  # the client's fault, which the web server handles
             raise
         except Exception:
             log.exception("%s: %s of %s has failed", request.address, request.method[:32], request.shown)
@@ -172,7 +172,7 @@ class Application:
         return part.answer(request, slash + rest)
 
     def _check_origin(self, request: Request) -> None:
-        """Refuse what a page of another site has sent. Raises Refusal."""
+        """Refuse a request that a page of another site has sent. Raises Refusal."""
         site = request.header("Sec-Fetch-Site")
         origin = request.header("Origin")
         if site:
@@ -185,13 +185,13 @@ class Application:
 
 
 def bind(request: Request, session: Session) -> None:
-    """Let a request be of a session: what it receives and sends breaks off at the end of that one."""
+    """Bind a request to a session: its transfers break off when the session ends."""
     request.session = session
     break_off(request.environ, session)
 
 
 def break_off(environ: dict[str, Any], session: Ending, words: str = "Log in first.") -> None:
-    """Let what a request receives and sends break off when something is over. words: to who still sends."""
+    """Break off a request's transfers when something ends. words: for a client that is still sending."""
 
     def while_it_goes_on(send: Callable[..., Any]) -> Callable[..., Any]:
         def checked(*arguments: Any) -> Any:
@@ -208,7 +208,7 @@ def break_off(environ: dict[str, Any], session: Ending, words: str = "Log in fir
 
 
 class _Input:
-    """The body of a request, while its session goes on. words: once that is over."""
+    """The body of a request, as long as its session lasts. words: the refusal after that."""
 
     def __init__(self, body: Any, session: Ending, words: str) -> None:
         self._body = body
@@ -216,15 +216,15 @@ class _Input:
         self._session = session
 
     def __getattr__(self, name: str) -> Any:
-        """What reads the body. Raises Refusal."""
+        """The methods that read the body. Raises Refusal once the session is over."""
         if self._session.is_over:
             raise Refusal(403, self._words)
         return getattr(self._body, name)
 
 
 class _Body:
-    """The body of a reply. session: it breaks off at the end of this one. ended: called once, when it was
-    sent or will not be.
+    """The body of a reply. session: at its end, the body breaks off. ended: called once, when the body has
+    been sent or will not be.
     """
 
     def __init__(self, body: Iterable[bytes], session: Session | None, ended: Callable[[], None]) -> None:
@@ -256,7 +256,7 @@ class _Body:
 
 
 def refusal_of(problem: FileProblem) -> Refusal:
-    """The refusal of a request that a storage has refused."""
+    """The refusal of a request that failed in the storage."""
     return Refusal(STATUSES.get(problem.result, 409), f"{problem}.")
 
 
@@ -266,6 +266,6 @@ def as_text(request: Request, refusal: Refusal) -> Reply:
 
 
 def check_csrf(session: Session, token: str) -> None:
-    """Refuse a form that was not on a page of this session. Raises Refusal."""
+    """Refuse a form that does not come from a page of this session. Raises Refusal."""
     if not hmac.compare_digest(token.encode("utf-8", "replace"), session.csrf.encode()):
         raise Refusal(403, "This form is of another session; load the page again.")

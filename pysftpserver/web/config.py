@@ -46,7 +46,7 @@ def _url(text: str) -> str:
 class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: ignore[misc]  # one address only
     """The settings of pysftpweb."""
 
-    login_grace = None  # type: ignore[assignment]  # who has not logged in is asked for nothing
+    login_grace = None  # type: ignore[assignment]  # no connection waits for a login
     proxied = None  # type: ignore[assignment]  # see proxies
     port = Setting(PORT, 8088, "Listen on this port; 0 is any free one, which the log names.", "-p")
     login_share = Setting(
@@ -113,16 +113,16 @@ class WebSettings(HTTPSettings, PeopleSettings, StrangerSettings):  # type: igno
         return self.proxies is not None and address in networks_of(",".join(self.proxies))
 
     def is_plain_allowed(self, address: str) -> bool:
-        """Whether a client there may send its password without HTTPS."""
+        """Whether a client at an address may send its password without HTTPS."""
         return not self.proxies or is_loopback(address)
 
     @property
     def mounted_at(self) -> str:
-        """The path of url as WSGI has paths, without escapes; "" for the root of a host."""
+        """The path in the setting url, unescaped as in WSGI; "" for the root of a host."""
         return urllib.parse.unquote(urllib.parse.urlsplit(self.url or "").path, "latin-1")
 
     def check(self) -> None:
-        """Raises BadInput for settings that do not go together."""
+        """Raises BadInput for settings that contradict each other."""
         if self.certificate is None:
             if self.private_key is not None:
                 raise BadInput("private_key: give the certificate as well")

@@ -1,7 +1,7 @@
-"""A part of a storage, which no path and no link leads out of.
+"""A part of a storage that no path or link leads out of.
 
-Links are refused: by the storage, in the call that would follow one, where it can do that; otherwise every
-path is asked about before it is used. What may not enter: HTTP, who sees the part.
+Links are refused: by the storage, in the call that would follow one, if it can do that; otherwise every path
+is checked before it is used. What may not enter: HTTP, who sees the part.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class ConfinedTree(Tree):
-    """What is at a path of a storage, and below it. storage: of this tree alone. root: a path without links.
+    """The tree at and below a path of a storage. storage: for this tree alone. root: a path without links.
 
-    Paths are those of the storage, as within() makes them.
+    Paths are the storage's, as within() returns them.
     """
 
     def __init__(self, storage: SFTPAbstractServerStorage, root: bytes) -> None:
@@ -37,7 +37,7 @@ class ConfinedTree(Tree):
                 refuse_links()
 
     def within(self, rest: bytes) -> bytes:
-        """The path that one below the root means. Raises FileProblem for one that means none."""
+        """The storage's path of a path below the root. Raises FileProblem for an invalid one."""
         names = [name for name in rest.split(b"/") if name]
         if b"\0" in rest or b"." in names or b".." in names or any(map(is_temporary, names)):
             raise FileProblem("no such file or directory", "NO_SUCH_FILE")

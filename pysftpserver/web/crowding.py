@@ -1,6 +1,6 @@
-"""How much strangers may ask for: at the same time, and how many links they may guess.
+"""Limits strangers: how much they may ask for at the same time, and how many links they may guess.
 
-What may not enter: HTTP but for refusals, what they ask for. Times are seconds of time.monotonic().
+What may not enter: HTTP except for refusals, what they ask for. Times are seconds of time.monotonic().
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-MOST_MISSES = 60  # links that are not there, of one network
-WINDOW = 600.0  # seconds in which they are counted
+MOST_MISSES = 60  # requests of one network for links that do not exist
+WINDOW = 600.0  # seconds in which these are counted
 MOST_KEPT = 4096  # networks
 
 
 class Crowd:
-    """Counts what is going on, by keys such as a network."""
+    """Counts what is under way, by keys such as a network."""
 
     def __init__(self) -> None:
         self._counts: collections.Counter[Hashable] = collections.Counter()
         self._lock = threading.Lock()
 
     def enter(self, *limits: tuple[Hashable, int]) -> Callable[[], None]:
-        """Begin something; the end is told by calling what is returned, once. limits: keys, and their most.
+        """Begin something; call the returned function once when it ends. limits: keys, and their maximums.
 
-        Raises Refusal where one is reached.
+        Raises Refusal if a limit is reached.
         """
         keys = [key for key, _ in limits]
         with self._lock:
@@ -49,10 +49,10 @@ class Crowd:
 
 
 class Guesses:
-    """Counts the links that networks have asked for and that are not there."""
+    """Counts requests of networks for links that do not exist."""
 
     def __init__(self) -> None:
-        self._misses: dict[str, tuple[int, float]] = {}  # count, and when the first was; oldest first
+        self._misses: dict[str, tuple[int, float]] = {}  # count, and time of the first; oldest first
         self._lock = threading.Lock()
 
     def check(self, network: str, now: float) -> None:
@@ -65,7 +65,7 @@ class Guesses:
             raise Refusal(429, words, [("Retry-After", str(int(left) + 1))])
 
     def missed(self, network: str, now: float) -> None:
-        """One was not there."""
+        """Count a link that does not exist."""
         with self._lock:
             count, since = self._misses.get(network, (0, now))
             if now - since > WINDOW:

@@ -1,9 +1,9 @@
-"""WebDAV below /dav/: who asks, which method answers, and what a problem is to a client.
+"""WebDAV below /dav/: checks who asks, chooses the method, and turns problems into replies.
 
 The methods are in dav_files.py (bodies), dav_names.py (directories, copies, locks) and dav_listing.py
-(properties). This serves WebDAV itself and not by WsgiDAV, which was measured: it gives a name to a file
-before its content has come and keeps what came of it when the client vanishes, builds listings in memory
-(10,000 entries: 117 MiB, 2.5 s of processor time), and knows no names that are not UTF-8.
+(properties). It does not use WsgiDAV, which was measured: that names a file before its content has arrived,
+keeps the part that has arrived when the client vanishes, builds listings in memory (10,000 entries: 117 MiB,
+2.5 s of processor time), and does not support names that are not UTF-8.
 What may not enter: concrete storages. Facts: RFC 4918, RFC 9110, RFC 4331; Fetch Metadata Request Headers.
 """
 
@@ -65,7 +65,7 @@ METHODS: dict[str, Callable[[Work], Reply]] = {
 }
 
 
-#: What is in the audit log, in the words of the other doors.
+#: Requests in the audit log, in the words of the other doors.
 WORDS = {
     "GET": "get",
     "PUT": "put",
@@ -80,10 +80,10 @@ WORDS = {
 
 
 class Work:
-    """One request of WebDAV: its path, its user's tree of files, and what holds for both.
+    """One request of WebDAV: its path, its user's tree of files, and what follows from both.
 
-    moved: bytes of content. other: the other path of a COPY or MOVE. failure: what has failed of a request
-    about much.
+    moved: bytes of content. other: the other path of a COPY or MOVE. failure: what failed in a request for
+    several entries.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Work:
 
     @property
     def scope(self) -> Any:
-        """What stands for the tree in locks: the directory, which users may share, or else the user."""
+        """Identifies the tree for locks: the directory, which users may share, or else the user."""
         if self._scope is None:
             self._scope = self.tree.scope() or self.user
         return self._scope
@@ -124,7 +124,7 @@ class Work:
         return self.tree.target(self.path, self._may_sweep(self.user, parent_of(self.path)))
 
     def check_conditions(self, entry: Entry | None) -> bool:
-        """Whether a client has what it asks for. entry: what is at the path. Raises Refusal(412)."""
+        """Whether the client already has what it asks for. entry: at the path. Raises Refusal(412)."""
         self.conditions.check(lambda url: self._look(url, entry))
         return check(self.request, entry)
 
@@ -144,7 +144,7 @@ class Work:
         self.locks.check(self.scope, self.user, path, self.conditions.tokens, with_parent, with_members)
 
     def path_of_url(self, url: str) -> bytes:
-        """The path of a URL of this part. Raises Refusal: 502 for one that is somewhere else."""
+        """The path of a URL of this part. Raises Refusal: 502 for a URL outside it."""
         try:
             found = urllib.parse.urlsplit(url)
         except ValueError:
@@ -157,14 +157,14 @@ class Work:
             raise Refusal(502, "That is not on this server.")
         if found.query or found.fragment:
             raise Refusal(400, "The URL has a query or a fragment.")
-        # As the web server decodes the path of a request: an encoded slash separates nothing.
+        # As the web server decodes the path of a request: an encoded slash is not a separator.
         path = b"%2F".join(
             urllib.parse.unquote_to_bytes(piece) for piece in _split(raw[len(mount) :], (b"%2F", b"%2f"))
         )
         return path_of(path)
 
     def href(self, path: bytes, is_directory: bool = False) -> str:
-        """The path of the URL of something."""
+        """The URL path of a path in the storage."""
         end = "/" if is_directory and path != b"/" else ""
         return self._mount + (path.decode() if _PLAIN(path) else escaped(quoted(path))) + end
 
@@ -181,7 +181,7 @@ class Work:
         return found
 
     def existing(self) -> Entry:
-        """What is at the path. Raises Refusal(404)."""
+        """The entry at the path. Raises Refusal(404)."""
         found = self.tree.find(self.path)
         if found is None:
             raise Refusal(404, "There is nothing of that name.")
@@ -203,7 +203,7 @@ def _split(text: bytes, separators: Iterable[bytes]) -> list[bytes]:
 
 
 def path_of(decoded: bytes) -> bytes:
-    """The storage's path of a decoded path of a URL. Raises Refusal for one that leads elsewhere."""
+    """The storage path of a decoded URL path. Raises Refusal for one that leads elsewhere."""
     names = [name for name in decoded.split(b"/") if name]
     if b"\0" in decoded or any(name in (b".", b"..") for name in names):
         raise Refusal(400, "The path has a NUL byte, or a name of dots alone.")
@@ -227,7 +227,7 @@ class Dav:
         self._lock = threading.Lock()
 
     def may_sweep(self, user: str, directory: bytes) -> bool:
-        """Whether leftovers may be looked for in a directory: for each of many uploads, that takes long."""
+        """Whether to look for leftovers in a directory now: doing so for each upload would take long."""
         now = time.monotonic()
         with self._lock:
             if now - self._swept.get((user, directory), -SWEPT) < SWEPT:
@@ -238,7 +238,7 @@ class Dav:
         return True
 
     def hosts(self, request: Request) -> set[str]:
-        """The hosts, with ports, that this server is for a client."""
+        """The hosts, with ports, by which a client may know this server."""
         ours = urllib.parse.urlsplit(self._values.url or "").netloc
         return {host.lower() for host in (request.header("Host"), ours) if host}
 
@@ -278,7 +278,7 @@ class Dav:
             if isinstance(reply.body, list):
                 if reply.status >= 400:
                     work.note(FileProblem(f"status {reply.status}"))
-                elif request.method != "GET":  # which has sent nothing of a file
+                elif request.method != "GET":  # after a GET, no content has been sent
                     work.note()
             else:
                 stack.callback(work.note)
@@ -286,7 +286,7 @@ class Dav:
         return reply
 
     def _carried_out(self, work: Work, method: Callable[[Work], Reply]) -> Reply:
-        """What a method answers. Raises Refusal."""
+        """The reply of a method. Raises Refusal."""
         try:
             return method(work)
         except FileProblem as problem:
@@ -304,7 +304,7 @@ class Dav:
             raise Refusal(503, "Properties cannot be kept now.") from None
 
     def _check_site(self, request: Request) -> None:
-        """Refuse changes, and looks into directories, that a page of another site has asked for."""
+        """Refuse changes and listings that a page of another site has asked for."""
         if request.method in ("GET", "HEAD"):
             return
         site, origin = request.header("Sec-Fetch-Site"), request.header("Origin")

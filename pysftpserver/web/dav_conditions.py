@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.files import Entry
     from pysftpserver.web.wire import Request
 
-    #: The entity tag of what is at a tagged URL ("": the request's own), and the tokens of the locks there.
+    #: The entity tag of the file at a tagged URL ("": the request's own), and the tokens of the locks there.
     Look = Callable[[str], tuple[str | None, set[str]]]
 
 MOST_CONDITIONS = 200
@@ -30,12 +30,12 @@ FAILED = "The file is not the one that the request is about."
 
 
 def etag_of(entry: Entry) -> str | None:
-    """The entity tag of a file; None for what is not a file, or has no time.
+    """The entity tag of a file; None if it is not a file, or has no time.
 
-    It has the time in seconds, the size and, where the storage knows it, the identity of the file: each
-    upload makes another file, so that the tag is strong. Without an identity, it is weak while a second
-    change could have the same size and time. One who writes into a file in place, within a second and without
-    a change of its size, is not seen.
+    It contains the time in seconds, the size and, if the storage knows it, the identity of the file: each
+    upload makes another file, so the tag is strong. Without an identity, it is weak while a second change
+    could have the same size and time. A write in place, within a second and without a change of size, goes
+    unnoticed.
     """
     if not entry.is_file or entry.mtime is None:
         return None
@@ -51,7 +51,7 @@ def http_date(when: int) -> str:
 
 
 def time_of(date: str) -> int | None:
-    """The Unix time of a date of HTTP; None for what is none."""
+    """The Unix time of a date of HTTP; None if it is not one."""
     try:
         return int(email.utils.parsedate_to_datetime(date).timestamp())
     except (ValueError, TypeError, OverflowError, IndexError):
@@ -59,7 +59,7 @@ def time_of(date: str) -> int | None:
 
 
 def check(request: Request, entry: Entry | None) -> bool:
-    """Whether a client that asks for a file has it already. Raises Refusal(412) for a condition that fails.
+    """Whether a client that asks for a file already has it. Raises Refusal(412) for a condition that fails.
 
     entry: what is there; None: nothing.
     """

@@ -1,6 +1,6 @@
-"""Dead properties: what WebDAV's clients want to be kept of a file, in the server's state, within limits.
+"""Dead properties: data that WebDAV clients attach to files; kept in the server's state, within limits.
 
-They are kept for each user, by path; what SFTP renames leaves them behind. What may not enter: HTTP,
+They are kept for each user, by path; a file renamed over SFTP loses them. What may not enter: HTTP,
 storages. Facts: RFC 4918, section 4.
 """
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MOST_PER_USER = 10_000
 MOST_PER_FILE = 100
-MOST_SIZE = 65536  # bytes of one
+MOST_SIZE = 65536  # bytes of one property
 COUNT = "SELECT count(*) FROM dav_properties WHERE user = ?"
 PUT = "INSERT OR REPLACE INTO dav_properties (user, parent, path, tag, xml) VALUES (?, ?, ?, ?, ?)"
 
@@ -22,7 +22,7 @@ class NoRoom(Exception):
 
 
 class DeadProperties:
-    """The store. Everything raises sqlite3.Error."""
+    """The store. All methods raise sqlite3.Error."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -32,7 +32,7 @@ class DeadProperties:
         return self._find("path", user, path).get(path, {})
 
     def below(self, user: str, directory: bytes) -> dict[bytes, dict[str, str]]:
-        """Those of all that is in a directory, by path."""
+        """The properties of everything below a directory, by path."""
         return self._find("parent", user, directory)
 
     def _find(self, column: str, user: str, value: bytes) -> dict[bytes, dict[str, str]]:
@@ -44,7 +44,7 @@ class DeadProperties:
         return found
 
     def change(self, user: str, path: bytes, changes: list[tuple[str, str | None]]) -> None:
-        """Set properties, to XML, or remove them, all or none. Raises NoRoom, too."""
+        """Set properties to XML, or remove them, all or none. Also raises NoRoom."""
         with self._state.change() as database:
             for tag, xml in changes:
                 if xml is None:
@@ -59,14 +59,14 @@ class DeadProperties:
                 raise NoRoom
 
     def forget(self, user: str, path: bytes) -> None:
-        """Drop those of a path, and of all below it."""
+        """Drop the properties of a path and of everything below it."""
         where, values = _tree(user, path)
         if self._every(user, path):
             with self._state.change() as database:
                 database.execute(f"DELETE FROM dav_properties WHERE {where}", values)
 
     def copy(self, user: str, old: bytes, new: bytes) -> None:
-        """Give another path, and all below it, the properties of a path, up to the limit."""
+        """Copy the properties of a path, and of everything below it, to another path, up to the limit."""
         rows = [(new + path[len(old) :], tag, xml) for path, tag, xml in self._every(user, old)]
         if rows:
             with self._state.change() as database:
@@ -87,6 +87,6 @@ def _parent(path: bytes) -> bytes:
 
 
 def _tree(user: str, path: bytes) -> tuple[str, tuple[str, bytes, bytes, bytes]]:
-    """What selects a path and all below it: the next byte after a slash is 0."""
+    """SQL that selects a path and everything below it: the next byte after a slash is 0."""
     top = path.rstrip(b"/")
     return "user = ? AND (path = ? OR path > ? AND path < ?)", (user, path, top + b"/", top + b"0")

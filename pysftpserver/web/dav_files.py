@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pysftpserver.web.files import Entry
     from pysftpserver.web.wire import Headers, Request
 
-RECEIVE = 131072  # bytes at once, where a storage keeps what it is given
-#: Whatever a file contains, in a browser it is downloaded, and could run nothing.
+RECEIVE = 131072  # bytes at once, if a storage keeps the buffer it is given
+#: Whatever a file contains, a browser downloads it, and it could not run anything.
 POLICY = "default-src 'none'; sandbox"
 DIRECTORY = b"This is a directory: connect to it with a program for WebDAV.\n"
 
@@ -74,7 +74,7 @@ def _reply(work: Work, entry: Entry, size: int | None) -> Reply:
 
 
 def _type(entry: Entry) -> str:
-    """The type of a file; none that our own pages would take as a script or a style sheet."""
+    """The type of a file; never one that our own pages would accept as a script or a style sheet."""
     found = type_of(entry.name)
     return ANYTHING if found.endswith(("script", "/css")) else found
 
@@ -91,7 +91,7 @@ def _wanted(request: Request, entry: Entry, size: int | None) -> tuple[int, int]
 
 
 def put(work: Work) -> Reply:
-    """PUT: the file appears under its name, or replaces the old one, when all of it has come."""
+    """PUT: the file appears under its name, or replaces the old one, when all of it has arrived."""
     request = work.request
     if request.header("Content-Range"):
         raise Refusal(400, "A file is stored as a whole.")
@@ -100,7 +100,7 @@ def put(work: Work) -> Reply:
     mtime = _mtime(request)
 
     def check() -> None:
-        """Once more when all has come: another client may have stored or locked it meanwhile."""
+        """Check again when all has arrived: another client may have stored or locked it meanwhile."""
         entry = work.tree.find(work.path)
         work.check_conditions(entry)
         work.check_locks(work.path, with_parent=entry is None)

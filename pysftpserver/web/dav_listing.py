@@ -39,7 +39,7 @@ def propfind(work: Work) -> Reply:
         return Reply(multistatus(first), 207, kind=KIND)
     dead = work.dead.below(work.user, work.path)
     entries = work.tree.entries(work.path)
-    some = next(entries, None)  # what is wrong with the directory is known before the reply begins
+    some = next(entries, None)  # so that a problem with the directory shows before the reply begins
     return Reply(_pieces(finder, first, some, entries, dead), 207, kind=KIND)
 
 
@@ -104,7 +104,7 @@ def proppatch(work: Work) -> Reply:
 def _answer(
     work: Work, entry: Entry, changes: list[Change], refused: set[str], status: str, more: str
 ) -> Reply:
-    """What became of each property: if one is refused, the others are not changed either."""
+    """The result for each property: if one is refused, the others are not changed either."""
     tags = dict.fromkeys(change.tag for change in changes)
     rest = "".join(empty(tag) for tag in tags if tag not in refused)
     text = f"<D:response><D:href>{work.href(entry.path, entry.is_directory)}</D:href>"

@@ -1,6 +1,6 @@
-"""Locks of WebDAV: who may change what, until when. They are kept in memory, and end with the server.
+"""Locks of WebDAV, in memory: they end with the server.
 
-A lock is about paths of one tree of files (its scope), and belongs to a user. What may not enter: HTTP, XML,
+A lock covers paths of one tree of files (its scope), and belongs to a user. What may not enter: HTTP, XML,
 storages. Times are seconds of time.monotonic(). Facts: RFC 4918, sections 6, 7, 9.10 and 9.11.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any
 
-LONGEST = 3600.0  # seconds, after which a lock has to be refreshed
+LONGEST = 3600.0  # seconds after which a lock has to be refreshed
 USUAL = 600.0
 MOST_PER_USER = 200
 MOST = 20_000
@@ -25,11 +25,11 @@ MOST_OWNER = 4096  # characters of what a client says about the owner of a lock
 
 
 class TooManyLocks(Exception):
-    """A user has as many as one may have, or all have."""
+    """The maximum number of locks, of a user or of all users, is reached."""
 
 
 class Locked(Exception):
-    """What is asked for is locked. lock: by which."""
+    """The path is locked. lock: the lock in the way."""
 
     def __init__(self, lock: Lock) -> None:
         super().__init__("locked")
@@ -38,7 +38,7 @@ class Locked(Exception):
 
 @dataclass
 class Lock:
-    """A lock. is_deep: whether it is about all that is below its path. owner: XML, as the client sent it."""
+    """A lock. is_deep: whether it covers everything below its path. owner: XML, as the client sent it."""
 
     token: str
     user: str
@@ -63,11 +63,11 @@ class Locks:
         self._lock = threading.Lock()
 
     def has_any(self, scope: Any) -> bool:
-        """Whether there may be one."""
+        """Whether there may be a lock in a scope."""
         return scope in self._scopes
 
     def covering(self, scope: Any, path: bytes) -> list[Lock]:
-        """The locks that a path has, of its own or from above."""
+        """The locks of a path, its own and those of directories above it."""
         with self._lock:
             return list(self._covering(scope, path))
 
@@ -93,7 +93,7 @@ class Locks:
             mine = sum(lock.user == user for lock in everything)
             if mine >= self._most_per_user or len(everything) >= MOST or len(covering) >= MOST_OF_PATH:
                 raise TooManyLocks
-            # Of 122 random bits; it is shown to its user alone.
+            # It has 122 random bits, and is shown to its user alone.
             token = f"urn:uuid:{uuid.uuid4()}"
             ends = time.monotonic() + min(seconds, LONGEST)
             lock = Lock(token, user, path, is_deep, is_exclusive, owner, ends)
@@ -103,7 +103,7 @@ class Locks:
     def refresh(
         self, scope: Any, user: str, path: bytes, tokens: Collection[str], seconds: float
     ) -> Lock | None:
-        """Let the user's lock that a path has, with one of these tokens, last longer; None: there is none."""
+        """Extend the user's lock of a path that has one of these tokens; None: there is none."""
         with self._lock:
             for lock in self._covering(scope, path):
                 if lock.user == user and lock.token in tokens:
@@ -112,7 +112,7 @@ class Locks:
         return None
 
     def remove(self, scope: Any, user: str, path: bytes, token: str) -> bool | None:
-        """Take a lock away. False: it is another user's; None: the path has none with that token."""
+        """Remove a lock. False: it is another user's; None: the path has none with that token."""
         with self._lock:
             for lock in self._covering(scope, path):
                 if lock.token == token:
@@ -123,7 +123,7 @@ class Locks:
         return None
 
     def forget(self, scope: Any, path: bytes) -> None:
-        """Take all locks away that begin at a path or below: what was there is there no longer."""
+        """Remove all locks at a path or below it, whose entries are gone."""
         with self._lock:
             for lock in [*self._at(scope, path), *self._below(scope, path)]:
                 self._drop(scope, lock)
@@ -139,7 +139,7 @@ class Locks:
     ) -> None:
         """Raise Locked unless the user may change a path. tokens: those that the request names.
 
-        with_parent: whether its directory is changed, too. with_members: whether all below is.
+        with_parent: whether its directory is also changed. with_members: whether everything below it is.
         """
         if not self.has_any(scope):
             return
@@ -149,7 +149,7 @@ class Locks:
                 found += self._covering(scope, parent_of(path))
             if with_members:
                 found += self._below(scope, path)
-        # Of several locks of one path, which are shared, one token is enough.
+        # Several locks of one path are shared ones, for which one token is enough.
         passed = {lock.path for lock in found if lock.user == user and lock.token in tokens}
         for lock in found:
             if lock.path not in passed:

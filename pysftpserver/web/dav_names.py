@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pysftpserver.web.dav import Work
     from pysftpserver.web.dav_locks import Lock
 
-STEP = 16 << 20  # bytes that are copied at once, where they are
-DEEPEST = 100  # directories in one another that are copied
+STEP = 16 << 20  # bytes copied at once inside a storage
+DEEPEST = 100  # nested directories that are copied
 _TIMEOUT = re.compile(r"Second-(\d{1,10})", re.IGNORECASE)
 
 
@@ -63,7 +63,7 @@ def delete(work: Work) -> Reply:
 
 
 def _entry(work: Work) -> Entry:
-    """What is at the path, also a link that leads to nothing."""
+    """The entry at the path, which may be a dangling link."""
     found = work.tree.find(work.path)
     if found is None and work.tree.link_at(work.path) is not None:
         found = Entry(work.path, False, False, 0, None)
@@ -71,7 +71,7 @@ def _entry(work: Work) -> Entry:
 
 
 def _failed(work: Work, problem: FileProblem) -> Reply:
-    """What failed below the path. Facts: RFC 4918, section 9.6.1."""
+    """The reply to a failure below the path. Facts: RFC 4918, section 9.6.1."""
     work.failure = problem
     status = refusal_of(problem).status
     href = work.href(problem.path)
@@ -86,7 +86,7 @@ def _failed(work: Work, problem: FileProblem) -> Reply:
 
 
 def _forget(work: Work, path: bytes) -> None:
-    """Forget the locks and the properties of what is there no longer."""
+    """Forget the locks and properties of a path that no longer exists."""
     work.locks.forget(work.scope, path)
     work.dead.forget(work.user, path)
 
@@ -95,7 +95,7 @@ def _forget(work: Work, path: bytes) -> None:
 
 
 class _Transfer:
-    """One COPY or MOVE. Raises Refusal for one that cannot be meant."""
+    """One COPY or MOVE. Raises Refusal for an impossible one."""
 
     def __init__(self, work: Work, is_move: bool) -> None:
         self.work, self.is_move = work, is_move
@@ -133,7 +133,7 @@ class _Transfer:
             raise Refusal(403, "The root stays.")
 
     def run(self) -> Reply:
-        """Do it. What is replaced is removed when its successor is there."""
+        """Do it. An entry that is replaced is removed when its successor is complete."""
         tree = self.work.tree
         aside = None
         is_file_for_file = self.source.is_file and self.replaced is not None and self.replaced.is_file
@@ -143,7 +143,7 @@ class _Transfer:
             failure = self._move() if self.is_move else self._copy()
         except BaseException:
             if aside is not None:
-                with contextlib.suppress(FileProblem):  # what was copied of it gives way
+                with contextlib.suppress(FileProblem):  # remove the incomplete copy
                     if tree.find(self.new) is not None:
                         tree.remove(self.new)
                     tree.move(aside, self.new)
@@ -182,7 +182,7 @@ class _Transfer:
         return failure
 
     def _copy(self) -> FileProblem | None:
-        """Copy all of it; return the first failure below the top."""
+        """Copy the whole tree; return the first failure below the top."""
         tree = self.work.tree
         if not self.source.is_directory:
             tree.copy_file(self.old, self.new, STEP)
@@ -210,7 +210,7 @@ class _Transfer:
         return failure
 
     def _carry(self) -> None:
-        """Let properties follow, and locks not."""
+        """Let properties follow, but not locks."""
         work = self.work
         work.dead.forget(work.user, self.new)
         work.dead.copy(work.user, self.old, self.new)
@@ -219,7 +219,7 @@ class _Transfer:
 
 
 def copy(work: Work) -> Reply:
-    """COPY, inside the storage where it can."""
+    """COPY, inside the storage if it can do that."""
     return _Transfer(work, False).run()
 
 
@@ -232,7 +232,7 @@ def move(work: Work) -> Reply:
 
 
 def lock(work: Work) -> Reply:
-    """LOCK: a new lock, on a new empty file where there is nothing; or one that lasts longer."""
+    """LOCK: make a new lock, on a new empty file if nothing is there; or refresh one."""
     entry = work.tree.find(work.path)
     work.check_conditions(entry)
     seconds = _seconds(work.request.header("Timeout"))
@@ -300,7 +300,7 @@ def _lockinfo(root: ElementTree.Element) -> tuple[bool, str]:
 
 
 def _seconds(header: str) -> float:
-    """The first timeout that is meant, within the limits."""
+    """The first valid timeout in seconds, within the limits."""
     for word in header.split(","):
         if word.strip().lower() == "infinite":
             return LONGEST

@@ -1,4 +1,4 @@
-"""What is refused over WebDAV, and what a problem of a storage is to a client.
+"""Refusals over WebDAV, and how problems of a storage are reported to clients.
 
 What may not enter: sessions, methods. Facts: RFC 4918 (sections 11 and 16), RFC 4331 (section 6).
 """
@@ -46,7 +46,7 @@ RESULTS = {404: "NO_SUCH_FILE", 403: "PERMISSION_DENIED", 400: "BAD_MESSAGE"}
 
 
 def refusal_of(problem: FileProblem) -> Refusal:
-    """What a problem of a storage is to a client."""
+    """The refusal for a problem of a storage."""
     status = STATUS_OF_ERRNO.get(problem.errno) or STATUS_OF_RESULT.get(problem.result)
     if status is None:
         status = 500 if problem.errno else 403  # a storage has refused it, in its own words
@@ -57,12 +57,12 @@ def refusal_of(problem: FileProblem) -> Refusal:
 
 
 def problem_of(refusal: Refusal) -> FileProblem:
-    """What a refusal is to the audit log."""
+    """A refusal as a problem, for the audit log."""
     return FileProblem(refusal.words, RESULTS.get(refusal.status, "FAILURE"))
 
 
 def reply_of(refusal: Refusal) -> Reply:
-    """A refusal as a reply: XML where there is a condition, else a line of text."""
+    """A refusal as a reply: XML if there is a condition, else a line of text."""
     condition = getattr(refusal, "condition", "")
     if condition:
         return Reply(error(condition), refusal.status, refusal.headers, KIND)

@@ -1,4 +1,4 @@
-"""Properties of WebDAV: what PROPFIND tells of entries, and what PROPPATCH may change.
+"""Properties of WebDAV: those that PROPFIND reports, and those that PROPPATCH may change.
 
 What may not enter: HTTP, sessions. Facts: RFC 4918 (sections 9.1, 9.2 and 15), RFC 4331 (quotas); Microsoft's
 [MS-WDVME] for the times that its redirector sets.
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     Value = Callable[[Entry], str | None]  # the content of a property, XML; None: the entry has none
 
-#: What a PROPFIND may name: each entry of a directory repeats it.
+#: Number of properties that a PROPFIND may name: each entry of a directory repeats them.
 MOST_NAMED = 200
 MOST_OF_NAMES = 16384  # characters of all names
 ANYTHING = "application/octet-stream"
 MICROSOFT = "{urn:schemas-microsoft-com:}"
 MODIFIED = MICROSOFT + "Win32LastModifiedTime"
-#: What Windows sets after each upload, and shows an error if it cannot. Nothing here can keep it.
+#: Windows sets these after each upload, and shows an error if it cannot. They are not kept here.
 IGNORED = {MICROSOFT + name for name in ("Win32CreationTime", "Win32LastAccessTime", "Win32FileAttributes")}
 SUPPORTED_LOCKS = "".join(
     f"<D:lockentry><D:lockscope><D:{scope}/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"
@@ -40,7 +40,7 @@ PROTECTED = (
     "creationdate displayname getcontentlength getcontenttype getetag getlastmodified lockdiscovery "
     "quota-available-bytes quota-used-bytes resourcetype supportedlock"
 ).split()
-EVERY = (  # of allprop: those of RFC 4918
+EVERY = (  # for allprop: those of RFC 4918
     *("displayname", "getcontentlength", "getcontenttype", "getetag", "getlastmodified", "resourcetype"),
     *("lockdiscovery", "supportedlock"),
 )
@@ -52,7 +52,7 @@ def _types() -> mimetypes.MimeTypes:
 
 
 def type_of(name: bytes) -> str:
-    """The media type that a name stands for."""
+    """The media type that a file name implies."""
     stem, dot, ending = name.rpartition(b".")
     return _type_of_ending(ending) if stem and dot else ANYTHING
 
@@ -72,7 +72,7 @@ class Wanted:
 
     tags: list[str] | None = None
     only_names: bool = False
-    more: list[str] = field(default_factory=list)  # of an include, besides all
+    more: list[str] = field(default_factory=list)  # those of an include, in addition to all
 
 
 def wanted_of(root: ElementTree.Element | None) -> Wanted:
@@ -93,7 +93,7 @@ def wanted_of(root: ElementTree.Element | None) -> Wanted:
 
 
 def _named(element: ElementTree.Element) -> list[str]:
-    """The properties in an element. Raises BadXML for more than a client has a use for."""
+    """The properties in an element. Raises BadXML for more than any client needs."""
     tags = list(dict.fromkeys(child.tag for child in element))
     if len(tags) > MOST_NAMED or sum(map(len, tags)) > MOST_OF_NAMES:
         raise BadXML("The body names too many properties.")
@@ -101,9 +101,10 @@ def _named(element: ElementTree.Element) -> list[str]:
 
 
 class Finder:
-    """Makes the responses of one PROPFIND. locks: XML of an entry's; None: there are none.
+    """Makes the responses of one PROPFIND. locks: returns an entry's locks as XML; None: there are none.
 
-    space: (bytes used, bytes free) where an entry is. href: the URL of a path that is a directory's or not.
+    space: returns (bytes used, bytes free) at an entry. href: returns the URL of a path, of a directory or
+    not.
     """
 
     def __init__(
@@ -142,9 +143,9 @@ class Finder:
         return None if space is None else str(space[index])
 
     def _compiled(self) -> tuple[str, list[Value]]:
-        """What response() says of a file that has all that is wanted, and nothing else: most are like that.
+        """The response for a file that has exactly the wanted properties, as most have.
 
-        A template, of the URL and of the values of some functions.
+        A template for the URL and for the values of some functions.
         """
         text, values = "", []
         always = {dav("resourcetype"): "", dav("supportedlock"): SUPPORTED_LOCKS}
@@ -161,7 +162,7 @@ class Finder:
         return f"<D:response><D:href>%s</D:href>{propstat(text, '200 OK')}</D:response>", values
 
     def response(self, entry: Entry, dead: dict[str, str]) -> str:
-        """What is told of an entry. dead: its dead properties, XML by tag."""
+        """The response for an entry. dead: its dead properties, XML by tag."""
         href = self._href(entry.path, entry.is_directory)
         if self._template and not dead and entry.is_file and entry.mtime is not None:
             told = [value(entry) for value in self._values]
@@ -213,7 +214,7 @@ def propstat(properties: str, status: str, more: str = "") -> str:
 
 
 def lock_text(lock: Lock, user: str, href: str) -> str:
-    """A lock as lockdiscovery tells of it; its token only to its own user."""
+    """A lock as in lockdiscovery; only its own user is told its token."""
     scope = "exclusive" if lock.is_exclusive else "shared"
     token = f"<D:locktoken><D:href>{lock.token}</D:href></D:locktoken>" if lock.user == user else ""
     return (
@@ -244,7 +245,7 @@ class Change:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether it is accepted and means nothing here."""
+        """Whether it is accepted and has no effect."""
         return self.tag in IGNORED or self.tag == MODIFIED and self.xml is None
 
 

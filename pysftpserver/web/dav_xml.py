@@ -11,18 +11,18 @@ from xml.parsers import expat
 
 MOST = 1 << 18  # bytes of a body
 MOST_ELEMENTS = 4000
-DEEPEST = 64  # elements in one another
+DEEPEST = 64  # nested elements
 DAV = "DAV:"
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 KIND = "application/xml; charset=utf-8"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 _PLAIN = re.compile("[A-Za-z0-9 ._/%-]*").fullmatch
-#: What XML 1.0 cannot say at all.
+#: Characters that XML 1.0 cannot contain.
 _UNSAYABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class BadXML(Exception):
-    """A body that is not well-formed, or larger than is taken. The text is for people."""
+    """A body that is not well-formed, or too large. The text is for people."""
 
 
 def dav(name: str) -> str:
@@ -31,7 +31,7 @@ def dav(name: str) -> str:
 
 
 def parse(body: bytes) -> ElementTree.Element:
-    """The root of a document. One with a document type is refused: no client needs one, and it can grow.
+    """The root of a document. A document type is refused: no client needs one, and it can expand.
 
     Raises BadXML.
     """
@@ -70,14 +70,14 @@ def _tag(name: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as the content of an element, or of an attribute. What cannot be said is replaced."""
+    """A text as the content of an element or attribute. Characters not allowed in XML are replaced."""
     if _PLAIN(text):
         return text
     return _UNSAYABLE.sub("\ufffd", text).translate(_ESCAPES)
 
 
 def opened(tag: str) -> tuple[str, str]:
-    """What begins and what ends an element, of which the first lacks its last character."""
+    """The start tag of an element, without its last character, and the end tag."""
     namespace, _, name = tag[1:].rpartition("}") if tag.startswith("{") else ("", "", tag)
     if namespace == DAV:
         return f"<D:{name}", f"</D:{name}>"
@@ -87,7 +87,7 @@ def opened(tag: str) -> tuple[str, str]:
 
 
 def serialized(element: ElementTree.Element) -> str:
-    """An element with all that is in it, and without what follows it."""
+    """An element with all of its content, and without the text that follows it."""
     tail, element.tail = element.tail, None
     try:
         return ElementTree.tostring(element, encoding="unicode")
@@ -96,7 +96,7 @@ def serialized(element: ElementTree.Element) -> str:
 
 
 def multistatus(*responses: str) -> bytes:
-    """A whole reply."""
+    """The whole body of a multistatus reply."""
     return f'{HEAD}<D:multistatus xmlns:D="DAV:">{"".join(responses)}</D:multistatus>'.encode()
 
 

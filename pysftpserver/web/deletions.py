@@ -1,8 +1,8 @@
-"""Deletes that can be undone for ten seconds: the entries are off the pages at once, and are removed later.
+"""Deletes that can be undone for ten seconds: entries vanish from pages at once, and are removed later.
 
 Nothing is renamed and nothing is written down: other doors see the entries until they are removed, and a
-server that dies within the ten seconds has removed nothing. One that stops in order removes them first. What
-may not enter: HTML, HTTP, concrete storages. Times are seconds of time.monotonic().
+server that dies within the ten seconds has removed nothing. A server that is stopped in order removes them
+first. What may not enter: HTML, HTTP, concrete storages. Times are seconds of time.monotonic().
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.web")
 SECONDS = 10.0
 PATIENCE = 60.0  # seconds to wait for deletes that are being carried out
-MOST_OF_USER = 100  # deletes that wait; another one ends the first
+MOST_OF_USER = 100  # waiting deletes; another one carries out the first
 
 
 class Deletion:
-    """Entries that one person has deleted together. paths: with what tells whether they have changed."""
+    """Entries that one person has deleted together. paths: each with marks that show whether it changed."""
 
     def __init__(self, session: Session, paths: dict[bytes, Any]) -> None:
         self.id = secrets.token_urlsafe(12)
@@ -47,14 +47,14 @@ class Deletion:
 
     @property
     def seconds_left(self) -> float:
-        """Until it can no longer be undone."""
+        """Seconds until it can no longer be undone."""
         return max(0.0, self.due - time.monotonic())
 
 
 class Deletions:
-    """All deletes that can still be undone. on_removed: called for each entry, with what has failed.
+    """All deletes that can still be undone. on_removed: called for each entry, with the problem, if any.
 
-    is_current: whether a user is as at the login; what others have deleted is kept.
+    is_current: whether a user is unchanged since the login; otherwise the user's deletes are not carried out.
     """
 
     def __init__(self, on_removed: OnRemoved, is_current: Callable[[User], bool] = lambda user: True) -> None:
@@ -97,16 +97,16 @@ class Deletions:
             return deletion
 
     def of(self, session: Session) -> list[Deletion]:
-        """Those of a person that can still be undone."""
+        """A person's deletions that can still be undone."""
         return [one for one in list(self._waiting.values()) if one.session.name == session.name]
 
     def hides(self, session: Session, path: bytes) -> bool:
-        """Whether a person has deleted what is at a path, or what that is in."""
+        """Whether a person has deleted the entry at a path, or a directory that it is in."""
         pending = self._of(session.name)
         return any(is_within(path, gone) for one in pending for gone in one.paths)
 
     def settle(self, session: Session, path: bytes) -> None:
-        """Remove now what a person has deleted at a path, in it or around it: something else comes there."""
+        """Remove now what a person has deleted at, below or above a path: something else goes there."""
         for one in self._of(session.name):
             if any(is_within(path, gone) or is_within(gone, path) for gone in one.paths):
                 with self._changed:
@@ -116,7 +116,7 @@ class Deletions:
                     raise FileProblem("what was deleted there is still being removed; try again later")
 
     def close(self) -> None:
-        """Remove everything that was deleted. What takes too long is kept, as if nothing was deleted."""
+        """Remove everything that was deleted. Entries that take too long are kept, as if not deleted."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -174,7 +174,7 @@ class Deletions:
 
 
 def _remove(tree: Tree, path: bytes, marks: Any) -> FileProblem | None:
-    """Remove what was deleted; what has failed."""
+    """Remove a deleted entry; return the problem, if any."""
     try:
         attrs = tree.look(path)
         if attrs is None:
@@ -188,11 +188,11 @@ def _remove(tree: Tree, path: bytes, marks: Any) -> FileProblem | None:
 
 
 def marks_of(attrs: SFTPAttributes) -> tuple[Any, ...]:
-    """What differs where something else has the name, or something was put into a directory."""
+    """Values that differ if another entry has the name, or something was put into a directory."""
     mode = attrs.permissions or 0
     return S_IFMT(mode), attrs.identity, attrs.mtime, None if S_ISDIR(mode) else attrs.size
 
 
 def is_within(path: bytes, directory: bytes) -> bool:
-    """Whether a path is that one or below it."""
+    """Whether a path is that directory or below it."""
     return path == directory or path.startswith(directory.rstrip(b"/") + b"/")

@@ -1,8 +1,9 @@
-"""Files as replies: whole or a range of bytes, and only if they have changed, if that is asked.
+"""Files as replies: whole or a range of bytes and, if the client asks for that, only if they have changed.
 
-What is sent is an attachment, or, as a preview, has a type from a fixed list and a policy under which it can
-run nothing: whatever is in a file, it is never a page of ours. What may not enter: pages, concrete storages.
-Facts: RFC 9110 (sections 8.8, 13, 14), RFC 6266, RFC 8187; Content Security Policy Level 3 (sandbox).
+A file is sent as an attachment or, for a preview, with a type from a fixed list and a policy under which it
+cannot run anything: whatever is in a file, it is never one of our pages. What may not enter: pages, concrete
+storages. Facts: RFC 9110 (sections 8.8, 13, 14), RFC 6266, RFC 8187; Content Security Policy Level 3
+(sandbox).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PIECE = 262144  # bytes that are read at once
 ANYTHING = "application/octet-stream"
-#: Nothing runs and nothing is loaded but the styles and the media that the browser's own viewers need.
+#: Nothing runs, and only styles and media that the browser's own viewers need are loaded.
 SANDBOX = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
     "frame-ancestors 'self'; sandbox"
@@ -35,7 +36,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
 
 
 class Streamed:
-    """The body of a reply, and what is to be closed after it."""
+    """The body of a reply, and what has to be closed after it."""
 
     def __init__(self, pieces: Iterable[bytes], close: Callable[[], object]) -> None:
         self._pieces, self._close = pieces, close
@@ -54,7 +55,7 @@ class Streamed:
 
 
 def disposition(name: bytes, kind: str = "attachment") -> str:
-    """The value of Content-Disposition for a name. Characters that do not print are left out."""
+    """The value of Content-Disposition for a name. Unprintable characters are left out."""
     text = "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
     text = text.replace("/", "_").replace("\\", "_") or "file"
     plain_text = _UNSAFE.sub("_", text)
@@ -65,7 +66,7 @@ def disposition(name: bytes, kind: str = "attachment") -> str:
 
 
 def validators(entry: Entry) -> dict[str, str]:
-    """ETag and Last-Modified of a file; none while it may change without another time or size."""
+    """ETag and Last-Modified of a file; none while a change might leave its time and size the same."""
     if entry.mtime is None or not 0 <= entry.mtime <= time.time() - SETTLED:
         return {}
     identity = "".join(f"-{number:x}" for number in entry.identity or ())
@@ -74,7 +75,7 @@ def validators(entry: Entry) -> dict[str, str]:
 
 
 def is_known(request: Request, found: dict[str, str]) -> bool:
-    """Whether the browser has what it asks for (RFC 9110, 13.2.2)."""
+    """Whether the browser already has what it asks for (RFC 9110, 13.2.2)."""
     wanted = request.header("If-None-Match")
     if wanted:
         tags = [tag.strip().removeprefix("W/") for tag in wanted.split(",")]
@@ -93,7 +94,7 @@ def _is_not_since(wanted: str, found: dict[str, str]) -> bool:
 
 
 def is_other(request: Request, found: dict[str, str]) -> bool:
-    """Whether the file is not the one that a condition is about."""
+    """Whether the file is not the one that a condition names."""
     wanted = request.header("If-Match")
     if wanted:
         return wanted.strip() != "*" and found.get("ETag") not in [tag.strip() for tag in wanted.split(",")]
@@ -102,9 +103,10 @@ def is_other(request: Request, found: dict[str, str]) -> bool:
 
 
 def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, int] | None:
-    """The (first, end) that is asked for, at most the size; None: all of it, also if several are wanted.
+    """The requested (first, end), at most the size; None: the whole file, also if several ranges are
+    requested.
 
-    A first that is not below the size cannot be satisfied.
+    If first is not below the size, the range cannot be satisfied.
     """
     said = _RANGE.fullmatch(request.header("Range"))
     condition = request.header("If-Range")
@@ -121,7 +123,7 @@ def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, i
 def download(
     request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object] = lambda size: None
 ) -> Reply:
-    """A file to be kept. finished: as for sent(). Raises FileProblem."""
+    """A file as an attachment. finished: as for sent(). Raises FileProblem."""
     return sent(request, tree, entry, ANYTHING, disposition(entry.name), finished)
 
 

@@ -1,4 +1,4 @@
-"""What the browser door does with a storage: entries of directories, whole files, copies, removals.
+"""A storage as the browser door uses it: entries of directories, whole files, copies, removals.
 
 Blocking calls, in the thread of one request. What may not enter: HTTP, sessions, concrete storages. Paths are
 the storage's: bytes that begin with a slash, without `.` and `..`.
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.web.incoming import Incoming
 
-SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
+SETTLED = 2  # seconds after a change in which another may get the same time (RFC 9110, 8.8.2.2)
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
 class Entry(NamedTuple):
-    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time.
+    """The file or directory at a path, links followed. size: bytes, 0 if the storage does not say. mtime:
+    Unix time.
 
-    is_link: whether a listing had a link there.
+    is_link: whether a listing showed a link there.
     """
 
     path: bytes
@@ -52,7 +53,7 @@ class Entry(NamedTuple):
 
 
 def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
-    """An entry of a storage's attributes. A storage that gives no type has only files."""
+    """An entry from a storage's attributes. A storage that gives no types has only files."""
     mode = attrs.permissions
     mtime = None if attrs.mtime is None else int(attrs.mtime)
     if mode is None or S_ISREG(mode):
@@ -61,13 +62,13 @@ def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
 
 
 class Tree:
-    """A storage as the browser door sees it. Everything raises FileProblem, whose text a person may read."""
+    """A storage as the browser door sees it. All methods raise FileProblem, whose text is fit for users."""
 
     def __init__(self, storage: SFTPAbstractServerStorage) -> None:
         self.storage = storage
 
     def find(self, path: bytes) -> Entry | None:
-        """What is at a path; None: nothing."""
+        """The entry at a path; None: there is none."""
         try:
             return entry_of(path, self.storage.stat(path))
         except (OSError, SFTPException) as error:
@@ -77,12 +78,12 @@ class Tree:
             raise found from None
 
     def look(self, path: bytes) -> SFTPAttributes | None:
-        """The attributes of what is at a path, of a link itself; None: nothing."""
+        """The attributes at a path, links not followed; None: nothing is there."""
         with as_problems():
             return attributes(self.storage.lstat, path)
 
     def entries(self, path: bytes) -> Iterator[Entry]:
-        """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
+        """The entries of a directory, in the storage's order. Links are followed, dangling ones left out."""
         top = path.rstrip(b"/") + b"/"
         listing = None
         try:
@@ -111,20 +112,20 @@ class Tree:
         return Source(self.storage, path)
 
     def target(self, path: bytes, sweeps: bool = True) -> Target:
-        """A file to be stored, which appears under its name when it is whole. sweeps: as for Target."""
+        """A file to be stored, which appears under its name when it is complete. sweeps: as for Target."""
         return Target(self.storage, path, sweeps)
 
     def receive(self, path: bytes, replaces: bool, hidden: bytes = b"") -> Incoming:
-        """A file to be stored, which gets another name if its own is taken and nothing is to be replaced.
+        """A file to be stored, under another name if its own is taken, unless it replaces that file.
 
-        hidden: the name of its temporary file. What it raises later becomes a FileProblem in as_problems().
+        hidden: the name of its temporary file. Wrap its methods in as_problems() to get FileProblem.
         """
         with as_problems():
             self._check_target(path, replaces)
             return incoming.receive(self.storage, path, replaces, hidden)
 
     def receive_more(self, path: bytes, replaces: bool, hidden: bytes) -> Incoming:
-        """The same for one that was begun."""
+        """The same for a file that was begun before."""
         with as_problems():
             return incoming.receive_more(self.storage, path, replaces, hidden)
 
@@ -137,7 +138,7 @@ class Tree:
         remove_leftovers(self.storage, posixpath.dirname(path) or b"/")
 
     def make_directories(self, path: bytes) -> None:
-        """Make a directory and those that it is in, as far as they are not there."""
+        """Make a directory, and the missing ones above it."""
         missing = []
         while path.strip(b"/") and (found := self.find(path)) is None:
             missing.append(path)
@@ -152,7 +153,7 @@ class Tree:
                     raise
 
     def is_read_only(self, path: bytes) -> bool:
-        """Whether nothing can be changed at a path, as far as the storage says so."""
+        """Whether nothing can be changed at a path, if the storage says so."""
         if not overrides(type(self.storage), "write"):
             return True
         try:
@@ -178,7 +179,7 @@ class Tree:
             self.storage.setstat(path, SFTPAttributes(atime=mtime, mtime=mtime))
 
     def copy_file(self, old: bytes, new: bytes, step: int) -> None:
-        """Copy the content of a file to another path, where it appears when it is whole.
+        """Copy the content of a file to another path, where it appears when it is complete.
 
         step: bytes at once.
         """
@@ -200,25 +201,25 @@ class Tree:
         self.target(path, False).give_up()
 
     def set_aside(self, path: bytes) -> bytes:
-        """Give something a temporary name in its directory, and return the path of that."""
+        """Rename an entry to a temporary name in its directory, and return the new path."""
         aside = temporary_path(path)
         self.move(path, aside)
         return aside
 
     def scope(self) -> tuple[int, int] | None:
-        """What is the same for all storages of one directory; None: the storage does not know."""
+        """Identifies the directory, for all storages of it alike; None: the storage does not know."""
         try:
             return self.storage.stat(b"/").identity
         except (OSError, SFTPException):
             return None
 
     def make_directory(self, path: bytes) -> None:
-        """Make a directory, which must not be there."""
+        """Make a directory, which must not exist."""
         with as_problems():
             self.storage.mkdir(path, MODE_OF_DIRECTORY)
 
     def remove(self, path: bytes) -> None:
-        """Remove a file, a link, or a directory with all that is in it. The problem has the path at fault."""
+        """Remove a file, a link, or a directory with all of its content. A problem has the path at fault."""
         at = [path]
         try:
             self._remove(path, at)
@@ -251,17 +252,17 @@ class Tree:
                     self.storage.rm(below)
 
     def move(self, old: bytes, new: bytes) -> None:
-        """Give something another path, where nothing is yet."""
+        """Move an entry to another path, where nothing may be."""
         with as_problems():
             self.storage.rename(old, new)
 
     def replace(self, old: bytes, new: bytes) -> None:
-        """Give something another path; a file that is there is replaced at once."""
+        """Move an entry to another path, and atomically replace a file there."""
         with as_problems():
             self.storage.rename(old, new, True)
 
     def space(self, path: bytes) -> tuple[int, int] | None:
-        """(bytes used, bytes free) of what holds a path, quotas included; None: the storage does not say."""
+        """(bytes used, bytes free) where a path is, considering quotas; None: the storage does not say."""
         try:
             found = self.storage.statvfs(path)
         except (OSError, SFTPException):
@@ -270,7 +271,7 @@ class Tree:
 
 
 def joined(directory: bytes, name: str) -> bytes:
-    """The path of a name that a person gave, in a directory. Raises FileProblem for what is not one name."""
+    """The path of a name from a user, in a directory. Raises FileProblem if it is not a single name."""
     found = os.fsencode(name)
     if not found or found in (b".", b"..") or b"/" in found or b"\0" in found or len(found) > 255:
         raise FileProblem("use a name of 1 to 255 bytes without slashes", "BAD_MESSAGE")

@@ -1,6 +1,6 @@
-"""Who may try to log in now: networks that are let in, bans, and waits after failed logins.
+"""Decides who may try to log in now: networks that are let in, bans, and waits after failed logins.
 
-What may not enter: HTTP, what a login has to show. Several threads may use it.
+What may not enter: HTTP, what a login needs. Several threads may use it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.web")
 #: Failures of a name without a delay: beyond it, guesses come from several networks.
 SPARE = 12
-MOST_FRIENDS = 10_000  # names and networks that have belonged together, which such guesses do not delay
+MOST_FRIENDS = 10_000  # names with networks of earlier logins, which such guesses do not delay
 EACH = 4  # logins of one network at once
 
 
@@ -66,7 +66,7 @@ class Guard:
 
     @contextlib.contextmanager
     def turn(self, address: str) -> Iterator[bool]:
-        """While a login is tried. Gives whether it may be: few are at once, so that requests have threads."""
+        """Surrounds a login attempt. Yields whether it may go on: few at once, so requests have threads."""
         network = network_of(address)
         with self._lock:
             may = self._trying[network] < EACH and self._trying.total() < self._most
@@ -110,7 +110,7 @@ class Guard:
             self._bans.ban(address, seconds, "admin", time.monotonic())
 
     def lift(self, address: str) -> bool:
-        """Forget the ban and the points of an address; whether there was something."""
+        """Forget the ban and the points of an address; return whether there were any."""
         with self._lock:
             found = self._bans.lift(address)
         if found:
@@ -123,5 +123,5 @@ class Guard:
 
 
 def _short(name: str) -> str:
-    """A name as it is kept: whatever a stranger sends takes as much memory."""
+    """A name in the form that is kept, which takes the same memory whatever a stranger sends."""
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

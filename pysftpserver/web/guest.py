@@ -1,6 +1,6 @@
-"""One request of a visitor with a shared link: what it reads, or what it stores.
+"""One request of a visitor with a shared link, which reads or stores files.
 
-What may not enter: who has a link, what pages look like.
+What may not enter: who holds a link, what pages look like.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PIECE = 131072  # bytes of an upload that are received at once
 class Guest:
     """A request of a visitor with a link.
 
-    tree: of this request alone. audit: of who made the link. closing: what ends with the reply.
+    tree: for this request alone. audit: of the user who made the link. closing: closed with the reply.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Guest:
         self._network = network_of(request.address)
 
     def note(self, what: str, path: bytes, error: FileProblem | None = None, **details: Any) -> None:
-        """Write a record into the audit log. Raises Refusal where that fails."""
+        """Write a record into the audit log. Raises Refusal if that fails."""
         result = "OK" if error is None else error.result
         try:
             self.audit.note(what, result, path=path, share=self.share.id, **details)
@@ -136,7 +136,7 @@ class Guest:
         is_range: bool,
         moved: Sequence[int] = (),
     ) -> Reply:
-        """The same reply, if there may be another download."""
+        """The same reply, counted as a download, if there may be another one."""
         shares, share = self.shares, self.share
         client = f"{self._network}|{self.request.header('User-Agent')}"
         began = time.perf_counter()
@@ -161,7 +161,7 @@ class Guest:
     # --- to drop files into -----------------------------------------------------------------------------
 
     def drop(self, below: bytes) -> Reply:
-        """The page to drop files, or what became of some. Raises Refusal, FileProblem."""
+        """The page to drop files, or the result of an upload. Raises Refusal, FileProblem."""
         self.request.allow("GET", "HEAD", "POST", "PUT")
         if (below != b"") != (self.request.method == "PUT") or self.share.is_spent:
             raise Refusal(404, NOT_THERE)
@@ -220,7 +220,7 @@ class Guest:
         return guestpages.drop(self.request, self.share.user, said, 200 if stored else 400)
 
     def _store(self, sent_name: bytes, pieces: Iterable[bytes], size: int | None) -> None:
-        """Store a file under a name that is free. size: that was announced. Raises FileProblem, Refusal."""
+        """Store a file under a free name. size: as announced. Raises FileProblem, Refusal."""
         name = dropped_name(sent_name)
         path = posixpath.join(self.share.path, name)
         shares = self.shares
@@ -273,6 +273,6 @@ class Counted:
 
 
 def dropped_name(name: bytes) -> bytes:
-    """The name under which a stranger's file is stored: of none that programs treat as their own."""
+    """The name under which a stranger's file is stored: never one that has a meaning to programs."""
     text = zipping.safe_name(name)
     return zipping.shortened("_" + text if text[:1] in ".-~" else text, zipping.LONGEST).encode()

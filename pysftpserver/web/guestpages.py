@@ -1,4 +1,4 @@
-"""What people see who have a shared link: a file, a folder, or where to send files.
+"""The pages for visitors with a shared link: a file, a folder, or a form to send files.
 
 What may not enter: storages, links.
 """
@@ -44,7 +44,7 @@ def file(request: Request, entry: Entry, name: bytes) -> Reply:
 
 
 def folder(request: Request, name: bytes, entries: Iterable[Entry], has_above: bool) -> Reply:
-    """The page of a folder. has_above: whether the one that it is in is shared as well."""
+    """The page of a folder. has_above: whether its parent folder is shared as well."""
     seen = listing.look(entries, View.of(request.query()))
     heads = [element("th", words, scope="col") for words in ("Name", "Size", "Changed")]
     table = element(
@@ -72,7 +72,7 @@ def folder(request: Request, name: bytes, entries: Iterable[Entry], has_above: b
 
 
 def drop(request: Request, user: str, said: Iterable[Markup] = (), status: int = 200) -> Reply:
-    """The page to send files to a user. said: what became of those that were sent."""
+    """The page to send files to a user. said: messages about files that were sent."""
     form = element(
         "form",
         element("label", "Files", for_="files"),

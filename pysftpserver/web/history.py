@@ -1,7 +1,7 @@
-"""What a pysftpd does: looked at by its admin socket every two seconds, and remembered for an hour.
+"""The activity of a pysftpd: read from its admin socket every two seconds, and kept for an hour.
 
 The memory is bounded: SAMPLES samples, and one list of sessions. A pysftpd that is restarted or does not
-answer leaves a gap. What may not enter: HTTP, how it is shown. Facts: docs/sshd.md on the admin socket.
+answer leaves a gap. What may not enter: HTTP, presentation. Facts: docs/sshd.md on the admin socket.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PAUSE = 2.0  # seconds between two looks
 SHARE = 20  # a pause is at least this many times as long as the look before it
 HOUR = 3600.0
 SAMPLES = int(HOUR / PAUSE)
-WATCHED = 15.0  # seconds after a question for sessions that they are still looked at
-NOW = 5.0  # seconds that a page waits for a look
-STALE = 60.0  # seconds after which what was counted meanwhile is of no moment any more
+WATCHED = 15.0  # seconds for which sessions are still watched after someone asked for them
+NOW = 5.0  # seconds for which a page waits for a look
+STALE = 60.0  # seconds after which counts since the last look are no longer used
 SELDOM = 10.0  # seconds between two looks at bans and health
-#: What is remembered of each look: what there was, and what was counted since the one before. received, sent:
-#: bytes. accepted, refused: logins. busy: seconds spent on requests. seconds: that have passed.
+#: The values kept of each look: current ones, and counts since the one before. received, sent:
+#: bytes. accepted, refused: logins. busy: seconds spent on requests. seconds: since the look before.
 CURRENT = ("sessions", "connections")
 COUNTED = ("received", "sent", "accepted", "refused", "requests", "busy", "errors")
 KINDS = (*CURRENT, *COUNTED, "seconds")
@@ -49,20 +49,20 @@ class Ring:
         self._columns = {kind: array.array("d", [NOTHING]) * size for kind in KINDS}
 
     def add(self, at: float, sample: dict[str, float]) -> None:
-        """Add a sample; what it lacks is unknown. The oldest one goes."""
+        """Add a sample; values that it lacks are unknown. The oldest one is dropped."""
         self._times[self._next] = at
         for kind, column in self._columns.items():
             column[self._next] = sample.get(kind, NOTHING)
         self._next = (self._next + 1) % self._size
 
     def points(self, kind: str, now: float, count: int, over: str | None = None) -> list[float | None]:
-        """The last hour in count equal parts, the oldest first; None: nothing is known of a part.
+        """The last hour in count equal parts, oldest first; None: nothing is known about a part.
 
-        over: the kind that the sum of each part is divided by; None: the sums. Of what is current, the means.
+        over: the kind by which the sum of each part is divided; None: sums. For current values, means.
         """
         sums, divisors, times = [0.0] * count, [0.0] * count, [0] * count
         width = HOUR / count
-        now = math.ceil(now / width) * width  # so that parts stay as they are while time goes on
+        now = math.ceil(now / width) * width  # so that parts do not shift as time goes on
         others = self._columns[kind if over is None else over]
         for at, value, divisor in zip(self._times, self._columns[kind], others, strict=True):
             place = count - 1 - int((now - at) / width)
@@ -84,13 +84,12 @@ class Ring:
 
 @dataclass
 class State:
-    """What was seen last.
+    """The state at the last look.
 
     trouble: why it is out of date; "": it is not. at, began: of time.time() and time.monotonic(). number:
-    grows with each look.
-    has_sessions: whether sessions were asked for, which is so while a page shows them. rows: what
-    moves. about: what the first process is; empty where it does not say. notes: what was said of connections
-    that were refused, or ended by a limit, the newest first.
+    grows with each look. has_sessions: whether sessions were asked for, as while a page shows them. rows: of
+    the live view. about: what the first process says about itself, or nothing. notes: on connections that
+    were refused, or ended by a limit, newest first.
     """
 
     number: int = 0
@@ -108,7 +107,7 @@ class State:
 
 
 class Watch:
-    """Looks at a pysftpd in a thread of its own. path: of its admin socket."""
+    """Looks at a pysftpd, in its own thread. path: of the admin socket."""
 
     def __init__(self, path: str, pause: float = PAUSE) -> None:
         self.path = path
@@ -117,7 +116,7 @@ class Watch:
         self._pause = pause
         self._rates = Rates(pause / 2)
         self._counted: dict[int, tuple[int, dict[str, float]]] = {}  # by process: its pid and what it counted
-        self._looked = 0.0  # when counters were looked at last, of time.monotonic()
+        self._looked = 0.0  # time of the last look at counters, by time.monotonic()
         self._asked = -WATCHED
         self._seldom = -SELDOM
         self._changed = threading.Condition()
@@ -130,7 +129,7 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more; all that wait for something new go on."""
+        """Stop looking; threads that wait for a new state go on."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -144,9 +143,9 @@ class Watch:
         return self._is_over
 
     def now(self, seconds: float = NOW) -> State:
-        """The state with its sessions, by a look that begins now.
+        """The state with its sessions, from a look that begins now.
 
-        seconds: how long to wait for that; then, it is as it was.
+        seconds: how long to wait for it; after that, the last state.
         """
         asked = time.monotonic()
         self._asked = asked
@@ -156,7 +155,7 @@ class Watch:
         return self.state
 
     def look_soon(self) -> None:
-        """Look at once: something has been changed, or a page wants to be up to date."""
+        """Look at once: something has changed, or a page has to be up to date."""
         self._seldom = -SELDOM
         self._wanted.set()
 
@@ -214,13 +213,13 @@ class Watch:
             self._changed.notify_all()
 
     def _notes(self, warnings: list[str]) -> list[dict[str, Any]]:
-        """What was said of connections, the newest first."""
+        """The notes on connections, newest first."""
         answers = ask_all(self.path, {"ask": "notes"}, warnings.append)
         every = [note for answer in answers for note in answer["notes"]]
         return sorted(every, key=lambda note: note["time"], reverse=True)
 
     def _look_at_the_rest(self, new: State, notes: list[str]) -> None:
-        """Bans, health, and what an older pysftpd does not tell."""
+        """Look at bans, health, and what an older pysftpd does not tell."""
         new.bans = ask_all(self.path, {"ask": "bans"}, notes.append)[0][
             "bans"
         ]  # each process knows all of them
@@ -237,7 +236,7 @@ class Watch:
     def _sample(
         self, answers: Sequence[dict[str, Any]], figures: dict[str, Any], now: float
     ) -> dict[str, float]:
-        """What is remembered of this look: current values, and what has been counted since the last one."""
+        """The sample of this look: current values, and counts since the last one."""
         since: dict[str, float] = dict.fromkeys(COUNTED, 0.0)
         is_new = not self._counted
         counted = {}
@@ -256,7 +255,7 @@ class Watch:
 
 
 def _counters(figures: dict[str, Any]) -> dict[str, float]:
-    """What a process has counted since it began."""
+    """The counters of a process since it began."""
     found = {name: float(figures["moved"][name]) for name in ("received", "sent")}
     found |= {name: float(figures["logins"][name]) for name in ("accepted", "refused")}
     found |= {name: float(sum(figures[name].values())) for name in ("requests", "errors")}

@@ -1,7 +1,7 @@
-"""HTML of pages: elements whose text is escaped, the frame around every page, names and sizes as people read
-them.
+"""HTML of pages: elements with escaped text, the frame around every page, readable names and sizes.
 
-What may not enter: storages, what a page is about. Facts: HTML Living Standard; Unicode Standard Annex 9.
+What may not enter: storages, the content of single pages. Facts: HTML Living Standard; Unicode Standard Annex
+9.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.wire import Refusal, Request
 
 VOID = {"br", "hr", "img", "input", "link", "meta"}
-#: Spaces and joiners that are in names on purpose; every other character that does not print is shown as one.
+#: Spaces and joiners that are in names on purpose; every other unprintable character is shown as an escape.
 USUAL = {"\u00a0", "\u202f", "\u200c", "\u200d", "\u3000"}
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 MOST_MESSAGES = 20  # of a session
@@ -39,13 +39,13 @@ def escaped(value: object) -> Markup:
 
 
 def joined(values: Iterable[object]) -> Markup:
-    """Several as one."""
+    """Several values as one piece of HTML."""
     return Markup("".join(map(escaped, values)))
 
 
 def element(tag: str, *content: object, **attributes: object) -> Markup:
-    """An element. content: what is not Markup is escaped. attributes: True has no value; None and False are
-    left out; an underscore stands for a hyphen, and one at the end for nothing.
+    """An element. content: escaped unless it is Markup. attributes: True has no value; None and False are
+    left out; an underscore becomes a hyphen, and a trailing one is dropped.
     """
     given = "".join(
         f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
@@ -60,7 +60,9 @@ def element(tag: str, *content: object, **attributes: object) -> Markup:
 
 
 def plain(name: bytes) -> str:
-    """A name to be shown. What does not print, turns text around or is not UTF-8 becomes an escape."""
+    """A name to be shown. Characters that do not print or change the direction of text, and bytes that are
+    not UTF-8, become escapes.
+    """
     text = name.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
@@ -86,12 +88,12 @@ def size_text(size: int) -> str:
 
 
 def count_text(count: int, one: str, many: str) -> str:
-    """Such as "1 file" and "2 files"."""
+    """A count with its noun, such as "1 file" and "2 files"."""
     return f"{count:,} {one if count == 1 else many}"
 
 
 def time_element(seconds: int | None) -> Markup:
-    """A Unix time, in UTC; the script shows the time of the place where it runs."""
+    """A Unix time, in UTC; the script shows it in the browser's time zone."""
     if seconds is None:
         return Markup("")
     try:
@@ -106,12 +108,12 @@ def time_element(seconds: int | None) -> Markup:
 
 
 def hidden(name: str, value: str) -> Markup:
-    """A field of a form that is not shown."""
+    """A hidden field of a form."""
     return element("input", type="hidden", name=name, value=value)
 
 
 def token(session: Session) -> Markup:
-    """The field without which a form is refused."""
+    """The hidden field without which a form is refused."""
     return hidden(CSRF, session.csrf)
 
 
@@ -121,7 +123,7 @@ def name_value(name: bytes) -> str:
 
 
 class Messages:
-    """What sessions are told on their next page."""
+    """Messages to sessions, shown on their next page."""
 
     def __init__(self) -> None:
         self._kept: weakref.WeakKeyDictionary[Session, list[Markup]] = weakref.WeakKeyDictionary()
@@ -133,12 +135,12 @@ class Messages:
         del messages[:-MOST_MESSAGES]
 
     def take(self, session: Session) -> list[Markup]:
-        """What has not been told yet."""
+        """Take a session's messages that have not been shown yet."""
         return self._kept.pop(session, [])
 
 
 def message(*content: object, is_problem: bool = False) -> Markup:
-    """Something that a person is told."""
+    """A message to a person."""
     if is_problem:
         return element("div", *content, class_="message problem", role="alert")
     return element("div", *content, class_="message", role="status")
@@ -180,8 +182,8 @@ def document(
 def page(
     request: Request, title: str, *content: object, status: int = 200, place: object = "", kind: str = ""
 ) -> Reply:
-    """A page. content: of its main part. place: where the person is, beside the name of the door. kind: of
-    page, for the style sheet.
+    """A page. content: of its main part. place: where the person is, shown next to the name of the door.
+    kind: of page, for the style sheet.
     """
     root = quoted(request.place)
     session = request.session

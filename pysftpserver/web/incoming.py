@@ -1,4 +1,4 @@
-"""Files that arrive through pages: under a hidden name, then under the one that is free or to be replaced.
+"""Files that arrive through pages: under a hidden name first, then under a free name or one to be replaced.
 
 What may not enter: HTTP, concrete storages, who sends the file.
 """
@@ -25,9 +25,9 @@ MOST_TRIED = 1000  # names, until one is free
 
 
 class Incoming(StoredFile):
-    """A file that is received. It replaces one of its name only if that is wanted, or it gets another name.
+    """A file that is received. If its name is taken, it replaces that file or gets another name, as asked.
 
-    path: the one that it has, or will have.
+    path: its path, once it has one, or the one that it will get.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Incoming(StoredFile):
         raise FileExistsError
 
     def pause(self) -> bytes:
-        """Close it, to be opened again; its hidden path."""
+        """Close it, to be opened again; return its hidden path."""
         self._is_open = False
         self._storage.close(self._handle)
         return self._temporary
@@ -83,7 +83,7 @@ def free_names(path: bytes) -> Iterator[bytes]:
 
 
 def receive(storage: SFTPAbstractServerStorage, path: bytes, replaces: bool, hidden: bytes = b"") -> Incoming:
-    """Begin to receive a file. hidden: its hidden name; b"": a new one. Raises what the storage does."""
+    """Begin to receive a file. hidden: its hidden name; b"": a new one. Raises the storage's exceptions."""
     replaced = attributes(storage.stat, path) if replaces else None
     hidden = posixpath.join(posixpath.dirname(path), hidden or temporary.new_name())
     handle = storage.open(
@@ -93,7 +93,7 @@ def receive(storage: SFTPAbstractServerStorage, path: bytes, replaces: bool, hid
 
 
 def receive_more(storage: SFTPAbstractServerStorage, path: bytes, replaces: bool, hidden: bytes) -> Incoming:
-    """Go on with a file that was begun. hidden: its hidden name. Raises what the storage does."""
+    """Go on with a file that was begun. hidden: its hidden name. Raises the storage's exceptions."""
     replaced = attributes(storage.stat, path) if replaces else None
     hidden = posixpath.join(posixpath.dirname(path), hidden)
     handle = storage.open(hidden, os.O_WRONLY, 0)

@@ -1,6 +1,6 @@
 """Logins by a link: users who have logged in over SSH get one for their browser.
 
-What may not enter: how a link is kept and shown (links.py), what comes over the socket (linksocket.py).
+What may not enter: how a link is kept and shown (links.py), messages on the socket (linksocket.py).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PATH = "/link"
 
 
 class LinkedLogins:
-    """Links of users, and the socket that they are asked for on. of_operator: the path of a link for an
-    operator of that name; None: there is no page for operators.
+    """Links of users, and the socket on which they are asked for. of_operator: returns the path of a link for
+    an operator; None: there is no page for operators.
     """
 
     def __init__(self, values: WebSettings, people: People, welcome: Welcome) -> None:
@@ -41,7 +41,7 @@ class LinkedLogins:
         self.page = LinkPage(PATH, self._links, lambda user: user.name, self._begin)
 
     def start(self, address: str) -> None:
-        """Begin to give links. address: what they begin with where there is no setting for it.
+        """Begin to give links. address: the beginning of links, unless a setting names another.
 
         Raises BadInput.
         """
@@ -56,7 +56,7 @@ class LinkedLogins:
 
     @property
     def _base(self) -> str:
-        """What links begin with."""
+        """The beginning of links."""
         return (self._values.url or self._address).rstrip("/")
 
     def url(self, question: dict[str, str]) -> str:

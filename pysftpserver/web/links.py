@@ -1,6 +1,6 @@
 """Links that work once: they open a session of a user who has logged in elsewhere.
 
-To load the page of a link changes nothing, because chat programs and mail scanners do that; its button logs
+Loading the page of a link changes nothing, because chat programs and mail scanners load it; its button logs
 in. What may not enter: how a link is asked for, storages. Times are seconds of time.monotonic().
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TOKEN_BYTES = 24
 SECONDS = 60.0  # that a link works
-MOST = 10_000  # links that wait, in all
-MOST_EACH = 16  # of one name; another one replaces the oldest
+MOST = 10_000  # waiting links in all
+MOST_EACH = 16  # waiting links of one name; another one replaces the oldest
 GONE = "This link has been used, or it is older than a minute. Ask for another one."
 
 
 class Links(Generic[T]):
-    """Links that wait to be used; of their tokens, hashes are kept. seconds: how long a link works."""
+    """Links that wait to be used; only hashes of their tokens are kept. seconds: how long a link works."""
 
     def __init__(self, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -42,7 +42,7 @@ class Links(Generic[T]):
         return len(self._waiting)
 
     def add(self, name: str, who: T) -> str:
-        """A token. name: whose links are counted together."""
+        """Add a link; return its token. name: under which links are counted together."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._lock:
             self._forget_old()
@@ -55,12 +55,12 @@ class Links(Generic[T]):
         return token
 
     def look(self, token: str) -> T | None:
-        """Whom a token is for; None: it has been used or is too old. It can still be used."""
+        """For whom a token is; None: it has been used or has expired. This does not use it."""
         found = self._waiting.get(_key(token))
         return found[1] if found is not None and self._clock() < found[2] else None
 
     def use(self, token: str) -> T | None:
-        """The same; of all calls with one token, one at most gets an answer."""
+        """Use a token; return for whom it is. At most one call with a token gets an answer."""
         with self._lock:
             found = self._waiting.pop(_key(token), None)
         return found[1] if found is not None and self._clock() < found[2] else None
@@ -76,10 +76,10 @@ def _key(token: str) -> bytes:
 
 
 class LinkPage(Generic[T]):
-    """The page of each link. path: below the door, such as /link. name_of: whom the button names.
+    """The page of each link. path: below the door, such as /link. name_of: returns the name on the button.
 
-    begin: begins the session of a user, and replies with where to go; it raises Refusal for one who
-    may not log in any more.
+    begin: begins the session of a user, and replies with where to go; raises Refusal if the user may no
+    longer log in.
     """
 
     needs_login = False

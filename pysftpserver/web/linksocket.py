@@ -38,13 +38,13 @@ QUESTIONS = ({"user", "address"}, {"operator"})
 
 
 class NoLink(Exception):
-    """There is no link for this. The text is for the person who asked."""
+    """No link can be given. The text is for the person who asked."""
 
 
 class LinkSocket:
-    """Answers questions until close(). ask: the URL for a question; it may raise NoLink.
+    """Answers questions until close(). ask: returns the URL for a question; may raise NoLink.
 
-    Raises BadInput for a path where no socket can be.
+    Raises BadInput for a path where no socket can be created.
     """
 
     def __init__(self, path: str, ask: Ask, log: logging.Logger) -> None:
@@ -119,7 +119,7 @@ class LinkSocket:
 
 
 def _line(one: socket.socket) -> bytes:
-    """Receive a line, or what there is of it. Raises OSError."""
+    """Receive a line, or as much of it as arrives. Raises OSError."""
     data = b""
     until = time.monotonic() + PATIENCE
     while not data.endswith(b"\n") and len(data) <= LONGEST_QUESTION and time.monotonic() < until:

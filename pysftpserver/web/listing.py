@@ -1,4 +1,4 @@
-"""What of a directory is on a page: filtered, sorted, and cut into pages.
+"""Selects the entries of a directory for a page: filtered, sorted, and cut into pages.
 
 What may not enter: HTML, HTTP, storages.
 """
@@ -25,7 +25,7 @@ _DIGITS = re.compile(r"(\d{1,18})")
 
 
 def natural(name: bytes) -> tuple[Any, ...]:
-    """By which names are sorted: without regard to case, and 2 before 10."""
+    """The key by which names are sorted: case-insensitive, and 2 before 10."""
     parts: list[Any] = _DIGITS.split(plain(name).casefold())
     parts[1::2] = map(int, parts[1::2])
     return (*parts, name)
@@ -40,8 +40,8 @@ _KEYS: dict[str, Callable[[Entry], Any]] = {
 
 @dataclass(frozen=True)
 class View:
-    """What a person wants to see. sort: NAME, SIZE or DATE. words: what names contain; * and ? stand for any.
-    page: from 1 on.
+    """What a person wants to see. sort: NAME, SIZE or DATE. words: in names; * and ? are wildcards. page:
+    from 1.
     """
 
     sort: str = NAME
@@ -51,7 +51,7 @@ class View:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> View:
-        """What a query asks for; what it cannot mean is passed over."""
+        """The view that a query asks for; invalid values are ignored."""
         sort = query.get("sort", NAME)
         page = query.get("page", "1")
         return cls(
@@ -80,8 +80,8 @@ class View:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is on a page. found: entries that are wanted on all pages. total: all in the directory. is_cut:
-    there were more than can be sorted.
+    """The entries on a page. found: number of wanted entries on all pages. total: of all in the directory.
+    is_cut: there were more than can be sorted.
     """
 
     entries: list[Entry]
@@ -94,7 +94,7 @@ class Seen:
 
 
 def look(entries: Iterable[Entry], view: View) -> Seen:
-    """What is on the page of a view. Directories come first."""
+    """The entries on the page of a view. Directories come first."""
     wanted: list[Entry] = []
     total, is_cut = 0, False
     for entry in entries:

@@ -1,7 +1,7 @@
-"""Logging in with a name, a password and, where the user has one, a one-time code.
+"""Logins with a name, a password and, if the user has a second factor, a one-time code.
 
-Every refusal has the same words, and one password is compared for each attempt, with a known name or
-without. What may not enter: SSH, storages.
+Every refusal has the same words, and each attempt compares one password, whether the name is known or not.
+What may not enter: SSH, storages.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 REFUSED = "The name, the password or the code is wrong."
-AT_ONCE = 2  # passwords that are compared at the same time: each takes 19 MiB
+AT_ONCE = 2  # passwords compared at the same time: each takes 19 MiB
 MOST_NAME = 64  # characters of a name in the log
 
 
 class Reception:
     """Lets users in. refused: called with name, address, port and reason of each login that is refused.
 
-    rules: what lets users in, where that is not in the settings. codes: those that were used, where they have
-    to be known after a restart. codes, penalties, directory: what people.checks.code_fault() asks.
+    rules: the login rules, if not those of the settings. codes: used codes, if they have to survive a
+    restart. codes, penalties, directory: used by people.checks.code_fault().
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Reception:
         return user
 
     def close(self) -> None:
-        """Begin no more checks."""
+        """Start no more checks."""
         self._people.call(self._threads.shutdown)
 
     def _tell(self, name: str, address: str, port: int | None, why: str) -> None:
@@ -97,7 +97,7 @@ class Reception:
         self._refused(name[:MOST_NAME], address, port, why)
 
     async def _judge(self, name: str, password: str, code: str, address: str) -> tuple[User | None, str]:
-        """The user, and what is wrong; "": nothing. In the loop of the directory."""
+        """The user, and what is wrong; "": nothing. Runs in the loop of the directory."""
         network = network_of(address)
         fault, is_accepted = "unknown user", False
         try:
@@ -118,7 +118,7 @@ class Reception:
         return user, fault
 
     def _fault(self, user: User, is_right: bool, is_accepted: bool, address: str) -> str:
-        """Why a user is refused before the code counts; "": for nothing."""
+        """Why a user is refused before the code is checked; "": not refused."""
         if not user.is_active:
             return "inactive user"
         if not user.is_welcome(address):

@@ -1,4 +1,4 @@
-"""The users of the door for operators: found, added and changed as pysftpctl does it, and how full they are.
+"""Users, for operators: finds, adds and changes them as pysftpctl does, and tells how full storages are.
 
 What may not enter: HTML, sessions, concrete storages.
 """
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
     Space = tuple[int, int]  # bytes: used, free
 
-MOST = 100  # users that are listed at once
+MOST = 100  # users listed at once
 FOR_SPACE = 1.0  # seconds for asking storages how full they are, for one list
-KEPT = 60.0  # seconds that their answers are kept
+KEPT = 60.0  # seconds for which their answers are kept
 MOST_KEPT = 1000
 
 
 class Found:
-    """Users that a search has found. total: their number. space: by the name, where it was asked for."""
+    """Users that a search has found. total: their number. space: by name, if it was asked for."""
 
     def __init__(self, records: list[Record], total: int, space: dict[str, Space]) -> None:
         self.records, self.total, self.space = records, total, space
 
 
 class Managing:
-    """open_storage: opens the storage of a user."""
+    """Finds, adds and changes users. open_storage: opens the storage of a user."""
 
     def __init__(
         self, values: PeopleSettings, open_storage: Callable[[User, str], SFTPAbstractServerStorage]
@@ -49,7 +49,7 @@ class Managing:
         self._kept: dict[str, tuple[float, Space | None]] = {}
 
     def found(self, asked: str) -> tuple[Found, str]:
-        """The users in whose name, folder or storage a text is, and what is wrong; "": nothing."""
+        """The users whose name, folder or storage contains a text, and what is wrong; "": nothing."""
         try:
             with editor(self._values) as users:
                 records = users.records()
@@ -72,11 +72,11 @@ class Managing:
             return next((record for record in users.records() if record.name == name), None)
 
     def _has_quota(self, user: User) -> bool:
-        """Whether a site file, which may have quotas, is over the storage of a user."""
+        """Whether a site file, which may have quotas, applies to the storage of a user."""
         return bool(user.site or self._values.site)
 
     def space(self, user: User | None) -> Space | None:
-        """(bytes used, bytes free) of a user who may have a quota; None: others, or it is not known."""
+        """(bytes used, bytes free) of a user who may have a quota; None for other users, or if unknown."""
         if user is None or not user.is_active or not self._has_quota(user):
             return None
         at, found = self._kept.get(user.name, (-KEPT, None))
@@ -96,7 +96,7 @@ class Managing:
         return found
 
     def add(self, form: dict[str, str]) -> str:
-        """Add a user; what was done. Raises DirectoryError, BadInput, Unavailable."""
+        """Add a user; return what was done. Raises DirectoryError, BadInput, Unavailable."""
         name, keys = form.get("name", ""), _lines(form.get("keys", ""))
         with editor(self._values) as users:
             user = users.add(name, keys, form.get("folder") or None)
@@ -106,7 +106,7 @@ class Managing:
         return f"added the user {user.name}"
 
     def change(self, form: dict[str, str]) -> str:
-        """Change a user; what was done. Raises DirectoryError, BadInput."""
+        """Change a user; return what was done. Raises DirectoryError, BadInput."""
         name, what = form.get("name", ""), form.get("what", "")
         changes: dict[str, dict[str, object]] = {
             "activate": {"is_active": True},
@@ -130,7 +130,7 @@ DONE = {
 
 
 def _lines(text: str) -> list[str]:
-    """Keys, one on each line. Raises BadInput: here because files are not read, as pysftpctl does."""
+    """Keys, one on each line. Raises BadInput. Unlike pysftpctl, this does not read files."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines, 1):
         try:

@@ -1,6 +1,6 @@
 """multipart/form-data, parsed while it arrives: fields in memory, content of files piece by piece.
 
-What is kept is bounded, however long the body and however small its pieces. What may not enter: what fields
+Memory is bounded, however long the body and however small its pieces. What may not enter: what fields
 mean, storages. Facts: RFC 2046 (section 5.1.1), RFC 7578; HTML Living Standard, "Multipart form data".
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST_HEADER = 16384  # bytes of the header of a part
 MOST_PARTS = 10_000
-MOST_PADDING = 1024  # bytes of blanks after a boundary, and of what stands before the first one
+MOST_PADDING = 1024  # bytes of blanks after a boundary, and of text before the first one
 RECEIVE = 131072  # bytes that are asked for at once
 _BOUNDARY = re.compile(
     r'multipart/form-data\s*(?:;.*?)?;\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))\s*(?:;.*)?', re.I
@@ -25,7 +25,7 @@ _PARAMETER = re.compile(rb';\s*([\w*-]+)=(?:"([^"]*)"|([^\s;"]*))')
 
 
 class Malformed(ValueError):
-    """A body that is not what it should be. The text is for people."""
+    """A malformed body. The text is for people."""
 
     def __init__(self, words: str = "The form has not arrived as a browser sends it; try again.") -> None:
         super().__init__(words)
@@ -48,7 +48,7 @@ class FormPart:
 
 
 def boundary_of(kind: str) -> bytes:
-    """What separates the parts, from a Content-Type. Raises Malformed."""
+    """The boundary of the parts, from a Content-Type. Raises Malformed."""
     found = _BOUNDARY.fullmatch(kind.strip())
     boundary = (found[1] or found[2]) if found else ""
     if not _CHARACTERS.fullmatch(boundary):
@@ -75,7 +75,7 @@ def form_parts(read: Callable[[int], bytes], boundary: bytes) -> Iterator[FormPa
 
 
 class _Body:
-    """A body that is taken apart. The buffer holds at most two reads, or a header."""
+    """A body being parsed. The buffer holds at most two reads, or a header."""
 
     def __init__(self, read: Callable[[int], bytes], boundary: bytes) -> None:
         self._read = read
@@ -89,7 +89,7 @@ class _Body:
         self._buffer += found
 
     def _until(self, end: bytes, most: int) -> bytes:
-        """What comes before an end, which is taken, too."""
+        """Take the bytes before an end, and the end."""
         looked = 0
         while (at := self._buffer.find(end, looked)) < 0:
             looked = max(0, len(self._buffer) - len(end) + 1)
@@ -103,7 +103,7 @@ class _Body:
         return found
 
     def skip_preamble(self) -> None:
-        """Take what comes before the first part."""
+        """Skip the bytes before the first part."""
         self._until(self._delimiter, MOST_PADDING)
 
     def begins_part(self) -> bool:
@@ -122,7 +122,7 @@ class _Body:
         return self._until(b"\r\n\r\n", MOST_HEADER).split(b"\r\n")
 
     def content(self) -> Iterator[bytes]:
-        """Up to the next delimiter, which is taken, too."""
+        """The content up to the next delimiter, which is also taken."""
         keep = len(self._delimiter) - 1
         while (at := self._buffer.find(self._delimiter)) < 0:
             if len(self._buffer) > keep:
@@ -155,5 +155,5 @@ def _names_in(lines: list[bytes]) -> tuple[bytes, bytes | None]:
 
 
 def _unescaped(text: bytes) -> bytes:
-    """What browsers replace in names, and nothing else."""
+    """A name with the escapes that browsers make undone, and no others."""
     return text.replace(b"%22", b'"').replace(b"%0D", b"\r").replace(b"%0A", b"\n")

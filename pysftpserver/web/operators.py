@@ -1,7 +1,7 @@
-"""The operators' page: who may see it, and what its forms do.
+"""The operators' page: checks who may see it, and does what its forms ask for.
 
-Operators are not users: they have accounts, sessions and a cookie of their own. What may not enter: HTML, how
-pysftpd is looked at.
+Operators are not users: they have their own accounts, sessions and cookie. What may not enter: HTML, how
+pysftpd is watched.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.web")
 PATH = "/operators"
 COOKIE = "pysftpweb-operator"
-MOST_FORM = 65536  # bytes: there may be keys in it
+MOST_FORM = 65536  # bytes of a form, which may contain keys
 ROOM = 2.0  # seconds to wait for room for one more of them
-STREAMS = 8  # one thread in this many may serve a page that follows what happens
+STREAMS = 8  # one thread in this many may serve a page with live updates
 BAN_SECONDS = 3600
 
 
 class OperatorSettings:
-    """What lets operators in: a password and a second factor, unless the record of an operator says less."""
+    """The login rules of operators: a password and a second factor, unless a record asks for less."""
 
     auth_methods = (f"{PASSWORD},{TOTP}",)
     offered = frozenset((PASSWORD, TOTP))
@@ -66,9 +66,9 @@ class Operators:
     """The part of the door at PATH.
 
     path: of the admin socket. people: the operators who may log in, if a file names some. guard: has the bans
-    of the door's users. managing: changes users. decide: the rule that has refused a record of the audit log.
-    audit: has a record of all that operators change. codes: those that operators have used. is_stopping:
-    whether the server is.
+    of the door's users. managing: changes users. decide: returns the rule that caused a refusal in the audit
+    log. audit: records every change that operators make. codes: those that operators have used. is_stopping:
+    whether the server is stopping.
     """
 
     needs_login = False  # of the door's users, which operators are not
@@ -118,7 +118,7 @@ class Operators:
         }
 
     def start(self) -> None:
-        """Begin to look. Raises DirectoryError where operators cannot be loaded."""
+        """Begin to watch. Raises DirectoryError if operators cannot be loaded."""
         if self._people is not None:
             self._people.start(lambda name: self.sessions.sweep(self._is_current))
         self.watch.start()
@@ -212,7 +212,7 @@ class Operators:
         return pages.now(request, PATH, session, self._messages.take(session), sections)
 
     def _state(self, state: State | None = None) -> State:
-        """What is known of pysftpd now, or was then, with the bans of both doors."""
+        """The state of pysftpd, now or as given, with the bans of both doors."""
         state, now = state or self.watch.now(), time.monotonic()
         bans = [{"door": "pysftpd", **ban} for ban in state.bans]
         for ban in self._guard.listed():
@@ -265,10 +265,10 @@ class Operators:
         def sections(state: State) -> dict[str, str]:
             return pages.sections(self._state(state), self.watch.ring, session, self._trail, root)
 
-        if not self._room.acquire(timeout=ROOM):  # a page that is loaded again has just left some
+        if not self._room.acquire(timeout=ROOM):  # a page that is being reloaded has just freed some
             raise Refusal(503, "Too many pages follow what happens.", [("Retry-After", "10")])
         stream = Stream(self.watch, is_over, sections, self._room.release)
-        headers = [("X-Accel-Buffering", "no")]  # which proxies would otherwise do
+        headers = [("X-Accel-Buffering", "no")]  # otherwise proxies would buffer
         return Reply(stream, headers=headers, kind="text/event-stream")
 
     # --- forms --------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class Operators:
         return redirect(request, PATH.encode() + b"/user", query=query.decode())
 
     def _record(self, request: Request, session: Session, what: str, result: str, words: str) -> None:
-        """Write what an operator has done to the log and the audit log, whose faults are in the log."""
+        """Write an operator's action to the log and the audit log; failures of the latter go to the log."""
         log.info("%s: the operator %s: %s", request.address, session.name, one_line(words))
         with contextlib.suppress(SFTPSessionEnd):
             audit = self._audit_trail.of(session.name, request.address, request.port)
@@ -328,7 +328,7 @@ class Operators:
 
 
 def _cookie_name(request: Request) -> str:
-    """Over HTTPS, a name that browsers take from HTTPS only."""
+    """The name of the cookie; over HTTPS, one that browsers accept over HTTPS only."""
     return f"__Secure-{COOKIE}" if request.is_secure else COOKIE
 
 

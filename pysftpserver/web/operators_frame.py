@@ -1,4 +1,4 @@
-"""What all pages for operators have in common: tabs, tables, forms; and the page to log in.
+"""Shared by all pages for operators: tabs, tables, forms; and the login page.
 
 What may not enter: what pysftpd does, users.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.session import Session
     from pysftpserver.web.wire import Reply, Request
 
-MOST_ROWS = 200  # of a table that are shown
+MOST_ROWS = 200  # shown of a table
 TABS = (("/", "Now"), ("/users", "Users"), ("/audit", "Audit log"))
 
 
@@ -46,7 +46,7 @@ def page(
 
 
 def form(session: Session, action: str, *content: object, **fields: object) -> Markup:
-    """A form that changes something. fields: those that are not shown."""
+    """A form that changes something. fields: hidden ones."""
     inputs = [hidden(name, str(value)) for name, value in fields.items()]
     return element("form", token(session), *inputs, *content, method="post", action=action)
 
@@ -56,7 +56,7 @@ def button(words: str, **attributes: object) -> Markup:
 
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> Markup:
-    """A table that is wide as it has to be and scrolls by itself."""
+    """A table as wide as it has to be, which scrolls by itself."""
     title = element("h2", caption)
     if not rows:
         return joined((title, element("p", none, class_="none")))
@@ -73,7 +73,7 @@ def problems(*texts: str) -> Markup:
 
 
 def login(request: Request, path: str, has_passwords: bool, words: str) -> Reply:
-    """The page to log in."""
+    """The login page."""
     how = element(
         "p", "Run ", element("code", "pysftpctl web"), " on the server, and open the link that it prints."
     )

@@ -1,6 +1,6 @@
-"""What operators see of pysftpd: the sections of the first page, which follow what happens.
+"""The first page for operators: sections about pysftpd, which are updated live.
 
-All of it is made of values that clients chose in part: every text is escaped. What may not enter: asking
+It shows values that clients have chosen in part: every text is escaped. What may not enter: asking
 pysftpd, changing anything.
 """
 
@@ -222,7 +222,7 @@ def _events(state: State, trail: Trail) -> Markup:
 
 
 def figures(state: State, ring: Ring) -> Reply:
-    """The same as values, for programs."""
+    """The state as values, for programs."""
     told: dict[str, Any] = {
         "at": state.at,
         "trouble": state.trouble,

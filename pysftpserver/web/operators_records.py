@@ -1,6 +1,6 @@
-"""What operators see of users, and of what became of a file.
+"""Pages for operators about users, and about what happened to a file.
 
-All of it is made of values that clients chose in part: every text is escaped. What may not enter: changing
+They show values that clients have chosen in part: every text is escaped. What may not enter: changing
 anything.
 """
 
@@ -33,7 +33,7 @@ def users(
     found: Found,
     problem: str,
 ) -> Reply:
-    """Users, a search, and a form for a new one."""
+    """The page of users: a list, a search, and a form for a new one."""
     root = request.place.decode("utf-8", "replace") + path
     search = _search(f"{root}/users", "q", "Name, folder or storage", asked)
     rows: list[tuple[object, ...]] = []
@@ -102,7 +102,7 @@ def user(
     record: Record,
     space: Space | None,
 ) -> Reply:
-    """One user."""
+    """The page of one user."""
     root = request.place.decode("utf-8", "replace") + path
     action, found = f"{root}/change", record.user
     content: list[object] = [*told, problems(*record.problems)]
@@ -160,7 +160,7 @@ def audit(
     is_all: bool,
     problem: str,
 ) -> Reply:
-    """A search for what became of a file."""
+    """The page to search for what happened to a file."""
     root = request.place.decode("utf-8", "replace") + path
     search = _search(f"{root}/audit", "path", "Path of a file, as its users see it", asked)
     found: object = ""

@@ -1,4 +1,4 @@
-"""The pages of files: a directory with its tools, one file, and what forms on them ask for.
+"""The pages of files: a directory with its tools, one file, and the requests of their forms.
 
 What may not enter: concrete storages, how users log in, the content of files. Facts: HTML Living
 Standard; ARIA in HTML; Web Content Accessibility Guidelines 2.2.
@@ -126,7 +126,7 @@ class Files:
             return visit.tell_problem(f"That was not done: {error}.")
 
     def _removed(self, session: Session, path: bytes, error: FileProblem | None) -> None:
-        """What was deleted is removed now, or cannot be."""
+        """Note that a deleted entry has been removed, or could not be."""
         session.note("remove", path, error=error)
         if error is not None:
             self.messages.add(
@@ -180,7 +180,7 @@ class Files:
 
 
 class Visit:
-    """A request about a path. tree: of the person's storage."""
+    """A request for a path. tree: of the person's storage."""
 
     def __init__(self, files: Files, request: Request, session: Session, tree: Tree, path: bytes) -> None:
         self.files, self.request, self.session, self.tree, self.path = files, request, session, tree, path
@@ -191,25 +191,25 @@ class Visit:
         return self.files.deletions.hides(self.session, path)
 
     def check_may_change(self) -> None:
-        """Raises Refusal where everything is read-only."""
+        """Raises Refusal if everything is read-only."""
         if not self.may_change:
             raise Refusal(403, "These files can be read, and not changed.")
 
     def address(self, path: bytes, is_directory: bool) -> str:
-        """Where a path is, as it stands in a URL."""
+        """The path in URLs of a path in the storage."""
         return address_of(self.request.place, path, is_directory)
 
     @property
     def may_share(self) -> bool:
-        """Whether links can be made to what is here."""
+        """Whether links to entries here can be made."""
         return bool(self.files.values.share_days)
 
     def share_address(self, path: bytes) -> str:
-        """Where a link to a path is made."""
+        """The URL of the page that makes a link to a path."""
         return quoted(self.request.place) + "/shares/new" + query_text({"path": name_value(path)})
 
     def place(self) -> str:
-        """Where this directory is, as it is sorted and filtered now."""
+        """The URL of this directory, with the current order and filter."""
         return self.address(self.path, True) + query_text(View.of(self.request.query()).query())
 
     def see(self, path: bytes, is_directory: bool) -> Reply:
@@ -225,12 +225,12 @@ class Visit:
         self.files.messages.add(self.session, *content, is_problem=is_problem)
 
     def tell(self, *content: object) -> Reply:
-        """Send the browser to the directory, and tell the person something there."""
+        """Send the browser to the directory, with a message."""
         self.say(*content)
         return self.back()
 
     def tell_problem(self, *content: object) -> Reply:
-        """The same for what did not work."""
+        """The same for a problem."""
         self.say(*content, is_problem=True)
         return self.back()
 
@@ -239,14 +239,14 @@ class Visit:
         self.session.note(request, path, error=error, **details)
 
     def said(self) -> list[Markup]:
-        """What the person is told on this page: deletes that can be undone, and what happened."""
+        """The messages on this page: deletes that can be undone, and what happened."""
         pending = [undo_form(self, one) for one in self.files.deletions.of(self.session)]
         undos = [element("div", *pending, class_="undos")] if pending else []
         return [*self.files.messages.take(self.session), *undos]
 
 
 def path_in(rest: bytes) -> bytes:
-    """The path in the storage that a path of the door means. Raises Refusal."""
+    """The path in the storage of a path of the door. Raises Refusal."""
     names = [name for name in rest.split(b"/") if name]
     if b"\0" in rest or b"." in names or b".." in names or any(map(is_temporary, names)):
         raise Refusal(404, "There is no such file.")
@@ -257,7 +257,7 @@ def path_in(rest: bytes) -> bytes:
 
 
 def breadcrumbs(visit: Visit, path: bytes | None) -> Markup:
-    """The way to what is shown. path: of the directory around it; None: nothing is."""
+    """Links to the directories above. path: of the innermost one; None: there is none."""
     steps, above = [], b"/"
     for name in filter(None, (path or b"").split(b"/")):
         above = posixpath.join(above, name)
@@ -268,7 +268,7 @@ def breadcrumbs(visit: Visit, path: bytes | None) -> Markup:
 
 
 def summary(visit: Visit, seen: Seen) -> Markup:
-    """What there is, and how much room is left."""
+    """The number of entries, and the free space."""
     count = count_text(seen.found, "entry", "entries")
     if seen.found < seen.total:
         count = f"{seen.found:,} of {count_text(seen.total, 'entry', 'entries')}"
@@ -302,7 +302,7 @@ def summary(visit: Visit, seen: Seen) -> Markup:
 
 
 def toolbar(visit: Visit) -> Markup:
-    """What can be done in the directory."""
+    """The tools for the directory."""
     share = element("a", icon("share"), "Share", href=visit.share_address(visit.path), class_="button")
     shares = [share] if visit.may_share else []
     if not visit.may_change:
@@ -352,7 +352,7 @@ def upload_form(visit: Visit, place: str) -> Markup:
 
 
 def filter_form(view: View) -> Markup:
-    """The form to see some of the names."""
+    """The form to filter names."""
     kept = [hidden(name, value) for name, value in view.query(words="", page=1).items()]
     clear = element(
         "a", "Show all", href=query_text(view.query(words="", page=1)) or "./", class_="button quiet"
@@ -380,7 +380,7 @@ def filter_form(view: View) -> Markup:
 
 
 def table(visit: Visit, seen: Seen, view: View) -> Markup:
-    """The entries, with boxes to choose some."""
+    """The entries, with check boxes."""
     name = posixpath.basename(visit.path)
     head = [element("th", _select_all(), scope="col", class_="pick")]
     head += [_column(key, label, view) for key, label in COLUMNS]
@@ -457,7 +457,7 @@ def _row(visit: Visit, entry: Entry) -> Markup:
 
 
 def nothing(visit: Visit, view: View) -> Markup:
-    """What is said instead of an empty table."""
+    """The message in place of an empty table."""
     if view.words:
         return element("p", "No name here contains ", element("b", view.words), ".", class_="none")
     more = " Choose “Upload”, or drop files anywhere on this page." if visit.may_change else ""

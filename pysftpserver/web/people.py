@@ -1,4 +1,4 @@
-"""The directory of users for threads: its event loop runs in a thread of its own.
+"""The directory of users for threads: its event loop runs in its own thread.
 
 What may not enter: HTTP, storages.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class People:
     """Users by name, kept up to date. make: makes the directory, in the thread of its loop.
 
-    lookup: asks about users that are not stored; None: there are none.
+    lookup: asks about users that are not stored; None: there are no lookups.
     """
 
     directory: UserDirectory  # from start() on
@@ -47,11 +47,11 @@ class People:
         self.run(begin())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something in the loop of the directory, and wait for it."""
+        """Run a coroutine in the loop of the directory, and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call something in the loop, and do not wait for it."""
+        """Call a function in the loop, without waiting for it."""
         self._loop.call_soon_threadsafe(function)
 
     def find(self, name: str) -> User | None:
@@ -71,7 +71,7 @@ class People:
         return await self._lookup.find(network, name, method, address, password=password)
 
     def is_current(self, user: User) -> bool:
-        """Whether a user is as it was, or still not stored if it was looked up: its sessions may go on."""
+        """Whether a user is unchanged, or still not stored if looked up, so that its sessions may go on."""
         if is_looked_up(user):
             return not self.directory.has(user.name)
         return self.find(user.name) == user and user.is_active

@@ -1,4 +1,4 @@
-"""Lines over the last hour, as SVG without styles of its own: the style sheet gives it colours.
+"""Plots of the last hour, as SVG without styles: the style sheet gives the colours.
 
 What may not enter: where the numbers come from. Facts: SVG 2; WAI-ARIA 1.2 on role img.
 """
@@ -18,7 +18,7 @@ LEAST = 1e-9
 
 
 def plot(title: str, lines: Sequence[Line], words: Callable[[float], str], note: str = "") -> Markup:
-    """A figure with lines that share a scale. words: a value as people read it. note: below the title."""
+    """A figure with lines that share a scale. words: formats a value. note: text below the title."""
     top = max((value for _, points in lines for value in points if value is not None), default=0.0)
     drawn = [
         element("path", d=_path(points, top), class_=f"line line{number}", fill="none")
@@ -58,7 +58,7 @@ def plot(title: str, lines: Sequence[Line], words: Callable[[float], str], note:
 
 
 def _path(points: Sequence[float | None], top: float) -> str:
-    """What a line looks like; a single point between gaps is a short line."""
+    """The path of a line; a single point between gaps becomes a short line."""
     step = WIDTH / max(1, len(points))
     parts: list[str] = []
     is_drawing = False

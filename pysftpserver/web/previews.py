@@ -1,4 +1,4 @@
-"""Pages that show one file: an image, text, a PDF, sound or a film, or what it is called and how to get it.
+"""Pages that show one file: an image, text, a PDF, audio or video, or else its name and a download link.
 
 What may not enter: concrete storages, types that a file claims for itself. Facts: HTML Living Standard.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pysftpserver.web.pages import Visit
     from pysftpserver.web.wire import Request
 
-MOST_TEXT = 262144  # bytes of a text that are shown
+MOST_TEXT = 262144  # bytes shown of a text
 IMAGE, PDF, AUDIO, VIDEO, TEXT = "image", "pdf", "audio", "video", "text"
-#: How a file is shown whose name ends so, and with which type it is sent for that. No type is taken from
-#: elsewhere; none of them is one that a browser shows as a page with scripts.
+#: How a file with this ending is shown, and the type with which it is sent. No other types are used; none
+#: of them is one that a browser shows as a page with scripts.
 SHOWN = {
     **{b".png": (IMAGE, "image/png"), b".gif": (IMAGE, "image/gif"), b".webp": (IMAGE, "image/webp")},
     **{b".jpg": (IMAGE, "image/jpeg"), b".jpeg": (IMAGE, "image/jpeg"), b".avif": (IMAGE, "image/avif")},
@@ -41,7 +41,7 @@ TEXTS = frozenset(
 
 
 def kind_of(name: bytes) -> tuple[str, str]:
-    """How a file is shown, and with which type; ("", "") where it may be a text or anything."""
+    """How a file is shown, and with which type; ("", "") if its content has to be looked at."""
     ending = splitext(name)[1].lower()
     if ending in TEXTS:
         return TEXT, ""
@@ -49,7 +49,7 @@ def kind_of(name: bytes) -> tuple[str, str]:
 
 
 def icon_of(entry: Entry) -> Markup:
-    """The picture beside a name."""
+    """The icon next to a name."""
     if entry.is_directory:
         return icon("folder")
     how = kind_of(entry.name)[0]
@@ -68,7 +68,7 @@ def inline(request: Request, tree: Tree, entry: Entry, finished: Callable[[int],
 
 
 def preview(tree: Tree, entry: Entry) -> Markup:
-    """What a page shows of a file. Raises FileProblem."""
+    """The preview of a file on its page. Raises FileProblem."""
     how = kind_of(entry.name)[0]
     address = "?inline=1"
     name = plain(entry.name)
@@ -127,7 +127,7 @@ def title_of(entry: Entry) -> Markup:
 
 
 def tools(visit: Visit, entry: Entry, place: str) -> Markup:
-    """What can be done with a file. place: the path of its directory, as it stands in a URL."""
+    """The tools for a file. place: the path of its directory in URLs."""
     address = "./" + quoted(entry.name)
     found = [element("a", icon("download"), "Download", href=address, class_="button primary")]
     if visit.may_share:

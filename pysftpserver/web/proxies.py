@@ -1,6 +1,6 @@
-"""Requests through a proxy: their client, whether it used HTTPS, and where the door is mounted.
+"""Requests through a proxy: finds their client, whether it used HTTPS, and where the door is mounted.
 
-What a proxy that is not trusted says is not believed. What may not enter: sessions, parts. Facts: RFC 7239 on
+Headers of proxies that are not trusted are ignored. What may not enter: sessions, parts. Facts: RFC 7239 on
 what its older forms X-Forwarded-For and X-Forwarded-Proto mean.
 """
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from pysftpserver.web.config import WebSettings
 
-MOST_HOPS = 32  # entries of X-Forwarded-For that are looked at
+MOST_HOPS = 32  # entries of X-Forwarded-For that are read
 
 
 class Front:
-    """What all requests pass first."""
+    """The first step of all requests."""
 
     def __init__(self, values: WebSettings) -> None:
         self._values = values
@@ -53,7 +53,7 @@ class Front:
         return client
 
     def _mount(self, environ: dict[str, Any]) -> None:
-        """Set SCRIPT_NAME to the path of the setting url, which proxies send on or take away."""
+        """Set SCRIPT_NAME to the path of the setting url, which proxies forward or strip."""
         place = self._values.mounted_at
         if place:
             environ["SCRIPT_NAME"] = place
@@ -63,7 +63,7 @@ class Front:
 
 
 def _address_in(entry: str) -> str:
-    """The address in an entry, which may have a port; "" for what is none."""
+    """The address in an entry, which may have a port; "" if there is none."""
     if entry.startswith("["):
         entry = entry[1:].partition("]")[0]
     elif entry.count(":") == 1:

@@ -1,14 +1,14 @@
 """Uploads that go on after a lost connection, for the script of pages.
 
-    POST   /upload/     {"path", "size", "modified", "existing"}: begins an upload, or finds the one that was
-                        begun with the same words; {"id", "offset"}. {"path", "folder": true}: makes a folder.
+    POST   /upload/     {"path", "size", "modified", "existing"}: begins an upload, or finds the one begun
+                        with the same values; {"id", "offset"}. {"path", "folder": true}: makes a folder.
     HEAD   /upload/ID   Upload-Offset: bytes that have arrived; another request that still sends is cut off.
     PATCH  /upload/ID   Upload-Offset: where the body goes on. With its last byte, the file appears.
     DELETE /upload/ID   Gives it up.
 
-What arrives waits in a hidden file beside its place, whose name is made of who sends what: so a server that
-was started again finds it, where the storage has real files. Elsewhere an upload ends with the server. An
-upload that nothing comes of is removed after a day. What may not enter: HTML, concrete storages.
+Received bytes wait in a hidden file next to the target, whose name is derived from the user and the upload:
+so a restarted server finds it, if the storage has real files. Otherwise an upload ends with the server. An
+abandoned upload is removed after a day. What may not enter: HTML, concrete storages.
 Facts: RFC 9110; draft-ietf-httpbis-resumable-upload, for the names of headers.
 """
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 ASK = "ask"
-MOST_WORDS = 65536  # bytes of what begins an upload
-MOST_OF_USER = 32  # uploads that are not complete
+MOST_WORDS = 65536  # bytes of the request that begins an upload
+MOST_OF_USER = 32  # incomplete uploads
 MOST = 1000
 MOST_SIZE = 1 << 62
 PIECE = 131072  # bytes that are received at once
@@ -59,7 +59,7 @@ OFFSET, LENGTH, COMPLETE = "Upload-Offset", "Upload-Length", "Upload-Complete"
 
 @dataclass(frozen=True)
 class Wish:
-    """An upload as it was announced. modified: Unix time."""
+    """An upload as announced. modified: Unix time."""
 
     path: bytes
     size: int
@@ -70,7 +70,7 @@ class Wish:
 class Upload:
     """An upload of a user. turn: the request that may write; others were cut off. placed: its path.
 
-    Between requests, its file is closed where it can be opened again, and then needs no storage meanwhile.
+    Between requests, its file is closed if it can be reopened; then it needs no open storage.
     """
 
     def __init__(self, ident: str, session: Session, wish: Wish, hidden: bytes) -> None:
@@ -80,7 +80,7 @@ class Upload:
         self.used = time.monotonic()
         self.placed: bytes | None = None
         self.lock = threading.Lock()
-        self._requests = 0  # that send
+        self._requests = 0  # that are sending
         self._file: Incoming | None = None
         self._opened = contextlib.ExitStack()
         self._can_reopen: bool | None = None  # None: not tried yet
@@ -95,13 +95,13 @@ class Upload:
         return self.wish.existing == REPLACE
 
     def begin(self) -> None:
-        """Find what has arrived before, or begin; the caller has the lock. Raises FileProblem."""
+        """Find the bytes that arrived before, or begin; the caller holds the lock. Raises FileProblem."""
         try:
             self._file = file = self._found() or self._new()
         except BaseException:
             self._opened.close()
             raise
-        if file.size > self.wish.size:  # not what this user has sent
+        if file.size > self.wish.size:  # so this user has not sent it
             self._give_up()
             raise FileProblem("what arrived before does not fit; try again")
         self.offset = file.size
@@ -110,7 +110,7 @@ class Upload:
 
     def _found(self) -> Incoming | None:
         tree = self._tree()
-        with contextlib.suppress(FileProblem):  # it is of another server, or may not be opened again
+        with contextlib.suppress(FileProblem):  # it is another server's, or may not be reopened
             if tree.look(self._hidden_path) is not None:
                 return tree.receive_more(self.wish.path, self._replaces, self.hidden)
         return None
@@ -128,27 +128,27 @@ class Upload:
         return posixpath.join(posixpath.dirname(self.wish.path), self.hidden)
 
     def cut_off(self) -> None:
-        """Let no request write that does so now."""
+        """Stop the request that is writing now."""
         with self.lock:
             self.turn += 1
             self.used = time.monotonic()
 
     def enter(self) -> int:
-        """Be the request that may write. Returns the turn; leave() has to be called."""
+        """Become the request that may write. Returns the turn; leave() has to be called."""
         with self.lock:
             self.turn += 1
             self._requests += 1
             return self.turn
 
     def leave(self) -> None:
-        """A request is over."""
+        """Note that a request is over."""
         with self.lock:
             self._requests -= 1
             if not self._requests:
                 self._rest()
 
     def write(self, turn: int, piece: bytes) -> None:
-        """The next piece. Raises FileProblem, Refusal if another request has the turn."""
+        """Append a piece. Raises FileProblem, and Refusal if another request has the turn."""
         with self.lock:
             if turn != self.turn or self.placed is not None:
                 raise Refusal(409, "Another request goes on with this upload.")
@@ -172,7 +172,7 @@ class Upload:
                 self._give_up()
 
     def stop(self) -> None:
-        """The server stops: keep what has arrived, where that can be found again."""
+        """Keep received bytes if they can be found again: the server stops."""
         with self.lock:
             self.turn += 1
             self._can_reopen = self._file is not None and self._file.descriptor() is not None
@@ -199,19 +199,19 @@ class Upload:
         return self._file
 
     def _rest(self) -> None:
-        """Close the file, if it can be opened again."""
+        """Close the file, if it can be reopened."""
         if self._file is None:
             return
         if self._can_reopen is None:
             self._can_reopen = self._file.descriptor() is not None and self._opens_elsewhere()
         if self._can_reopen:
             file, self._file = self._file, None
-            with contextlib.suppress(OSError, SFTPException):  # the next one to open it will see
+            with contextlib.suppress(OSError, SFTPException):  # whatever opens it next will find out
                 file.pause()
             self._opened.close()
 
     def _opens_elsewhere(self) -> bool:
-        """Whether another storage of the user, as later requests have it, can open the file."""
+        """Whether a new storage of the user, such as later requests use, can open the file."""
         try:
             with self.session.storage() as storage:
                 storage.close(storage.open(self._hidden_path, os.O_WRONLY, 0))
@@ -239,7 +239,7 @@ class Upload:
 
 
 class Uploads:
-    """The part of the door that receives uploads by pieces. secret: to find them again after a restart."""
+    """The part of the door that receives uploads in pieces. secret: to find them again after a restart."""
 
     needs_login = True
     is_for_programs = False
@@ -251,7 +251,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def answer(self, request: Request, rest: bytes) -> Reply:
-        """Begin an upload, go on with it, or tell how far it is."""
+        """Begin an upload, continue it, or report its progress."""
         assert request.session is not None
         try:
             if request.method != "HEAD":
@@ -276,7 +276,7 @@ class Uploads:
             return reply
 
     def close(self) -> None:
-        """Keep what can be found again; remove the rest."""
+        """Keep uploads that can be found again; remove the rest."""
         with self._lock:
             found = list(self._uploads.values())
             self._uploads.clear()
@@ -299,7 +299,7 @@ class Uploads:
             ident, hidden = self._names_of(session, wish)
             upload = self._uploads.get(ident)
             if upload is not None and upload.session.user != session.user:
-                self._forget(upload)  # it had the folder and the rules of the record before
+                self._forget(upload)  # it used the folder and rules of the former record
                 upload.stop()
                 upload = None
             if upload is None or upload.placed is not None:
@@ -330,7 +330,7 @@ class Uploads:
                     "Too many uploads are not complete; finish some of them first.",
                     [("Retry-After", "10")],
                 )
-            upload.lock.acquire()  # who finds it there waits until it has begun
+            upload.lock.acquire()  # a request that finds it waits until it has begun
             self._uploads[upload.id] = upload
         try:
             try:
@@ -416,14 +416,14 @@ class Uploads:
                 del self._uploads[upload.id]
 
     def _trim(self) -> None:
-        """Forget the first of those that are complete."""
+        """Forget the oldest complete uploads."""
         with self._lock:
             complete = [ident for ident, one in self._uploads.items() if one.placed is not None]
             for ident in complete[: max(0, len(complete) - MOST)]:
                 del self._uploads[ident]
 
     def _sweep(self) -> None:
-        """End those that nothing comes of."""
+        """End abandoned uploads."""
         now = time.monotonic()
         for upload in list(self._uploads.values()):
             if now - upload.used > (KEPT_OPEN if upload.is_open else KEPT):
@@ -440,20 +440,20 @@ def told(words: dict[str, Any], status: int = 200) -> Reply:
 
 
 def told_again(reply: Reply, words: dict[str, Any]) -> Reply:
-    """The same reply with other words."""
+    """The same reply with other values."""
     again = told(words, reply.status)
     again.headers += [header for header in reply.headers if header[0] != "Content-Type"]
     return again
 
 
 def directories_of(path: bytes) -> Iterator[bytes]:
-    """The directories that a path is in, but for the root."""
+    """The directories above a path, except the root."""
     while (path := posixpath.dirname(path)) != b"/":
         yield path
 
 
 def path_and_words(data: bytes) -> tuple[bytes, bool, dict[str, Any]]:
-    """The path that is meant, whether it is a folder's, and all that was said. Raises Refusal."""
+    """The path, whether it is a folder's, and all values in the request. Raises Refusal."""
     try:
         said = json.loads(data)
         path = urllib.parse.unquote_to_bytes(said["path"])
@@ -467,7 +467,7 @@ def path_and_words(data: bytes) -> tuple[bytes, bool, dict[str, Any]]:
 
 
 def wish_of(path: bytes, said: dict[str, Any]) -> Wish:
-    """What is to be uploaded. Raises Refusal."""
+    """The upload that a request announces. Raises Refusal."""
     size, modified, existing = said.get("size"), said.get("modified"), said.get("existing", KEEP)
     is_known = existing in (ASK, KEEP, REPLACE, SKIP)
     if type(size) is not int or not 0 <= size <= MOST_SIZE or not is_known:

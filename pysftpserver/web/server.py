@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 LOG = pythonlogs.sftp_log(log)
-SWEEP = 1.0  # seconds between two looks for sessions that are over
+SWEEP = 1.0  # seconds between two sweeps of sessions that are over
 
 
 class Door:
-    """All parts of the door. storages: opens those of users. rule_of: the rule of a site file that has
-    refused a record of the audit log.
+    """All parts of the door. storages: opens users' storages. rule_of: returns the rule of a site file that
+    caused a refusal in the audit log.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Door:
         return self._storages.of(visit)
 
     def _refused(self, name: str, address: str, port: int | None, why: str) -> None:
-        """Record a login that is refused; it stays refused where that fails."""
+        """Record a refused login; it stays refused if that fails."""
         with contextlib.suppress(SFTPSessionEnd):
             self.trail.of(name, address, port).note("login", "PERMISSION_DENIED", message=why)
 
@@ -140,11 +140,11 @@ class Door:
         while not self.application.running.closed.wait(SWEEP):
             try:
                 self.sessions.sweep(self.people.is_current)
-            except Exception:  # a fault in it must not let sessions go on for ever
+            except Exception:  # a fault here must not let sessions go on for ever
                 log.exception("the look for sessions that are over has failed")
 
     def reload(self) -> None:
-        """Apply settings that have changed, and go on in the audit log of that name. Raises BadInput."""
+        """Apply settings that have changed, and reopen the audit log. Raises BadInput."""
         self.guard.apply()
         self.reception.apply()
         self.trail.reopen()
@@ -174,7 +174,7 @@ def _directory(values: WebSettings) -> UserDirectory:
 
 
 def context_of(values: WebSettings) -> ssl.SSLContext | None:
-    """What HTTPS is served with; None for plain HTTP. Raises BadInput."""
+    """The TLS context for HTTPS; None for plain HTTP. Raises BadInput."""
     if values.certificate is None:
         return None
     from pysftpserver.http import tls

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 COOKIE = "pysftpweb"
-#: By their prefixes, browsers take the first two over HTTPS alone, and the first from no other host.
+#: Because of the prefixes, browsers accept the first two over HTTPS only, and the first from this host only.
 COOKIES = ("__Host-pysftpweb", "__Secure-pysftpweb", COOKIE)
 ID_BYTES = 24
-KEPT_EACH = 4  # storages that a session keeps open while no request has them
+KEPT_EACH = 4  # unused storages that a session keeps open
 KEPT = 64  # the same of all sessions
 KEPT_FOR = 60.0  # seconds
-AWAY = "NO_CONNECTION"  # the result where the storage cannot be opened
+AWAY = "NO_CONNECTION"  # the result if the storage cannot be opened
 
 
 class TooMany(Exception):
@@ -46,11 +46,11 @@ class TooMany(Exception):
 
 
 class Session:
-    """One person, logged in. id: what is in the cookie. csrf: what forms have to send back. label: what the
-    logs call it, which cannot be used to log in.
+    """One person, logged in. id: the value of the cookie. csrf: the token that forms have to send back.
+    label: its name in logs, which cannot be used to log in.
 
-    open_storage: opens the storage of this person anew; a request has one for itself, because storages are
-    made for one session's requests, one after the other. audit: its records; None: there are none.
+    open_storage: opens a new storage of this person; each request has its own, because storages are made for
+    one request after another. audit: its audit log; None: there is none.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Session:
         self.began = self.used = time.monotonic()
         self.is_over = False
         self.kept: list[int] = []  # for the shelf
-        self.shelf = Shelf()  # that of its sessions once it is one of them
+        self.shelf = Shelf()  # replaced when it is added to Sessions
         self._open = open_storage
         self._audit = audit or DoorAudit(lambda line: None, user.name, address, None, sftp_log(log))
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class Session:
 
     @contextlib.contextmanager
     def storage(self) -> Iterator[SFTPAbstractServerStorage]:
-        """A storage for one request. Raises FileProblem where it cannot be opened."""
+        """A storage for one request. Raises FileProblem if it cannot be opened."""
         storage = self.shelf.take(self)
         if storage is None:
             try:
@@ -109,8 +109,8 @@ class Session:
     ) -> None:
         """Record in the audit log what a request did, in the words of docs/audit.md.
 
-        size: bytes of content that it moved. error: why it has failed. seconds: how long it took. details:
-        further names and values; bytes for what a client has named. A session that cannot be audited ends.
+        size: bytes of content that it moved. error: why it failed. seconds: how long it took. details:
+        further names and values; names from clients as bytes. A session that cannot be audited ends.
         """
         result = result_of(error)
         if isinstance(error, FileProblem):
@@ -125,7 +125,7 @@ class Session:
             self.end("the audit log cannot be written")
 
     def end(self, why: str = "") -> None:
-        """End it; requests that are running break off. why: for the logs; "": they tell nothing of it."""
+        """End it; running requests break off. why: for the logs; "": nothing is logged."""
         with self._lock:
             if self.is_over:
                 return
@@ -138,8 +138,8 @@ class Session:
 
 
 class Shelf:
-    """The storages that no request has, for the next one of their session: few, because each may have files
-    and connections open.
+    """Unused storages, kept for the next request of their session: few, because each may have files and
+    connections open.
     """
 
     def __init__(self) -> None:
@@ -151,12 +151,12 @@ class Shelf:
         return len(self._kept)
 
     def take(self, session: Session) -> SFTPAbstractServerStorage | None:
-        """One of a session's, if there is one."""
+        """Take one of a session's storages, if there is one."""
         with self._lock:
             return self._kept.pop(session.kept.pop())[1] if session.kept else None
 
     def put(self, session: Session, storage: SFTPAbstractServerStorage) -> None:
-        """Keep one; others may give way."""
+        """Keep a storage; others may give way."""
         gone = []
         with self._lock:
             if session.is_over or len(session.kept) >= KEPT_EACH:
@@ -170,13 +170,13 @@ class Shelf:
             one.release()
 
     def drop(self, session: Session) -> None:
-        """Release those of a session that has ended. Never waits."""
+        """Release the storages of a session that has ended. Never waits."""
         with self._lock:
             gone = [self._remove(key) for key in list(session.kept)]
         _release_later(gone)
 
     def sweep(self, now: float) -> None:
-        """Release those that were not used for a while. Never waits."""
+        """Release storages that were not used for a while. Never waits."""
         with self._lock:
             old = [key for key, (_, _, since) in self._kept.items() if now - since > KEPT_FOR]
             gone = [self._remove(key) for key in old]
@@ -200,7 +200,7 @@ def _release_later(storages: Iterable[SFTPAbstractServerStorage]) -> None:
 
 
 class Sessions:
-    """All sessions of a server. Ids are kept as hashes: what compares them tells nothing by its time."""
+    """All sessions of a server. Ids are kept as hashes, so the time of comparing them reveals nothing."""
 
     def __init__(self, values: WebSettings) -> None:
         self._values = values
@@ -214,7 +214,7 @@ class Sessions:
         return len(self._sessions)
 
     def add(self, session: Session) -> None:
-        """Add one; the least recently used one of the same user ends where these are too many.
+        """Add a session; if the user has too many, the least recently used one ends.
 
         Raises TooMany.
         """
@@ -239,7 +239,7 @@ class Sessions:
             raise TooMany
 
     def find(self, ident: str) -> Session | None:
-        """The session of that id, if it is not over; it counts as used now."""
+        """The session with that id, if it is not over; it counts as used now."""
         session = self._sessions.get(_key(ident))
         now = time.monotonic()
         if session is None or session.is_over or self._is_late(session, now):
@@ -248,20 +248,20 @@ class Sessions:
         return session
 
     def end(self, session: Session, why: str = "logged out") -> None:
-        """End one."""
+        """End a session."""
         with self._lock:
             if (key := _key(session.id)) in self._sessions:
                 self._remove(key)
         session.end(why)
 
     def changed(self, name: str, is_current: Callable[[User], bool]) -> None:
-        """End those of a user who was removed or changed. Never waits."""
+        """End the sessions of a user who was removed or changed. Never waits."""
         for session in list(self._of.get(name, {}).values()):
             if not is_current(session.user):
                 self.end(session, "the user was removed or changed")
 
     def sweep(self, is_current: Callable[[User], bool]) -> None:
-        """End those that are over, that timed out, and of users who were removed or changed. Never waits."""
+        """End sessions that are over or timed out, or whose users were removed or changed. Never waits."""
         now = time.monotonic()
         for session in list(self._sessions.values()):
             if session.is_over or self._is_late(session, now):
@@ -271,16 +271,16 @@ class Sessions:
         self.shelf.sweep(now)
 
     def has_from(self, network: str) -> bool:
-        """Whether one was begun from that network. network: of network_of()."""
+        """Whether a session was begun from that network. network: as from network_of()."""
         return network in self._networks
 
     def user_of(self, ident: str) -> str | None:
-        """The name of the user of that id. Never waits."""
+        """The name of the user of the session with that id. Never waits."""
         session = self._sessions.get(_key(ident))
         return None if session is None else session.name
 
     def all(self) -> list[Session]:
-        """Those that are there now."""
+        """All current sessions."""
         return list(self._sessions.values())
 
     def _is_late(self, session: Session, now: float) -> bool:
@@ -299,7 +299,7 @@ class Sessions:
 
 
 def cookie_name(request: Request) -> str:
-    """The name of the cookie that a request has its session in."""
+    """The name of the session cookie of a request."""
     return COOKIES[2] if not request.is_secure else COOKIES[1] if request.place else COOKIES[0]
 
 

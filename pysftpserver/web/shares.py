@@ -1,9 +1,9 @@
-"""Shared links: what each is for, how long it lives, and how often it was used.
+"""Shared links: their targets, lifetimes, and how often they were used.
 
-Of a link's token, only the hash is kept: who reads the database cannot use the links in it. A download counts
-when its content begins to be sent, in one transaction with the check of the maximum, so that the count is
-exact. What asks for a range is the same download, as long as the same client has not been sent the file's
-size twice by it; then it is another one. What may not enter: HTTP, storages. Times are Unix times.
+Only the hash of a link's token is kept: reading the database does not allow using its links. A download
+counts when its content begins to be sent, in one transaction with the check of the maximum, so the count is
+exact. A request for a range belongs to the same download until the same client has been sent twice the file's
+size; then it is another one. What may not enter: HTTP, storages. Times are Unix times.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 READ, DROP = "read", "drop"  # kinds
 TOKEN_BYTES = 18  # 144 bits
 ID_BYTES = 6
-MOST_TOKEN = 64  # characters that can be a token
+MOST_TOKEN = 64  # characters of anything that may be a token
 MOST_SHARES = 1000  # of one user
-MOST_REVOKED = 10_000  # that are remembered, for those that are being used
-KEPT = 86400  # seconds that a download may be gone on with
+MOST_REVOKED = 10_000  # remembered, to stop those in use
+KEPT = 86400  # seconds for which a download may be continued
 SWEEP = 60.0  # seconds between two sweeps
 _FIELDS = "id, user, user_id, path, kind, created, expires, password, most, downloads, uploads, used"
 
 
 @dataclass(frozen=True)
 class Share:
-    """A shared link. id: what logs call it. user, user_id: of who made it. path: in that user's storage,
-    without links in it. password: its hash. most: maximum number of downloads, or of uploads for a DROP.
-    used: when it was, last.
+    """A shared link. id: its name in logs. user, user_id: of its maker. path: in that user's storage, without
+    symbolic links in it. password: its hash. most: maximum number of downloads, or of uploads for a DROP.
+    used: time of last use.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Download:
-    """A download that was counted, or goes on. client, file: of whom and what, as hashes."""
+    """A download that was counted or is continued. client, file: hashes."""
 
     share: str
     client: bytes
@@ -74,7 +74,7 @@ class Download:
 
 
 class TooManyShares(Exception):
-    """A user has as many as a user may have."""
+    """The user has the maximum number of shared links."""
 
 
 class Shares:
@@ -85,7 +85,7 @@ class Shares:
         self._clock = clock
         self._swept = 0.0
         self._revoked: dict[str, None] = {}  # ids of the last ones
-        self.secret = state.secret("shares")  # what visitors' cookies are signed with
+        self.secret = state.secret("shares")  # signs visitors' cookies
 
     # --- those of a user --------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Shares:
         password: str | None = None,
         most: int | None = None,
     ) -> tuple[Share, str]:
-        """Make one; return its token as well, which cannot be had again. seconds: until it expires.
+        """Make a link; also return its token, which cannot be read later. seconds: until it expires.
 
         Raises TooManyShares, sqlite3.Error.
         """
@@ -128,7 +128,7 @@ class Shares:
         return share, token
 
     def of(self, user: User) -> list[Share]:
-        """Those that a user has made, newest first."""
+        """The links that a user has made, newest first."""
         self.sweep()
         with self._state.look() as connection:
             rows = connection.execute(
@@ -137,7 +137,7 @@ class Shares:
         return [Share(*row) for row in rows]
 
     def revoke(self, user: User, ident: str) -> Share | None:
-        """End one that a user has made. None: there is none."""
+        """End a link that a user has made. None: there is none."""
         with self._state.change() as connection:
             row = connection.execute(
                 f"SELECT {_FIELDS} FROM shares WHERE user_id = ? AND id = ?", (user.id, ident)
@@ -151,13 +151,13 @@ class Shares:
         return Share(*row)
 
     def is_revoked(self, share: Share) -> bool:
-        """Whether one was revoked not long ago. Never waits."""
+        """Whether a link was revoked recently. Never waits."""
         return share.id in self._revoked
 
     # --- those who come with a link ---------------------------------------------------------------------
 
     def find(self, token: str) -> Share | None:
-        """The one with that token. None: there is none, or no more; the work is the same."""
+        """The link with that token. None: there is none, or it has ended; both take the same work."""
         self.sweep()
         with self._state.look() as connection:
             row = connection.execute(
@@ -169,10 +169,10 @@ class Shares:
     def begin_download(
         self, share: Share, client: str, file: bytes, size: int, length: int, is_range: bool
     ) -> Download | None:
-        """Count a download, or let one go on. None: there may be no more.
+        """Count a download, or continue one. None: the maximum is reached.
 
-        client: what tells clients apart. file: what it is, which changes with its content. size: of all of
-        it; length: of what is asked for, in bytes. Raises sqlite3.Error.
+        client: identifies the client. file: identifies the file and its content. size: of the whole file;
+        length: of the requested part, in bytes. Raises sqlite3.Error.
         """
         key = f"{share.id}|{client}".encode("utf-8", "surrogateescape")
         download = Download(share.id, hashlib.sha256(key).digest(), hashlib.sha256(file).digest(), size)
@@ -204,7 +204,7 @@ class Shares:
         return done.rowcount == 1
 
     def end_download(self, download: Download, unsent: int) -> None:
-        """Let what was not sent be asked for again without being counted. unsent: bytes."""
+        """Let unsent bytes be asked for again without counting. unsent: their number."""
         if unsent <= 0:
             return
         with self._state.change(is_durable=False) as connection:
@@ -214,12 +214,12 @@ class Shares:
             )
 
     def begin_upload(self, share: Share) -> bool:
-        """Count an upload. False: there may be no more. Raises sqlite3.Error."""
+        """Count an upload. False: the maximum is reached. Raises sqlite3.Error."""
         with self._state.change() as connection:
             return self._count(connection, share, "uploads", int(self._clock()))
 
     def undo_upload(self, share: Share) -> None:
-        """Nothing came of an upload that was counted."""
+        """Take back the count of an upload that failed."""
         with self._state.change() as connection:
             connection.execute("UPDATE shares SET uploads = uploads - 1 WHERE id = ?", (share.id,))
 

@@ -1,6 +1,6 @@
-"""The page of a user's shared links: to make one, to see how often each was used, and to revoke one.
+"""The page of a user's shared links: to make links, see how often each was used, and revoke them.
 
-What may not enter: concrete storages, what those see who come with a link (visiting.py).
+What may not enter: concrete storages, the pages for visitors with a link (visiting.py).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Sharing:
         return self._form(request, session, path, entry)
 
     def _shared(self, session: Session, text: str) -> tuple[bytes, Entry]:
-        """What is to be shared. text: its path, as forms have it. Raises Refusal, FileProblem."""
+        """The path and entry to be shared. text: the path, as in forms. Raises Refusal, FileProblem."""
         path = path_in(unquoted(text))
         with contextlib.ExitStack() as opened:
             tree = Tree(opened.enter_context(session.storage()))
@@ -199,7 +199,7 @@ class Sharing:
         return "", days, most, passwords.hashed(password)
 
     def _root(self, request: Request) -> str:
-        """Where people reach the door."""
+        """The URL at which people reach the door."""
         if self.values.url:
             return self.values.url.rstrip("/")
         scheme = "https" if request.is_secure else "http"

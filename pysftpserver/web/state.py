@@ -1,7 +1,7 @@
-"""What outlives the server: a database of SQLite in one file, which only the server's account can read.
+"""Data that outlives the server: an SQLite database in one file, which only the server's account can read.
 
-What may not enter: what the tables mean to those who use them. Facts: SQLite's documentation of WAL, PRAGMA
-user_version and BEGIN IMMEDIATE.
+What may not enter: what the tables mean to the modules that use them. Facts: SQLite's documentation of WAL,
+PRAGMA user_version and BEGIN IMMEDIATE.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WAIT = 10.0  # seconds for another program that has the database, such as a backup
+WAIT = 10.0  # seconds for another program that holds the database, such as a backup
 #: Each version's statements, from the empty database on; a database has those up to its user_version.
 VERSIONS = (
     """
@@ -107,7 +107,7 @@ class State:
 
     @contextlib.contextmanager
     def change(self, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """All statements in the block happen, or none. Raises sqlite3.Error.
+        """A transaction: all statements in the block take effect, or none. Raises sqlite3.Error.
 
         is_durable: whether they have to survive a power cut, which takes as long as the disk does.
         """
@@ -124,7 +124,7 @@ class State:
 
     @contextlib.contextmanager
     def look(self) -> Iterator[sqlite3.Connection]:
-        """Statements in the block change nothing. Raises sqlite3.Error."""
+        """A block that only reads. Raises sqlite3.Error."""
         with self._lock:
             yield self._connection
 

@@ -1,4 +1,4 @@
-"""Server-sent events: a page follows what happens until its session is over or its reader has gone.
+"""Server-sent events: a page gets live updates until its session is over or its reader has gone.
 
 What may not enter: what is sent. Facts: HTML Living Standard, "Server-sent events".
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 10.0  # seconds without news until a line says that the stream is alive
 LOOK = 0.5  # seconds between two looks whether the session is over, or the reader has gone
-AGAIN = 3000  # milliseconds until a browser asks again whose stream has ended
+AGAIN = 3000  # milliseconds until a browser reconnects after its stream has ended
 
 
 class Stream:
@@ -46,7 +46,7 @@ class Stream:
         return next(self._events)
 
     def close(self) -> None:
-        """The reader has gone, or all was sent."""
+        """Close it: the reader has gone, or everything was sent."""
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()

@@ -1,4 +1,4 @@
-"""The end of an audit log, and what a search finds in all of it, for the operators' page.
+"""Reads the end of an audit log, and searches all of it, for the operators' page.
 
 What may not enter: HTML, how records are written, site files.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     Decide = Callable[[dict[str, Any]], str]
 
-END = 128 << 10  # bytes at the end of the log that are looked at
+END = 128 << 10  # bytes read at the end of the log
 MOST = 50  # records that are shown
-MOST_SEARCHED = 64 << 20  # bytes: all names in them are in memory meanwhile
+MOST_SEARCHED = 64 << 20  # bytes; all names in them are kept in memory during a search
 MOST_FOUND = 1000  # lines
 LONGEST = 300  # characters of a name that are shown
 QUIET = LOOK_UPS | {"init", "end", "close"}
@@ -48,7 +48,7 @@ class Happening:
 
 
 class Trail:
-    """Reads an audit log. decide: the rule that has refused a record, "" where none has."""
+    """Reads an audit log. decide: returns the rule that caused a record's refusal, or ""."""
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
@@ -58,7 +58,7 @@ class Trail:
         self._searching = threading.Lock()
 
     def last(self, path: str) -> list[Happening]:
-        """What was done or refused last, the newest first; looks of clients only if they were refused.
+        """The latest actions and refusals, newest first; reading requests only if they were refused.
 
         Raises Unavailable.
         """
@@ -110,10 +110,10 @@ class Trail:
         )
 
     def search(self, path: str, asked: str) -> tuple[list[str], bool]:
-        """Lines of what became of a file, the newest first, and whether that is all. asked: its path.
+        """Lines about what happened to a file, newest first, and whether they are all. asked: its path.
 
-        path: of the log; rotated files beside it are searched as well, the newest ones if they are large.
-        Raises Unavailable, BadInput.
+        path: of the log; rotated files next to it are searched as well, only the newest ones if they are
+        large. Raises Unavailable, BadInput.
         """
         if not self._searching.acquire(blocking=False):
             raise Unavailable("another search is running; try again")
@@ -128,7 +128,7 @@ class Trail:
 
 
 def _files(path: str) -> tuple[list[str], bool]:
-    """The files of a log, the oldest first, and whether these are all. Raises OSError, Unavailable."""
+    """The files of a log, oldest first, and whether they are all. Raises OSError, Unavailable."""
     directory, name = os.path.split(os.path.abspath(path))
     names = [one for one in os.listdir(directory) if one == name or one.startswith((f"{name}.", f"{name}-"))]
     paths = [os.path.join(directory, one) for one in names if not one.endswith((".chain", ".tmp"))]

@@ -1,6 +1,6 @@
-"""Files that a form sends: received piece by piece, each under its name when all of it has arrived.
+"""Files sent by a form: received piece by piece, each put under its name when all of it has arrived.
 
-What may not enter: how a body is taken apart, uploads that are resumed, concrete storages.
+What may not enter: how a body is parsed, resumed uploads, concrete storages.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def receive(visit: Visit) -> Reply:
 
 
 def _store(visit: Visit, part: FormPart, existing: str) -> bytes | None:
-    """Store a file; the path that it got. What has failed is told on the next page."""
+    """Store a file; return its path. Failures are reported on the next page."""
     name = (part.filename or b"").replace(b"\\", b"/").rpartition(b"/")[2]
     path = b""
     try:

@@ -1,4 +1,4 @@
-"""One-time codes that were used: none lets in twice, not even when the server is started again in between.
+"""One-time codes that were used: no code can be used twice, even if the server is restarted in between.
 
 What may not enter: HTTP, how a code is made.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pysftpserver.web.state import State
 
 log = logging.getLogger("pysftpserver.web")
-KEPT_FOR = (2 * DRIFT + 2) * SECONDS  # until no clock lets a code in any more
+KEPT_FOR = (2 * DRIFT + 2) * SECONDS  # until a code is too old for any clock
 
 
 class UsedCodes:
-    """The codes in the database of a server. Threads may share it. realm: whose users these are."""
+    """The codes in the database of a server. Threads may share it. realm: to which the users belong."""
 
     def __init__(self, state: State, realm: str = "") -> None:
         self._state = state

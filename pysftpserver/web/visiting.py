@@ -1,8 +1,8 @@
-"""What people see who come with a shared link: one file, a folder, or a place to drop files into.
+"""The part for visitors with a shared link: one file, a folder, or a place to drop files into.
 
-They act with the storage of the user who made the link, as it is at that moment, and never leave what is
-shared. Unknown, expired, revoked and used-up links have the same answer. The log and the audit log name a
-link by its id. What may not enter: concrete storages, how links are kept. Facts: RFC 9110.
+They use the storage of the user who made the link, as it is at that moment, and cannot leave the shared path.
+Unknown, expired, revoked and used-up links have the same answer. The log and the audit log name a link by its
+id. What may not enter: concrete storages, how links are kept. Facts: RFC 9110.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.web")
 COOKIE = "pysftpweb-link"
 MOST_FORM = 4096  # bytes of the form with a password
-FEWEST = 4  # requests at the same time that the links of one user get in any case
+FEWEST = 4  # simultaneous requests that one user's links get in any case
 PART = 4  # and one thread in this many, of which one network gets all but one part in this many
-HASHING = 2  # passwords that are compared at the same time
+HASHING = 2  # passwords compared at the same time
 
 
 class Visitors:
@@ -79,13 +79,13 @@ class Visitors:
         self._secret = shares.secret
 
     def answer(self, request: Request, rest: bytes) -> Reply:
-        """Show or send what a link is for, or receive a file."""
+        """Show or send the target of a link, or receive a file."""
         reply = self._whole_answer(request, rest)
         reply.headers.append(("X-Robots-Tag", "noindex, nofollow"))
         return reply
 
     def _whole_answer(self, request: Request, rest: bytes) -> Reply:
-        """The same with a page for what is refused."""
+        """The same, with a page for refusals."""
         try:
             return self._answer(request, rest)
         except (Refusal, FileProblem) as error:
@@ -133,14 +133,14 @@ class Visitors:
         return self.shares.is_revoked(share) or self._owner(share, address) is None
 
     def _owner(self, share: Share, address: str) -> User | None:
-        """Who made a link, if that user could log in from there now. address: the visitor's."""
+        """The user who made a link, if this user could log in from an address now. address: the visitor's."""
         user = self._people.find(share.user)
         return user if user is not None and user.id == share.user_id and user.is_welcome(address) else None
 
     # --- passwords ------------------------------------------------------------------------------------
 
     def _key(self, share: Share) -> str:
-        """Proof that a visitor knew the password; of no use for another link or password."""
+        """Proof that a visitor knew the password; invalid for any other link or password."""
         return hmac.new(self._secret, f"{share.id}{share.password}".encode(), hashlib.sha256).hexdigest()
 
     def _is_unlocked(self, request: Request, share: Share) -> bool:
@@ -150,7 +150,7 @@ class Visitors:
         return given is not None and self._opens(request, share, given[1])
 
     def _opens(self, request: Request, share: Share, password: str) -> bool:
-        """Whether a password is right. Raises Refusal where too many were wrong."""
+        """Whether a password is right. Raises Refusal if too many were wrong."""
         network = network_of(request.address)
         with self._hashing:
             wait = self._throttle.wait(network, time.monotonic())
@@ -203,7 +203,7 @@ class Visitors:
 
 
 class GoingOn:
-    """Ends what is sent and received by a link when that dies. ends: whether it has."""
+    """Ends transfers through a link when the link ends. ends: returns whether it has."""
 
     def __init__(self, ends: Callable[[], bool]) -> None:
         self._ends = ends

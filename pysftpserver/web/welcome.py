@@ -1,4 +1,4 @@
-"""The pages to log in and out, and who WebDAV clients are.
+"""The pages to log in and out, and the authentication of WebDAV clients.
 
 What may not enter: storages, what the other parts show.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 MOST_FORM = 16384  # bytes
-KEPT_FOR = 300.0  # seconds that a right password is not compared again, for clients that have no cookies
+KEPT_FOR = 300.0  # seconds for which a right password is not compared again, for clients without cookies
 MOST_PROGRAMS = 10_000  # right passwords of such clients
 MOST_NETWORKS = 16  # of one of them
 RETRY = (("Retry-After", "60"),)
@@ -65,7 +65,7 @@ class Welcome:
         self._lock = threading.Lock()
 
     def begin(self, user: User, address: str, port: int | None = None, by: str = "link") -> Session:
-        """Begin a session of a user who has shown who that is. by: how. Raises Refusal."""
+        """Begin a session of an authenticated user. by: the login method. Raises Refusal."""
         audit = self._trail.of(user.name, address, port)
         session = Session(user, address, lambda: self._open(user, address), audit)
         try:
@@ -132,20 +132,20 @@ class Welcome:
         return session
 
     def user_of_program(self, authorization: str) -> str | None:
-        """The name of the user whose name and password these are, if they were right lately. Never waits."""
+        """The name of the user with these credentials, if they were right recently. Never waits."""
         given = basic_credentials(authorization) if authorization else None
         program = self._program(self._digest(given)) if given is not None else None
         return program.user.name if program is not None else None
 
     def _program(self, sent: bytes) -> _Program | None:
-        """Who has sent the right password lately, and is as it was."""
+        """The client that has recently sent these right credentials, if its user is unchanged."""
         program = self._known.get(sent)
         if program is None or time.monotonic() - program.since > KEPT_FOR:
             return None
         return program if self._is_current(program.user) else None
 
     def _digest(self, given: tuple[str, str]) -> bytes:
-        """What is kept of a name and a password."""
+        """The hash that is kept of a name and a password."""
         name, password = given
         return hashlib.blake2b(f"{len(name)}:{name}{password}".encode(), key=self._secret).digest()
 
@@ -174,7 +174,7 @@ def _unknown() -> Refusal:
 
 
 class Login:
-    """The page to log in."""
+    """The login page."""
 
     needs_login = False
     is_for_programs = False

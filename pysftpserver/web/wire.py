@@ -30,7 +30,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class Refusal(Exception):
-    """A request that is refused. words: for the person; they name nothing of the host."""
+    """A request that is refused. words: for the person; they reveal nothing about the host."""
 
     def __init__(self, status: int, words: str, headers: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(words)
@@ -38,10 +38,11 @@ class Refusal(Exception):
 
 
 class Request:
-    """One request. session: of who is logged in, or None. path: percent-decoded bytes below the door's root.
+    """One request. session: if someone is logged in, or None. path: percent-decoded bytes below the door's
+    root.
 
     place: where the door is mounted; b"" at the root of a host. address, port: the client's; the port is None
-    where a proxy does not tell it.
+    if a proxy does not tell it.
     """
 
     def __init__(self, environ: dict[str, Any], session: Session | None = None) -> None:
@@ -56,7 +57,7 @@ class Request:
 
     @property
     def shown(self) -> str:
-        """The path for a log: its first name alone, because the rest may let others in."""
+        """The path for a log: only its first name, because the rest may contain a token."""
         return show(b"/" + self.path[1:].partition(b"/")[0][:MOST_SHOWN])
 
     def allow(self, *methods: str) -> None:
@@ -91,7 +92,7 @@ class Request:
         return dict(self.fields(most))
 
     def fields(self, most: int = MOST_FORM) -> list[tuple[str, str]]:
-        """The same, with all fields of one name, in their order."""
+        """The same, but with all fields of each name, in their order."""
         kind = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             raise Refusal(415, "Send this form as application/x-www-form-urlencoded.")
@@ -102,8 +103,8 @@ class Request:
 
 
 class Reply:
-    """What is answered. body: pieces; it may have close(), which is called at the end. length: of the body in
-    bytes; None: it is sent in chunks.
+    """The answer to a request. body: pieces; it may have close(), which is called at the end. length: of the
+    body in bytes; None: it is sent in chunks.
     """
 
     def __init__(
@@ -122,8 +123,8 @@ class Reply:
             self.headers.append(("Content-Type", kind))
 
     def start(self, start_response: Callable[..., Any], extra: Mapping[str, str]) -> Iterable[bytes]:
-        """Send the status and the headers; return the body. extra: headers that are added where the reply has
-        none of that name.
+        """Send status and headers; return the body. extra: headers that it gets if it has none of that
+        name.
         """
         names = {name.lower() for name, _ in self.headers}
         headers = [*self.headers, *(item for item in extra.items() if item[0].lower() not in names)]
@@ -136,7 +137,7 @@ class Reply:
 def set_cookie(
     request: Request, name: str, value: str, path: bytes, same_site: str = "Lax"
 ) -> tuple[str, str]:
-    """The header that gives a browser a cookie for all below a path of the host; "" takes it away."""
+    """The header that sets a cookie for everything below a path of the host; "" removes it."""
     said = f"{name}={value}; Path={quoted(path) or '/'}; HttpOnly; SameSite={same_site}"
     return "Set-Cookie", said + ("; Secure" if request.is_secure else "") + ("" if value else "; Max-Age=0")
 
@@ -166,10 +167,10 @@ def redirect(
 
 
 def quoted(path: bytes) -> str:
-    """A path as it stands in a URL."""
+    """A path, quoted for a URL."""
     return urllib.parse.quote(path, safe="/~!$'()*,;=:@")
 
 
 def unquoted(text: str) -> bytes:
-    """What a field of a form with a name or a path in it, as quoted() makes it, stands for."""
+    """The name or path in a field of a form, as quoted() has encoded it."""
     return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape"))

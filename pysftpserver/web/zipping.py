@@ -1,10 +1,10 @@
 """Several files, or a whole folder, as one zip that is made while it is sent.
 
-Nothing is kept but the names: content goes from the storage to the client in pieces, without a temporary
-file. What goes in is found before the first byte is sent, so that a tree with too many names is refused in
-words; when a file cannot be read after that, the connection ends, and no client takes the part for the whole.
-What may not enter: sessions, who may ask for what. Facts: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5;
-Info-ZIP's proginfo/extrafld.txt for the time stamps; RFC 6266 and RFC 8187.
+Only the names are kept: content goes from the storage to the client in pieces, without a temporary file. The
+members are found before the first byte is sent, so that a tree with too many names is refused with a message;
+if a file cannot be read after that, the connection ends, and no client takes the part for the whole. What may
+not enter: sessions, who may ask for what. Facts: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5; Info-ZIP's
+proginfo/extrafld.txt for the time stamps; RFC 6266 and RFC 8187.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     Chain = tuple[bytes, "Chain | None"]  # the real path of a directory, and the same of those above
 
-MOST_ENTRIES = 50_000  # some 1,000 bytes of memory each, until the end
-MOST_DEPTH = 64  # directories in one another
+MOST_ENTRIES = 50_000  # about 1,000 bytes of memory each, until the end
+MOST_DEPTH = 64  # nested directories
 PIECE = 256 << 10  # bytes that are read and sent at once
-LEVEL = 1  # of deflate: the network is to be the limit, and not the processor
-LONGEST = 255  # bytes of one name, as file systems have it
+LEVEL = 1  # of deflate: the network should be the limit, not the processor
+LONGEST = 255  # bytes of one name, as in file systems
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\/:\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
 FIRST_TIME, LAST_TIME = 315_619_200, 4_354_732_799  # 1980-01-02 to 2107-12-30, whatever the time zone
 MOST_STAMP = (1 << 31) - 1  # seconds since the epoch that the extra field can hold
@@ -62,11 +62,11 @@ class Member:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether the file's name says that compressing it again is of no use."""
+        """Whether the file's name shows that compressing it again is useless."""
         return self.name.rpartition(".")[2].lower() in COMPRESSED
 
     def info(self) -> zipfile.ZipInfo:
-        """The same as zipfile has it."""
+        """The member as zipfile's ZipInfo."""
         now = time.time() if self.mtime is None else self.mtime
         when = time.localtime(min(max(now, FIRST_TIME), LAST_TIME))[:6]
         info = zipfile.ZipInfo(self.name + ("/" if self.is_directory else ""), when)
@@ -91,7 +91,7 @@ def zip_reply(
 ) -> Reply:
     """A zip of files and of directories with all that is in them.
 
-    name: of the zip, without its ending; otherwise it has that of a single path. most: maximum number of
+    name: of the zip, without its ending; by default, that of a single path. most: maximum number of
     names in it. finished: called once, when the reply is over, whole or not. Raises Refusal, FileProblem;
     finished is then not called.
     """
@@ -104,7 +104,7 @@ def zip_reply(
 
 
 class Body:
-    """The bytes of a zip. members: are taken from it on the way. is_promised: whether their sizes are."""
+    """The bytes of a zip. members: consumed on the way. is_promised: whether their sizes are promised."""
 
     def __init__(
         self, tree: Tree, members: deque[Member], length: int | None, finished: Callable[[], object]
@@ -127,7 +127,7 @@ class Body:
 
 
 class _Sink:
-    """What zipfile writes to: it cannot seek, so that sizes and sums follow the content."""
+    """The file that zipfile writes to: it cannot seek, so sizes and checksums follow the content."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -139,10 +139,10 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no data is held back."""
 
     def taken(self) -> Iterator[bytes]:
-        """What was written, in large pieces."""
+        """The written bytes, in large pieces."""
         pieces, self._pieces, self.size = self._pieces, [], 0
         some: list[bytes] = []
         size = 0
@@ -157,7 +157,7 @@ class _Sink:
 
 
 def _zipped(tree: Tree, members: deque[Member], is_promised: bool) -> Generator[bytes, None, None]:
-    """The bytes of a zip. is_promised: whether files have to have the sizes that were found before.
+    """The bytes of a zip. is_promised: whether files must have the sizes that were found before.
 
     Raises ReplyBroken.
     """
@@ -180,7 +180,7 @@ def _zipped(tree: Tree, members: deque[Member], is_promised: bool) -> Generator[
 def _file(
     tree: Tree, member: Member, whole: zipfile.ZipFile, sink: _Sink, is_promised: bool
 ) -> Iterator[bytes]:
-    """Put a file into a zip; yield what is to be sent meanwhile. A file that grows has its size of before."""
+    """Put a file into a zip; yield bytes to send meanwhile. A file that grows is cut at its former size."""
     with closing(tree.source(member.path)) as source:
         size = member.size if is_promised else source.size
         info = member.info()
@@ -201,9 +201,9 @@ def _file(
 
 
 def length_of(members: Iterable[Member]) -> int | None:
-    """The size of a zip in bytes, if all its files are stored as they are; None: that is not known before.
+    """The size of a zip in bytes, if all its files are stored as they are; None: not known in advance.
 
-    A storage that does not say how large a file is says 0: such files make it unknown as well.
+    A storage that does not know a file's size says 0: such files make it unknown as well.
     """
     start, central, count = 0, 0, 0
     for member in members:
@@ -223,9 +223,9 @@ def length_of(members: Iterable[Member]) -> int | None:
 
 
 def members_of(tree: Tree, paths: Iterable[bytes], most: int) -> deque[Member]:
-    """What a zip has in it, directories before what is in them.
+    """The members of a zip, directories before their content.
 
-    Links are what they lead to, but for those to a directory that they are in. Raises Refusal, FileProblem.
+    Links are followed, except those to a directory that they are in. Raises Refusal, FileProblem.
     """
     found: deque[Member] = deque()
     todo: list[tuple[Entry, str, Chain, int]] = []  # directories: with their names, real paths and depths
@@ -284,7 +284,7 @@ def _has(chain: Chain | None, real: bytes) -> bool:
 
 
 def safe_name(name: bytes) -> str:
-    """A name that no unpacker takes for a path, a drive or a stream of a file, and that hides nothing.
+    """A name that no unpacker takes for a path, a drive or a stream of a file, and that is not deceptive.
 
     Bytes that are not UTF-8, control characters, those that change the direction of text, slashes,
     backslashes and colons become underscores, and so do names of dots and blanks.
@@ -294,7 +294,7 @@ def safe_name(name: bytes) -> str:
 
 
 def told_apart(name: str, taken: dict[str, int]) -> str:
-    """The name, with a number if one of taken is the same, in capitals or not. It is added to these.
+    """The name, with a number if taken has the same name, ignoring case. It is added to taken.
 
     taken: how often each was asked for.
     """
@@ -304,13 +304,13 @@ def told_apart(name: str, taken: dict[str, int]) -> str:
         number += 1
         unique = numbered(name, number)
         taken[key] = number
-        number = max(number, len(taken))  # after a second attempt, one that few have
+        number = max(number, len(taken))  # after a second attempt, a number that is rarely taken
     taken[folded(unique)] = 1
     return unique
 
 
 def folded(name: str) -> str:
-    """What two names have in common that are one on some system."""
+    """A form that is equal for two names that are the same on some system."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

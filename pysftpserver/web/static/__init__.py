@@ -1,4 +1,4 @@
-"""The style sheet, the script and the pictures of pages: files of this package, kept in memory.
+"""The style sheet, script and icons of pages: files of this package, kept in memory.
 
 What may not enter: files of storages. Facts: RFC 8246 (immutable), RFC 9110.
 """
@@ -28,28 +28,28 @@ FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 @functools.cache
 def content(name: str) -> bytes:
-    """A file, by its name."""
+    """The content of a file, by its name."""
     return Path(__file__).with_name(name).read_bytes()
 
 
 def text(name: str) -> str:
-    """The same, of a text."""
+    """The content of a text file."""
     return content(name).decode()
 
 
 @functools.cache
 def mark(name: str) -> str:
-    """A text that differs when the content does."""
+    """A mark that changes with the content."""
     return hashlib.sha256(content(name)).hexdigest()[:16]
 
 
 def address(name: str) -> str:
-    """Where browsers find a file: they keep it, because other content has another address."""
+    """The URL of a file: browsers may cache it for good, because other content has another URL."""
     return f"/static/{name}?v={mark(name)}"
 
 
 class Static:
-    """Answers for these files."""
+    """The part of the door that serves these files."""
 
     needs_login = False
     is_for_programs = False
