@@ -91,11 +91,11 @@ class Service:
         return tuple(self._members or ())
 
     async def in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function that blocks, with arguments, in another thread; return what it returns.
+        """Call a blocking function with arguments in another thread; return its result.
 
-        It is waited for even if the client leaves. Raises what the function raises.
+        Waits for it even if the client leaves. Raises what the function raises.
 
-        One network of clients has a part of the threads; when all of these are busy, its calls wait.
+        Each network of clients has a share of the threads; when all of these are busy, its calls wait.
         """
         assert self._threads is not None, "the server has not begun"
         done = self._threads.run(NETWORK.get(), partial(function, *arguments))
