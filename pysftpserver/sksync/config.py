@@ -262,7 +262,7 @@ class ServerSettings(ServiceSettings):
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
-        """Values from the command line, else from a JSON file, else the defaults. Raises BadInput."""
+        """Values from the command line (typed), else from a JSON file, else defaults. Raises BadInput."""
         given = {} if path is None else parse(read_file(path, LONGEST_FILE), path)
         return cls.made(given, path or DEFAULT_FILE, typed)
 
