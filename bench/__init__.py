@@ -1,1 +1,1 @@
-"""Benchmarks: pysftpjail beside OpenSSH's sftp-server, in turn in one run. `make bench` runs them."""
+"""Benchmarks: pysftpjail and OpenSSH's sftp-server, in turn in one run. `make bench` runs them."""

@@ -3,8 +3,8 @@
     python -m bench.costs [--only WORDS] [--json FILE] [--little]
 
 Costs are processor time of all processes of the server, user and system, as the kernel counts it; clients and
-the services behind a storage do not count. Memory is PSS, of sessions that have done nothing but begin. Round
-trips are counted at the services: commands of redis-server, commands to MongoDB, requests to the store.
+the services behind a storage do not count. Memory is PSS, of sessions that have only begun. Round trips are
+counted at the services: commands of redis-server, commands to MongoDB, requests to the object store.
 The results go to bench/recorded/costs.json, from which `make docs-tables` writes the tables of docs/scale.md.
 With --only, the other rows of that file stay as they are.
 """
@@ -80,7 +80,7 @@ class Sizes:
 
     @property
     def mebibytes(self) -> float:
-        """Of a transfer."""
+        """The size of a transfer in MiB."""
         return self.blocks * len(BLOCK) / (1 << 20)
 
 
@@ -88,7 +88,7 @@ LITTLE = Sizes(logins=2, sessions=2, looks=20, files=3, blocks=8, idle=2, rest=0
 
 
 class Measuring:
-    """Measures one door with one storage. found: what is recorded of it."""
+    """Measures one door with one storage. found: the results to record."""
 
     def __init__(self, door: Door, sizes: Sizes) -> None:
         self._door, self._sizes = door, sizes
@@ -104,7 +104,7 @@ class Measuring:
     def everything(self) -> None:
         """Measure it."""
         door, sizes = self._door, self._sizes
-        with contextlib.closing(door.session()) as first:  # what is only done once
+        with contextlib.closing(door.session()) as first:  # warm-up: work that is only done once
             first.put("warm", SMALL)
         log_in = door.login
         if log_in is not None:
@@ -128,13 +128,13 @@ class Measuring:
         self._note("down", sizes.mebibytes, lambda: session.down("big", sizes.blocks))
 
     def _note(self, kind: str, count: float, work: Callable[[], object], less: str = "") -> None:
-        """Measure work that does something so many times. less: a kind that it includes once each time."""
+        """Measure work that does something `count` times. less: a kind of work that each of them includes."""
         before = [counter.read() for counter in self._door.trips]
         used = Meter(*self._door.pids()).used(work)
         for counter, then in zip(self._door.trips, before, strict=True):
             each = {name: calls / count for name, calls in sorted((counter.read() - then).items())}
             self._trips[counter.name][kind] = {name: made for name, made in each.items() if made >= 0.01}
-        # Sessions that no server has started have ended as processes of this one.
+        # Sessions without a server were child processes of this one, and have ended.
         total = used.total if self._door.is_server else max(used.total, used.children)
         self._seconds[kind] = max(0.0, total / count - self._seconds.get(less, 0.0))
         self._busiest[kind] = max(0.0, used.busiest / count - self._busiest.get(less, 0.0))
@@ -145,7 +145,7 @@ class Measuring:
         with contextlib.ExitStack() as stack:
             for _ in range(self._sizes.idle):
                 stack.enter_context(contextlib.closing(self._door.session()))
-            # A session at rest is told from one that has begun by the clock alone.
+            # Only time distinguishes a session at rest from one that has begun.
             time.sleep(self._sizes.rest)
             after = Meter(*self._door.pids()).held()
         count = self._sizes.idle
@@ -170,7 +170,7 @@ def _repeat(count: int, work: Callable[[], object]) -> None:
 
 
 def syncing(top: Path, sizes: Sizes) -> dict[str, Any]:
-    """The same of SK Sync, where a login and a session are a sync that finds nothing to do."""
+    """The same for SK Sync, where a login and a session are a sync that finds nothing to do."""
     with contextlib.ExitStack() as stack:
         server = doors.Syncing(top, stack)
         meter = Meter(server.pid)
@@ -179,7 +179,7 @@ def syncing(top: Path, sizes: Sizes) -> dict[str, Any]:
         busiest: dict[str, float] = {}
 
         def note(kind: str, count: float, used: Used) -> None:
-            """What is transferred is what is beyond a sync that transfers nothing."""
+            """Note the cost beyond that of a sync that transfers nothing."""
             seconds[kind] = max(0.0, used.total - seconds.get("login", 0.0)) / count
             busiest[kind] = max(0.0, used.busiest - busiest.get("login", 0.0)) / count
 
@@ -204,14 +204,14 @@ def _empty(directory: Path) -> None:
 
 
 def knowing(top: Path, sizes: Sizes) -> dict[str, Any]:
-    """What each user in Redis costs a server that serves none of them: it knows all of them."""
+    """What each user in Redis costs a server that serves none of them, but knows them all."""
     few, many = (known(top, count) for count in (0, sizes.users))
     each = {name: (many[name] - few[name]) / sizes.users for name in many}
     return {"users": sizes.users, **each}
 
 
 def known(top: Path, count: int) -> dict[str, float]:
-    """What a server costs that knows so many users."""
+    """What a server that knows `count` users costs."""
     place = top / str(count)
     place.mkdir()
     with contextlib.ExitStack() as stack:
@@ -235,7 +235,7 @@ def known(top: Path, count: int) -> dict[str, float]:
 
 
 def machine() -> dict[str, str]:
-    """What was measured on."""
+    """The machine on which the costs were measured."""
     model = "unknown"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -255,7 +255,7 @@ def machine() -> dict[str, str]:
 
 
 def everything(sizes: Sizes, only: str, say: Callable[[str], None]) -> Iterator[tuple[str, str, Any]]:
-    """Yield (group, name, what was found) of all rows whose group and name have these words."""
+    """Yield (group, name, results) of all rows whose group and name contain `only`."""
     for group, rows in GROUPS.items():
         for name, start in rows.items():
             if only in f"{group}: {name}":
@@ -271,7 +271,7 @@ def everything(sizes: Sizes, only: str, say: Callable[[str], None]) -> Iterator[
 
 @contextlib.contextmanager
 def top_directory() -> Iterator[Path]:
-    """A directory for the files of a row, in memory where that can be."""
+    """A directory for the files of a row, in memory if possible."""
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="pysftpserver-costs-", dir=shared) as name:
         yield Path(name)
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rounded(found: Any) -> Any:
-    """Floats with four digits that count."""
+    """Round floats to four significant digits."""
     if isinstance(found, dict):
         return {name: rounded(value) for name, value in found.items()}
     if isinstance(found, list):

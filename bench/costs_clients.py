@@ -1,7 +1,7 @@
 """Clients for measuring what servers use: each sends one request at a time, or as many bytes as it can.
 
-What clients need is not measured, so they are as simple as their protocol allows.
-What may not enter: servers.
+The clients' own costs are not measured, so they are as simple as their protocol allows. What may not enter:
+servers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pysftpserver.remo.client import Client
 from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
 
 SMALL = os.urandom(16 << 10)  # the content of a small file
-BLOCK = os.urandom(32 << 10)  # what one READ or WRITE moves
+BLOCK = os.urandom(32 << 10)  # the content of one READ or WRITE
 HOST = "127.0.0.1"
-AT_ONCE = 64  # blocks that are on their way before a client waits: what OpenSSH's sftp does
+AT_ONCE = 64  # blocks in flight before a client waits, as in OpenSSH's sftp
 ASK, REPLACE = wire.SSH2_FXF_READ, wire.SSH2_FXF_WRITE | wire.SSH2_FXF_CREAT | wire.SSH2_FXF_TRUNC
 
 
 class Session(Protocol):
-    """What one user does at any door. Names are of files in the user's folder."""
+    """One user's session at any door. Names are of files in the user's folder."""
 
     def look(self, name: str) -> None:
         """One request that changes nothing, and its reply."""
@@ -39,17 +39,17 @@ class Session(Protocol):
         """Fetch a small file."""
 
     def up(self, name: str, blocks: int) -> None:
-        """Store so many blocks."""
+        """Store a file of `blocks` blocks."""
 
     def down(self, name: str, blocks: int) -> None:
-        """Fetch so many blocks."""
+        """Fetch a file of `blocks` blocks."""
 
     def close(self) -> None:
-        """End the session, and wait for the end of what this client has started."""
+        """End the session, and wait for the processes that this client has started."""
 
 
 class SFTP(drivers.RawSession):
-    """SFTP to a server on the other end of a program's standard input and output: ssh, or a server itself.
+    """SFTP over a program's standard input and output: ssh, or the server itself.
 
     prefix: of all paths.
     """
@@ -72,7 +72,7 @@ class SFTP(drivers.RawSession):
         return sftpstring(reply[9:])
 
     def _expect_ok(self, reply: bytes) -> int:
-        """The length of a reply that must be a good STATUS."""
+        """The length of a reply that must be STATUS OK."""
         if reply[0] != wire.SSH2_FXP_STATUS or int.from_bytes(reply[5:9], "big"):
             raise RuntimeError(f"a request was refused: {reply!r}")
         return len(reply) + 4
@@ -90,7 +90,7 @@ class SFTP(drivers.RawSession):
         handle = self._open(name, ASK)
         if len(self._ask(_read(handle, 0, len(SMALL)))) != 9 + len(SMALL):
             raise RuntimeError(f"{name} has another size")
-        self._ask(_read(handle, len(SMALL), len(SMALL)))  # the end, which clients ask for
+        self._ask(_read(handle, len(SMALL), len(SMALL)))  # EOF, which clients ask for
         self._expect_ok(self._ask(sftpcmd(wire.SSH2_FXP_CLOSE, handle)))
 
     def up(self, name: str, blocks: int) -> None:
@@ -161,7 +161,7 @@ class WebDAV:
 
 
 class Remo:
-    """Remote administration. place: the directory that names are in."""
+    """Remote administration. place: the directory with the files."""
 
     def __init__(self, client: Client, place: str) -> None:
         self._client, self._place = client, place

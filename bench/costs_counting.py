@@ -1,7 +1,7 @@
-"""Counters of what a server asks of the services behind it: Redis, MongoDB, an object store.
+"""Counters of a server's requests to the services behind it: Redis, MongoDB, an object store.
 
-Each counts round trips at the service itself, or on the way there: not in the server, which is not changed
-for it. What may not enter: doors, clients.
+Each counts round trips at the service itself, or on the way there; the server is not changed for it. What may
+not enter: doors, clients.
 Facts: INFO commandstats of Redis; the header of MongoDB's OP_MSG.
 """
 
@@ -14,7 +14,7 @@ from tests.objects.fake import FakeS3
 from tests.support.between import UP, Between
 
 OP_MSG = (2013).to_bytes(4, "little")
-NAME_AT = 26  # of the command, behind the header (16), flags (4), kind (1), length (4) and type (1)
+NAME_AT = 26  # of the command, after the header (16), flags (4), kind (1), length (4) and type (1)
 WATCHING = {"hello", "ismaster", "isMaster", "ping", "endSessions"}  # not caused by what is measured
 BY_HAND = {"info", "ping", "config", "select", "hello", "client", "auth", "client|setinfo", "client|setname"}
 
@@ -28,7 +28,7 @@ class Counter(Protocol):
 
 
 class RedisCommands:
-    """Commands that a redis-server has executed, less those of whoever counts."""
+    """Commands that a redis-server has executed, without those of the counter itself."""
 
     name = "Redis"
 
@@ -47,7 +47,7 @@ class RedisCommands:
 
 
 class MongoCommands:
-    """Commands that pass a relay on their way to a server. port: where to connect instead."""
+    """Commands that pass a relay on their way to a server. port: the relay's."""
 
     name = "MongoDB"
 
@@ -59,7 +59,7 @@ class MongoCommands:
         self.close = self._between.close
 
     def _look(self, direction: str, so_far: int, piece: bytes) -> None:
-        # A client has one request on its way in each connection: a piece begins with a header, or goes on.
+        # A client has one request in flight per connection: a piece begins with a header, or continues one.
         if direction == UP and piece[12:16] == OP_MSG:
             name = piece[NAME_AT : NAME_AT + 40].split(b"\0")[0].decode("ascii", "replace")
             if name not in WATCHING:

@@ -1,4 +1,4 @@
-"""The doors whose costs are measured: each is started, has a user, and says how a client gets in.
+"""The doors whose costs are measured: each is started with a user, and provides client sessions.
 
 What may not enter: what is measured.
 """
@@ -27,17 +27,17 @@ from pysftpserver.remo.client import connect
 from tests.integration.sshd import TARGET, Sshd, Way, write_ssh_config
 
 USER, PASSWORD = "bench", "a long password for a benchmark"
-PEOPLE = 40  # users of a door where a first login costs more than the next one
+PEOPLE = 40  # users of a door at which a first login costs more than later ones
 CROWD = 10_000  # connections: no limit of a door may be reached
 STARTS_WITHIN = 60.0  # seconds
 
 
 @dataclass
 class Door:
-    """A running door. pids: of its processes. session: begins one, and returns when it has been answered.
+    """A running door. pids: its processes. session: begins one, and returns once it has been answered.
 
-    login: a connection that logs in and ends without a session, where a client can do that. trips: what
-    counts requests to what is behind it. is_server: whether something runs where there is no session.
+    login: a connection that logs in and ends without a session, if a client can do that. trips: counters of
+    requests to the services behind it. is_server: whether something runs without a session.
     """
 
     pids: Callable[[], Sequence[int]]
@@ -48,7 +48,7 @@ class Door:
 
 
 def started(argv: Sequence[str], log: Path, ready: str, stack: contextlib.ExitStack, **how: Any) -> int:
-    """Start a server and end it with the stack; return its process id when its log has these words."""
+    """Start a server and end it with the stack; return its process id once its log contains `ready`."""
     with log.open("wb") as output:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **how)
     stack.callback(ended, process)
@@ -71,7 +71,7 @@ def ended(process: subprocess.Popen[bytes]) -> None:
 
 
 def port_in(log: Path) -> int:
-    """The port that a server's log names."""
+    """The port in a server's log."""
     found = re.search(r"listening on [^\n]*?(?:port |:)(\d+)", log.read_text())
     if found is None:
         raise RuntimeError(f"no port in the log: {log.read_text()[-500:]}")
@@ -102,7 +102,7 @@ def logged_in(port: int, user: str, key: Path) -> None:
 
 
 def behind_sshd(top: Path, stack: contextlib.ExitStack, argv: Sequence[str], prefix: str, *more: int) -> Door:
-    """sshd with a command behind it. more: processes that belong to it."""
+    """sshd with a command behind it. more: ids of further processes that count."""
     (top / "sshd").mkdir(mode=0o700)
     sshd = Sshd(top / "sshd", Way.SUBSYSTEM if argv == ["internal-sftp"] else Way.AUTHORIZED_KEYS, argv)
     sshd.start()
@@ -134,7 +134,7 @@ def jailed(directory: Path) -> list[str]:
 
 @contextlib.contextmanager
 def warm(top: Path) -> Iterator[Door]:
-    """The same with pysftp-warm, whose processes count as well."""
+    """pysftpjail with pysftp-warm, whose processes count as well."""
     with contextlib.ExitStack() as stack:
         (top / "jail").mkdir()
         socket = top / "run" / "socket"
@@ -154,7 +154,7 @@ def warm(top: Path) -> Iterator[Door]:
 
 
 class Standalone:
-    """What a client of pysftpd has: a key, and files that ssh reads."""
+    """pysftpd, and what its client needs: a key, and files that ssh reads."""
 
     def __init__(self, top: Path) -> None:
         self.top, self.user, self.port = top, USER, 0
@@ -201,7 +201,7 @@ class Standalone:
 
 @contextlib.contextmanager
 def pysftpd(top: Path, **options: Any) -> Iterator[Door]:
-    """pysftpd with users in a file. options: more of its command line."""
+    """pysftpd with users in a file. options: further options of its command line."""
     with contextlib.ExitStack() as stack:
         standalone = Standalone(top)
         users = top / "users.toml"
@@ -219,7 +219,7 @@ def in_threads(top: Path) -> Iterator[Door]:
 
 @contextlib.contextmanager
 def at_rest(top: Path) -> Iterator[Door]:
-    """Sessions that have had nothing to do give their processes back, here after a second."""
+    """pysftpd whose idle sessions give their processes back, here after a second."""
     with pysftpd(top, session_idle=1) as door:
         yield door
 

@@ -44,7 +44,7 @@ files = 1_000_000
 
 
 def on_a_pipe(argv: Sequence[str], trips: Sequence[Counter] = (), prefix: str = "/") -> Door:
-    """Sessions that are processes of this one, without SSH: they cost what the storage and the engine do."""
+    """Sessions that are child processes of this one, without SSH: they cost what storage and engine cost."""
     begun: list[SFTP] = []
 
     def begin() -> SFTP:
@@ -79,7 +79,7 @@ def site(top: Path, ledger: str = "", trips: Sequence[Counter] = ()) -> Iterator
 
 @contextlib.contextmanager
 def site_in_redis(top: Path) -> Iterator[Door]:
-    """The same, counted in Redis."""
+    """A jail behind rules and a quota that is counted in Redis."""
     with redis_server() as server, contextlib.closing(server.client(0)) as client:
         ledger = f'ledger = "redis://{HOST}:{server.port}/0?prefix=bench"'
         with site(top, ledger, [RedisCommands(client)]) as door:
@@ -155,7 +155,7 @@ def pysftpd_redis(top: Path, options: dict[str, str], *trips: Counter, **fields:
 
 
 def redis_options(server: RedisServer) -> dict[str, object]:
-    """Of pysftpd, for users in a server."""
+    """Options of pysftpd for users in a Redis server."""
     return {"redis_host": HOST, "redis_port": server.port, "redis_dbindex": DATABASE}
 
 
@@ -174,11 +174,11 @@ def redis_server() -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def database(top: Path) -> Iterator[tuple[str, MongoCommands]]:
-    """A SecantusDB, and what counts its commands: the URI and the counter."""
+    """The URI of a SecantusDB, and the counter of its commands."""
     with EmbeddedMongo(top / "database") as server:
         commands = MongoCommands(server.port)
         try:
-            # Directly: it would name its own port, and the relay would be left out.
+            # A direct connection: otherwise the server would announce its own port and bypass the relay.
             yield f"mongodb://{LOOPBACK}:{commands.port}/bench?directConnection=true", commands
         finally:
             commands.close()
@@ -186,7 +186,7 @@ def database(top: Path) -> Iterator[tuple[str, MongoCommands]]:
 
 @contextlib.contextmanager
 def store() -> Iterator[tuple[str, StoreRequests]]:
-    """An object store in this process, and what counts its requests: the storage's name and the counter."""
+    """The storage name of an object store in this process, and the counter of its requests."""
     server = FakeS3()
     server.buckets[BUCKET], server.uploads[BUCKET] = {}, {}
     try:

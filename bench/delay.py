@@ -1,9 +1,9 @@
-"""A TCP proxy on 127.0.0.1 that delays what passes, for measuring over a distance.
+"""A TCP proxy on 127.0.0.1 that delays data, for measuring over a distance.
 
     python -m bench.delay PORT SECONDS
 
-It prints the port that it listens on. Each chunk goes on so many seconds after it came, however many others
-are on their way: bandwidth is not limited, except by MOST bytes on their way in each direction.
+It prints the port that it listens on. Each chunk is forwarded SECONDS after it arrived, however many others
+are on their way: bandwidth is not limited, except by MOST bytes in flight in each direction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections import deque
 
 CHUNK = 1 << 20
-MOST = 256 << 20  # bytes on their way: 20 Gbit/s over 100 ms
+MOST = 256 << 20  # bytes in flight: 20 Gbit/s over 100 ms
 
 
 async def passed(source: socket.socket, target: socket.socket, delay: float) -> None:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from bench.distance_sides import Sides
 
 GROUP = "distance"  # in the names of all rows here, and of no others
-IS_LONG = True  # a pair of all takes a quarter of an hour
+IS_LONG = True  # one pair of every row takes a quarter of an hour
 MIB = 1 << 20
 OTHERS = ("sshd", "rclone")
-FASTER = 2.5  # than sshd, a large put over the longer distance
+FASTER = 2.5  # how many times faster than sshd a large put is over the longer distance
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """trips: round trip times in milliseconds. transfers: bytes of files. files: number of small ones;
+    """trips: round-trip times in milliseconds. transfers: bytes of files. files: number of small files;
     OpenSSH takes three or four round trips for each.
     """
 

@@ -1,7 +1,7 @@
 """Both sides of the rows over a distance: OpenSSH's client, a proxy that delays, and one of three servers.
 
-All servers and proxies are running. The time of a client includes its start and its login, which is some six
-round trips.
+All servers and proxies are running. The time of a client includes its start and its login, which takes about
+six round trips.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
 
 
 class Sides:
-    """The servers by name, and the way to them by the milliseconds of a round trip."""
+    """The servers by name, and ways to reach them by round-trip time in milliseconds."""
 
     def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
         self._stack = stack

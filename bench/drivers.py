@@ -33,7 +33,7 @@ def command(name: str) -> list[str]:
 
 
 def unsynced_command(name: str) -> list[str]:
-    """Return the same for one that does not wait for the disk."""
+    """Return the same for a command that does not wait for the disk."""
     python, script = command(name)
     return [python, str(CHECKOUT / "bench" / "unsynced.py"), script]
 
@@ -41,21 +41,21 @@ def unsynced_command(name: str) -> list[str]:
 def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> float:
     """Return the seconds that `sftp -D server` takes for a batch of commands.
 
-    Raises RuntimeError with what it said when it fails.
+    Raises RuntimeError with its output if it fails.
     """
     argv = ["sftp", "-q", *options, "-b", "-", "-D", shlex.join(server)]
     return timed(argv, commands)
 
 
 def sftp_over_ssh(config: Path, host: str, commands: str, options: Sequence[str] = ()) -> float:
-    """Return the seconds that sftp takes through a real sshd, with the login."""
+    """Return the seconds that sftp takes through a real sshd, including the login."""
     return timed(["sftp", "-q", "-F", str(config), *options, "-b", "-", host], commands)
 
 
 def timed(argv: list[str], commands: str = "") -> float:
     """Return the seconds from the start of a program to its end. commands: its standard input.
 
-    Raises RuntimeError with what it said when it fails.
+    Raises RuntimeError with its output if it fails.
     """
     began = time.perf_counter()
     done = subprocess.run(argv, input=commands.encode(), capture_output=True)
@@ -83,7 +83,7 @@ class RawSession:
         self.process.wait()
 
     def packet(self) -> bytes:
-        """Return the next reply, without its length."""
+        """Return the next reply, without its length field."""
         length = int.from_bytes(self._exactly(4), "big")
         return self._exactly(length)
 

@@ -1,4 +1,4 @@
-"""Rows for the storage on GridFS: beside pymongo's GridFSBucket, on the same SecantusDB, in turn.
+"""Rows for the storage on GridFS: compared with pymongo's GridFSBucket, on the same SecantusDB, in turn.
 
 This module has names, sizes and targets, and must not import pymongo. gridfs_sides.py does the work; it needs
 pymongo, and is imported when a row is selected.
@@ -35,8 +35,8 @@ class Sizes:
 class Contest:
     """One line of the table.
 
-    reference, ours: seconds that each takes. contenders: their names. target: least ratio reference / ours
-    that we aim for; most: greatest one. resident: bytes of memory, described by `memory`, which should stay
+    reference, ours: seconds that each takes. contenders: their names. target: minimum ratio reference / ours
+    that we aim for; most: maximum ratio. resident: bytes of memory, described by `memory`, which should stay
     below most_resident.
     """
 

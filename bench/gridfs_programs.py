@@ -36,7 +36,7 @@ def get(port: str, database: str, file: str, name: str) -> None:
 
 
 def growth(port: str, database: str, directory: str) -> None:
-    """List a directory; print the peak of resident memory (bytes) less what was resident before."""
+    """List a directory; print the peak of resident memory (bytes) minus the memory resident before."""
     from pysftpserver.mongostorage import SFTPServerMongoStorage
 
     storage = SFTPServerMongoStorage(LOOPBACK, int(port), database)

@@ -31,7 +31,7 @@ from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
 
 PROGRAMS = [sys.executable, "-m", "bench.gridfs_programs"]
 TRANSFERS, ALONE, AMONG_OTHERS, MANY = "transfers", "alone", "among_others", "many"  # databases
-SENT, FETCHED, SOUGHT = "sent", "fetched", "sought"  # files in the first
+SENT, FETCHED, SOUGHT = "sent", "fetched", "sought"  # files in the first of these
 DIRECTORY = "listed"
 OTHER_DIRECTORIES = 200  # half of them sort before DIRECTORY, half after
 LISTINGS = 5  # listings of a short directory in one measurement
@@ -255,7 +255,7 @@ class Sides:
         return time.perf_counter() - began
 
     def growth(self) -> int:
-        """Return by how many bytes a process grows at most when it lists that directory."""
+        """Return the maximum growth (bytes) of a process that lists that directory."""
         self._directory(MANY, self.sizes.many, 0)
         argv = [*PROGRAMS, "growth", str(self.port), MANY, f"/{DIRECTORY}"]
         return int(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)

@@ -1,4 +1,4 @@
-"""Rows for the message server: `pysftplab` beside a bare asyncio echo server, and beside Fernet itself.
+"""Rows for the message server: `pysftplab` compared with a bare asyncio echo server and with Fernet itself.
 
 This module has names, sizes and targets. laboratory_sides.py does the work, and is imported when a row is
 selected.
@@ -21,7 +21,7 @@ LEAST = 0.25  # of the speed of a bare echo server
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of clients at once, of messages of each, of their bytes, and of connections."""
+    """Numbers of simultaneous clients, of messages per client, of bytes per message, and of connections."""
 
     clients: int = 500
     messages: int = 200

@@ -27,7 +27,7 @@ PASSWORD = "bench"
 KEY = "the key of the benchmark"
 MOST = 1 << 20  # bytes of a message
 AT_ONCE = 20  # connections being opened at once
-ROUNDS = 3  # answers that a client waits for first: key, password, name
+ROUNDS = 3  # answers that a client first waits for: key, password, name
 BARE = """
 import asyncio
 class Echo(asyncio.Protocol):

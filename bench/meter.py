@@ -1,6 +1,6 @@
-"""What servers use, as the kernel counts it: processor time, memory, descriptors.
+"""Measures what servers use, as the kernel counts it: processor time, memory, descriptors.
 
-Processor time is what a busy machine disturbs least. What may not enter: doors, storages, clients.
+Processor time is the figure that a busy machine disturbs least. What may not enter: doors, storages, clients.
 Facts: proc(5). A process that was waited for is in the children's time of its parent.
 """
 
@@ -16,14 +16,14 @@ from pathlib import Path
 from tests.support.processes import descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")  # in a second
-QUIET = 0.06  # seconds without any processor time, after which servers have finished
+QUIET = 0.06  # seconds without any processor time after which servers count as finished
 PATIENCE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
 class Used:
-    """Seconds of processor time: of all processes of a server, of the one that used most, and of processes
-    that this one has started and that have ended.
+    """Seconds of processor time: of all processes of a server, of the busiest one, and of ended child
+    processes of this process.
     """
 
     total: float
@@ -33,7 +33,7 @@ class Used:
 
 @dataclass(frozen=True)
 class Held:
-    """What processes hold: bytes of memory, each with its share of what they share (PSS), and descriptors."""
+    """What processes hold: memory in bytes, each with its share of shared memory (PSS), and descriptors."""
 
     memory: int
     descriptors: int
@@ -41,13 +41,13 @@ class Held:
 
 
 class Meter:
-    """Looks at processes, and at all that they have started."""
+    """Measures processes and all that they have started."""
 
     def __init__(self, *roots: int) -> None:
         self._roots = roots
 
     def used(self, work: Callable[[], object]) -> Used:
-        """What the servers use for some work, and until they have finished."""
+        """What the servers use for some work, until they have finished."""
         before, total = self._settled()
         ended = _ended()
         work()
@@ -61,7 +61,7 @@ class Meter:
         return self._settled()[1] / TICKS
 
     def _settled(self) -> tuple[dict[int, int], int]:
-        """Each process's own ticks and the sum with those of processes that have ended, once they rest."""
+        """Each process's own ticks, and the sum of all, ended processes included, once they rest."""
         deadline = time.monotonic() + PATIENCE
         read = self._read()
         while True:

@@ -1,4 +1,4 @@
-"""Rows for a jail below a mount point of a site file, beside the same jail alone: both by pysftpsite."""
+"""Rows for a jail below a mount point of a site file, compared with the jail alone: both by pysftpsite."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Sides:
 
 
 def started(top: Path, sizes: Sizes) -> nullcontext[Sides]:
-    """The sides need nothing that runs before and after."""
+    """The sides; nothing has to run before and after."""
     return nullcontext(Sides(top, sizes))
 
 

@@ -1,4 +1,4 @@
-"""Rows for object stores: pysftpsite on a bucket beside obstore alone, and beside `rclone serve sftp` on it.
+"""Rows for object stores: pysftpsite on a bucket compared with obstore alone and with `rclone serve sftp`.
 
 The store is `rclone serve s3` on a directory. This module has names, sizes and targets. objects_sides.py does
 the work; it needs rclone and obstore, and is imported when a row is selected.

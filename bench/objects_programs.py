@@ -1,4 +1,4 @@
-"""The programs beside which object stores are measured: they move a file with obstore and nothing else.
+"""The reference programs for object stores: they transfer a file with obstore and nothing else.
 
     python -m bench.objects_programs put|get ENDPOINT BUCKET FILE KEY
 

@@ -1,7 +1,7 @@
 """Both sides of the rows on object stores: programs that do the same on one bucket.
 
-The store's files are in the benchmark's directory. The methods that measure return seconds. What is put is
-there from the warm-up on, and is replaced.
+The store's files are in the benchmark's directory. The methods that measure return seconds. Files that are
+put exist since the warm-up, and are replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
     directory = top / "store"
     bucket = directory / BUCKET
     bucket.mkdir(parents=True)
-    # Before the store runs, because it remembers what was in a directory.
+    # Before the store runs, because it caches the content of directories.
     random_file(bucket / FETCHED, sizes.transfer)
     _files(bucket / LISTED, sizes.keys, 0)
     _files(bucket / DOWN, sizes.files, sizes.each)
@@ -40,7 +40,7 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
 
 
 class Sides:
-    """Both sides. What takes commands takes one of the methods here that return them for sftp."""
+    """Both sides. Methods with an argument `commands` take one of the methods here that return commands."""
 
     def __init__(self, top: Path, sizes: Sizes, url: str) -> None:
         self.sizes = sizes
@@ -68,7 +68,7 @@ class Sides:
         return drivers.sftp(self._beside, commands())
 
     def library(self, verb: str) -> float:
-        """Start a program that does with obstore what `put` or `get` does."""
+        """Start a program that does the same as `put` or `get` with obstore."""
         file, key = (str(self._file()), SENT) if verb == "put" else (os.devnull, FETCHED)
         return drivers.timed([*PROGRAMS, verb, self._url, BUCKET, file, key])
 
@@ -98,13 +98,13 @@ class Sides:
         return f"put -R {_files(self._local / UP, self.sizes.files, self.sizes.each)} /\n"
 
     def get_files(self) -> str:
-        """Get a directory to where it is not."""
+        """Get a directory to a place where it does not exist."""
         shutil.rmtree(self._local / DOWN, ignore_errors=True)
         return f"get -R /{DOWN} {self._local}\n"
 
 
 def _files(directory: Path, count: int, size: int) -> Path:
-    """A directory with so many files."""
+    """A directory with `count` files of `size` bytes."""
     if not directory.exists():
         directory.mkdir()
         for number in range(count):

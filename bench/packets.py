@@ -3,8 +3,8 @@
     python -m bench.packets
 
 Requests of each kind are prepared and then served many times by an engine on a jail. Next to that is the cost
-of their system calls alone, from Python. This project can only reduce the difference. Figures are the best of
-several rounds, which is more reliable than a mean on a busy machine.
+of their system calls alone, from Python. Only the difference is in this project's hands. Figures are the best
+of several rounds, which is more reliable than a mean on a busy machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Engine:
         (top / "a" / "b" / "c").mkdir(parents=True)
         for path in self.paths:
             (top / os.fsdecode(path[1:])).write_bytes(bytes(1024))
-        self.room = room()  # as the door's: where it begins in a page decides how long a copy takes
+        self.room = room()  # as at the door: its offset in a page affects how long a copy takes
         (top / "long").write_bytes(os.urandom(1 << 20))
         self.server = SFTPServer(SFTPServerVirtualChroot(top))
         self.serve([sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)])

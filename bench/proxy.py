@@ -19,7 +19,7 @@ LEAST = 0.67  # through the proxy, a transfer may take 1.5 times as long
 
 @dataclass(frozen=True)
 class Sizes:
-    """transfer: bytes of a file. files: how many small ones, of 1 KiB each. names: in a listing."""
+    """transfer: bytes of a file. files: number of small files of 1 KiB. names: in a listing."""
 
     transfer: int = 512 * MIB
     files: int = 1000
@@ -28,7 +28,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Contest:
-    """One line of the table. kind: what Sides measures. target: the least ratio, or None."""
+    """One line of the table. kind: what Sides measures. target: the minimum ratio, or None."""
 
     name: str
     reference: Callable[[Sides], float]

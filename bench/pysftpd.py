@@ -1,4 +1,4 @@
-"""Rows for the standalone server: `pysftpd` beside OpenSSH's sshd with its internal-sftp, in turn.
+"""Rows for the standalone server: `pysftpd` compared with OpenSSH's sshd with its internal-sftp, in turn.
 
 This module has names, sizes and targets. pysftpd_sides.py does the work, and is imported when a row is
 selected.
@@ -93,12 +93,12 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 
 def weighed(sizes: Sizes) -> str:
-    """Return what the servers' memory is looked at in."""
+    """Return the situation in which the servers' memory is measured."""
     return f"{GROUP}: {sizes.idle:,} idle sessions"
 
 
 def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
-    """Yield the name, the bytes and the target of each look."""
+    """Yield the name, the bytes and the target of each measurement."""
     most: dict[str, int | None] = {"in threads": MOST_IDLE}
     for server in IDLE:
         found = sides.idle(server)
@@ -106,4 +106,4 @@ def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
         began = f" ({found.begun / MIB:.0f} MiB when they had begun)"
         name = f"PSS of all processes, {weighed(sizes)}, {server}{began}{worked}"
         yield name, found.resting, most.get(server)
-        most.setdefault("pysftpd", found.resting)  # as much as the first one takes, which is sshd
+        most.setdefault("pysftpd", found.resting)  # the limit is what the first server, sshd, takes

@@ -39,8 +39,8 @@ PIECE = 200_000  # bytes that each working session writes and reads
 
 @dataclass(frozen=True)
 class Idle:
-    """Bytes of memory with many idle sessions, when all have begun and when all are at rest; seconds that
-    some of them then take for some work at once.
+    """Bytes of memory with many idle sessions, once all have begun and once all are at rest; seconds that
+    some of them then take for work at the same time.
     """
 
     begun: int
@@ -103,7 +103,7 @@ class Sides:
             "max-connections": self.sizes.idle + 100,
             "max-per-user": self.sizes.idle + 100,
             "admin-socket": self.top / f"{name.replace(' ', '-')}.admin",
-            "max-sessions": 2 * (self.sizes.idle + 100),  # of which one user may have half
+            "max-sessions": 2 * (self.sizes.idle + 100),  # one user may have half of them
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         with log.open("wb") as errors:
@@ -165,8 +165,8 @@ class Sides:
             return time.perf_counter() - began
 
     def for_nothing(self, server: str) -> Taken:
-        """Have several clients get a file. What they send was encrypted before, what they receive the kernel
-        throws away, and each process of the server has as many of them.
+        """Have several clients get a file. Their requests were encrypted before, the kernel discards what
+        they receive, and each process of the server has the same number of them.
         """
         return asyncio.run(self._for_nothing(server))
 
@@ -279,7 +279,7 @@ async def _prepared(connection: asyncssh.SSHClientConnection, path: str, size: i
 
 
 def _drain(connection: asyncssh.SSHClientConnection, requests: bytes, size: int) -> None:
-    """In a thread: send requests, and throw away as many bytes as they ask for."""
+    """In a thread: send requests, and discard as many bytes as they ask for."""
     with socket.socket(fileno=os.dup(connection.get_extra_info("socket").fileno())) as sock:
         sock.settimeout(60)
         sock.sendall(requests)
@@ -302,7 +302,7 @@ def _processor(process: int) -> Counter[int]:
 
 
 def _memory(process: int) -> int:
-    """Bytes of a process and all that it has started, each with its share of what they share (PSS)."""
+    """Bytes of memory of a process and all that it has started, each with its share of shared memory."""
     total = 0
     for pid in (process, *(pid for pid, _, _ in descendants(process))):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Rows for remote administration: `pysftpremo` beside Fernet alone, and beside commands run directly.
+"""Rows for remote administration: `pysftpremo` compared with Fernet alone and with commands run directly.
 
 This module has names, sizes and targets. remo_sides.py does the work, and is imported when a row is selected.
 """
@@ -70,10 +70,10 @@ def with_target(contest: Contest, result: Result) -> Result:
 
 
 def weighed(sizes: Sizes) -> str:
-    """Return what the server's memory is looked at in."""
+    """Return the situation in which the server's memory is measured."""
     return f"{GROUP}: a get and a put of {sizes.transfer // MIB} MiB"
 
 
 def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
-    """Yield the name, the bytes and the target of each look."""
+    """Yield the name, the bytes and the target of each measurement."""
     yield f"Growth of the server in {weighed(sizes)}", sides.growth(), MOST_GROWTH

@@ -158,7 +158,7 @@ class Sides:
                 os.sched_setaffinity(task, before)
 
     def growth(self) -> int:
-        """Return the peak of the server's resident memory (bytes), less that of the idle server."""
+        """Return the peak of the server's resident memory (bytes) minus that of the idle server."""
         place = Path(f"/proc/{self.process.pid}")
         status = place / "status"
         (place / "clear_refs").write_text("5")  # resets the peak

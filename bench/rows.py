@@ -1,4 +1,4 @@
-"""The rows beside sftp-server: each is a piece of work whose time is measured for both servers.
+"""The rows compared with sftp-server: each is a piece of work whose time is measured for both servers.
 
 All data is in one temporary directory on a tmpfs (/dev/shm) if there is one, else in the page cache. A row's
 `measure` takes the command line of a server; its target is the project's aim.
@@ -31,7 +31,7 @@ class Row:
     """One line of the table.
 
     target: for the ratio reference / ours, or None. limit: the same bytes without a protocol. bulk: whether
-    the server's memory is measured too.
+    the server's memory is measured as well.
     """
 
     name: str

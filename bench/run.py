@@ -1,16 +1,15 @@
-"""`make bench`: measures each door beside a reference that does the same work, in turn in the same run.
+"""`make bench`: compares each door with a reference that does the same work, in turn in the same run.
 
-That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, short sessions once more with
-pysftp-warm, the storage on GridFS beside pymongo's GridFSBucket, pysksync beside cp, pysftpd beside sshd,
-also over a distance, pysftpremo beside Fernet, pysftplab beside a bare echo server, pysftpsite on a bucket
-beside obstore and rclone, pysftpproxy beside no proxy, pysftpweb beside nginx, and what is synced beside the
-same without syncing.
+That is pysftpjail, with the jail on, with OpenSSH's sftp-server, short sessions also with pysftp-warm, the
+storage on GridFS with pymongo's GridFSBucket, pysksync with cp, pysftpd with sshd, also over a distance,
+pysftpremo with Fernet, pysftplab with a bare echo server, pysftpsite on a bucket with obstore and rclone,
+pysftpproxy with no proxy, pysftpweb with nginx, and what is synced with the same without syncing.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
 Every row is measured A B A B ..., after a warm-up pair that does not count, so that other load on the machine
 affects both. The tables have medians, their ratio (the reference's time / ours: above 1 ours is faster), the
-spread of each and, where there is one, the time of the same bytes without a protocol. Rows with a large
+spread of each and, if available, the time of the same bytes without a protocol. Rows with a large
 spread are marked.
 """
 
@@ -80,7 +79,7 @@ DOORS = (
 class Result:
     """A measured row: medians in seconds, spreads as a share of the median.
 
-    target: the least ratio aimed for; most: the greatest one. contenders: the names of the two.
+    target: the minimum ratio aimed for; most: the maximum. contenders: the names of the two.
     """
 
     name: str
@@ -225,11 +224,11 @@ def say(text: str) -> None:
 
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
+    """Measure the rows compared with sftp-server whose name contains `only`, and memory after bulk rows."""
     others = (sksync, pysftpd, distance, remo, laboratory, warm, objects, proxy, mounts, site, stored, webdav)
     groups = (GROUP, *(door.GROUP for door in others))
     if any(group in only for group in groups):
-        return [], []  # no name here contains that word, and creating the files takes time
+        return [], []  # no name here contains that word, so do not spend time on creating files
     material = Material(top)
     # The default log level of sftp-server.
     ours = [*drivers.command("pysftpjail"), "--log-level", "ERROR", str(material.jail)]
@@ -283,7 +282,7 @@ def measure_gridfs(
             say(contest.name)
             from bench.gridfs_sides import started
 
-            # Its data grows with everything that was ever written, so each row starts a new database.
+            # Its data grows with every write, so each row starts a new database.
             with tempfile.TemporaryDirectory(dir=top) as place, started(Path(place), sizes) as sides:
                 results.append(
                     compare(
@@ -320,10 +319,10 @@ def measure_door(
 ) -> tuple[list[Result], list[Memory]]:
     """Measure the rows of a group, and the memory that belongs to them.
 
-    door: its module, with GROUP, Sizes and contests(), and perhaps with_target() for targets that depend on
-    the reference's time, compared() for rows made of others, weighed() and weigh() for what is measured once,
-    and IS_LONG where its rows are measured only if they are asked for by the group's name. It has started(),
-    or its module of sides, which needs what the door needs and is imported only then.
+    door: its module, with GROUP, Sizes and contests(), and optionally with_target() for targets that depend
+    on the reference's time, compared() for rows made of others, weighed() and weigh() for what is measured
+    once, and IS_LONG if its rows are measured only when the group's name is given. started() is in it or in
+    its module of sides, which needs what the door needs and is imported only then.
     """
     sizes = sizes or door.Sizes()
     chosen = [contest for contest in door.contests(sizes) if only in contest.name]

@@ -1,6 +1,6 @@
 """The tables of docs/scale.md, from the figures in bench/recorded: `make docs-tables` writes them.
 
-What may not enter: measuring, simulating. What load() compares is computed anew, in milliseconds.
+What may not enter: measuring, simulating. Only load() simulates again, in milliseconds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bench.simulation.load import compared
 from bench.simulation.runs import SHARE, WITHIN
 
 POPULATIONS = (10, 1_000, 100_000)
-LEAST = 16  # KiB: what is less is what the server itself gains and frees meanwhile
-SHOWN = 3  # rows of one machine: the last is the first that is too much for it
+LEAST = 16  # KiB: smaller figures are noise from the server's own memory
+SHOWN = 3  # rows of one machine, the last of which is the first load that is too much for it
 IN_PROCESS = "pysftpd"  # the row of sessions that are processes
 
 
@@ -25,7 +25,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def ms(seconds: float | None) -> str:
-    """Milliseconds with as many digits as count."""
+    """Milliseconds, with significant digits only."""
     if seconds is None:
         return "-"
     value = 1000 * seconds
@@ -56,7 +56,7 @@ def doors() -> str:
 
 
 def memory() -> str:
-    """What an idle session holds at each door."""
+    """Memory of an idle session at each door."""
     found = []
     for name, row in recorded("costs")["doors"].items():
         idle = row["idle"]
@@ -93,7 +93,7 @@ def storages() -> str:
 
 
 def behind() -> str:
-    """pysftpd with users in Redis, and how much of each cost is that of the process that does SSH."""
+    """pysftpd with users in Redis, and the share of the process that does SSH in each cost."""
     rows = recorded("costs")["pysftpd and Redis"]
     head = ["files in", "login", "session", "request", "put 16 KiB", "get 16 KiB", "put 1 MiB", "get 1 MiB"]
 
@@ -104,7 +104,7 @@ def behind() -> str:
 
 
 def trips() -> str:
-    """Requests to what is behind."""
+    """Requests to the services behind the servers."""
     found = recorded("costs")
     rows = []
     for group in ("pysftpd and Redis", "storages"):
@@ -117,7 +117,7 @@ def trips() -> str:
 
 
 def asked(made: dict[str, float]) -> str:
-    """Requests by their names. A script of Redis is one, whatever it does there."""
+    """Requests by name. A Redis script counts as one, whatever it does."""
     scripts = made.get("eval", 0) + made.get("evalsha", 0)
     if scripts:
         return f"{scripts:g} scripts with {sum(made.values()) - scripts:g} commands"
@@ -223,7 +223,7 @@ def assumptions() -> str:
 
 
 def load() -> str:
-    """What was measured with few clients, and what the simulation says."""
+    """The load measured with few clients, and the simulated one."""
     found = recorded("load")
     rows = []
     for measured, said in compared(found):
@@ -281,7 +281,7 @@ HEAD = [
 
 
 def one_machine() -> str:
-    """What one machine holds."""
+    """How many users one machine can serve."""
     rows = [
         [name, f"{row['users']:,}", *outcome(row)]
         for name, tried in recorded("simulated")["one"].items()

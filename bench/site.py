@@ -1,7 +1,7 @@
-"""Rows for what watches or rules a session, beside the bare jail: the audit log, digests and a chain, rules,
-quotas and events. With a quota, uploads appear whole: what that alone takes has rows of its own.
+"""Rows for features that watch or restrict a session, compared with the bare jail: the audit log, digests and
+a chain, rules, quotas and events. With a quota, uploads are atomic; the cost of that alone has its own rows.
 
-A contender of its own is a name in WAYS and options of pysftpjail, and with --site a text in SITES.
+Each contender is a name in WAYS with options of pysftpjail, and with --site a text in SITES.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EVENTS = (
 )
 STATE = 'state = "{top}/state-{name}"\n'
 SITES = {"rules": RULES, "quota": QUOTA, "events": EVENTS, "all": RULES + QUOTA + EVENTS}
-BULK, SMALL = 0.95, 0.80  # shares of the bare jail's speed that are aimed for
+BULK, SMALL = 0.95, 0.80  # target shares of the bare jail's speed
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,19 @@ class Sides:
         self._servers = {way: [*ours, *words, f"{top}/jail"] for way, words in {BARE: [], **options}.items()}
 
     def measure(self, what: str, way: str) -> float:
-        """Return the seconds of a session that does one thing. what: as of Contest."""
+        """Return the seconds of a session that does one thing. what: as for Contest."""
         server = self._servers[way]
         if what == "STAT":
             return drivers.pipelined_stats(server, [b"/big"], self._sizes.stats, wire.SSH2_FXP_STAT)
         if what == "put -r":
-            self._puts += 1  # always new files: to replace some costs more with --atomic-uploads
+            self._puts += 1  # always new files: replacing costs more with --atomic-uploads
             return drivers.sftp(server, f"put -r {self._tree} /tree{self._puts}\n")
         line = "get /big /dev/null\n" if what == "get" else f"put {self._local} /sent\n"
         return drivers.sftp(server, line * self._sizes.times)
 
 
 def started(top: Path, sizes: Sizes) -> nullcontext[Sides]:
-    """The sides need nothing that runs before and after."""
+    """The sides; nothing has to run before and after."""
     return nullcontext(Sides(top, sizes))
 
 
@@ -103,7 +103,7 @@ class Contest:
 
     @property
     def contenders(self) -> tuple[str, str]:
-        """What is measured."""
+        """The names of both."""
         return BARE, self.way
 
     def reference(self, sides: Sides) -> float:
@@ -111,7 +111,7 @@ class Contest:
         return sides.measure(self.what, BARE)
 
     def ours(self, sides: Sides) -> float:
-        """Return the seconds of the other."""
+        """Return the seconds of the other contender."""
         return sides.measure(self.what, self.way)
 
 

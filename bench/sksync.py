@@ -1,4 +1,4 @@
-"""Rows for SK Sync: `pysksync` beside `cp -r` of the same tree, in turn.
+"""Rows for SK Sync: `pysksync` compared with `cp -r` of the same tree, in turn.
 
 This module has names, sizes, targets and the evaluation. sksync_sides.py does the work, and is imported when
 a row is selected.

@@ -128,7 +128,7 @@ class Sides:
         protocol = "pysksync 1" if (which, way) in WITHOUT_DIGESTS else "pysksync 2"
         keys = {"host": "127.0.0.1", "port": self._ports[use_tls], "protocol": protocol}
         config.write_text(json.dumps({**keys, **self._tls_keys(use_tls), "client": section}))
-        os.sync()  # what was made just now, for the rows on what is stored
+        os.sync()  # writes what was just made, for the rows on what is stored
         seconds = drivers.timed([*self._command("pysksync"), str(config), "client", "client"])
         for place in (server, client):
             _check(_files(place), _files(self.tree(which)))

@@ -1,4 +1,4 @@
-"""Rows for what is stored: each door and option that syncs, beside the same without syncing.
+"""Rows for what is stored: each door and option that syncs, compared with the same without syncing.
 
 This module has names, sizes and targets. stored_sides.py does the work, and is imported when a row is
 selected.
@@ -30,7 +30,7 @@ SFTP = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Number of files of a sync, number of those that are stored one by one, and bytes of each."""
+    """Number of files of a sync, number of files stored one by one, and bytes of each."""
 
     synced: int = 1_502
     files: int = 200
@@ -39,7 +39,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Contest:
-    """One line of the table. door: a method of Sides; words: what it is given."""
+    """One line of the table. door: a method of Sides; words: its arguments."""
 
     name: str
     door: str

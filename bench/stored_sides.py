@@ -1,6 +1,6 @@
 """Both sides of the rows on what is stored: our commands as they are, and with bench/unsynced.py.
 
-All files are on a disk. Before the clock starts, whatever earlier runs have left to write is written.
+All files are on a disk. Before the clock starts, everything that earlier runs have left to write is written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows for short sessions: `pysftpjail` with `pysftp-warm` and alone, beside OpenSSH's sftp-server, in turn.
+"""Rows for short sessions: `pysftpjail` with `pysftp-warm` and alone, and OpenSSH's sftp-server, in turn.
 
 This module has names, sizes and targets. warm_sides.py does the work, and is imported when a row is selected.
 """
@@ -20,7 +20,7 @@ MOST_WITH, MOST_ALONE = 0.012, 0.022  # seconds to the first reply
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of starts, of sessions through sshd, and of those that run at once."""
+    """Numbers of starts, of sessions through sshd, and of simultaneous ones."""
 
     starts: int = 20
     sessions: int = 200
@@ -59,7 +59,7 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 
 def with_target(contest: Contest, result: Result) -> Result:
-    """Return the result with the ratio that its greatest time corresponds to."""
+    """Return the result with the ratio to which its maximum time corresponds."""
     if contest.most is None:
         return result
     return dataclasses.replace(result, target=result.reference / contest.most)

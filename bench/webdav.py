@@ -1,4 +1,5 @@
-"""Rows for WebDAV: `pysftpweb` beside nginx with its own dav module and dav-ext, on the same directory.
+"""Rows for WebDAV: `pysftpweb` compared with nginx with its own dav module and dav-ext, on the same
+directory.
 
 This module has names, sizes and targets. webdav_sides.py does the work, and is imported for selected rows.
 """
@@ -21,7 +22,7 @@ MOST_GROWTH = 32 * MIB  # bytes resident, in a transfer
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of a transfer, number of entries of a directory, and how often it is listed."""
+    """Bytes of a transfer, number of entries of a directory, and number of listings."""
 
     transfer: int = 512 * MIB
     entries: int = 10_000
@@ -61,10 +62,10 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 
 def weighed(sizes: Sizes) -> str:
-    """Return what the server's memory is looked at in."""
+    """Return the situation in which the server's memory is measured."""
     return f"{GROUP}: a get and a put of {sizes.transfer // MIB} MiB"
 
 
 def weigh(sides: Sides, sizes: Sizes) -> Iterator[tuple[str, int, int | None]]:
-    """Yield the name, the bytes and the target of each look."""
+    """Yield the name, the bytes and the target of each measurement."""
     yield f"Growth of the server in {weighed(sizes)}", sides.growth(), MOST_GROWTH

@@ -1,7 +1,7 @@
 """Both sides of the rows on WebDAV: curl as the client, pysftpweb and nginx on one directory.
 
-Both servers are running. Neither waits for the disk: nginx never does, and pysftpweb is started so that it
-does not (see unsynced.py).
+Both servers are running. Neither waits for the disk: nginx never does, and pysftpweb is started with
+unsynced.py.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Sides:
         return self._curl(server, "big")
 
     def put(self, server: str) -> float:
-        """Put a part of as many bytes repeatedly to one name."""
+        """Put a part repeatedly to one name, until as many bytes are sent."""
         return sum(self._curl(server, "stored", "-T", str(self._part)) for _ in range(PARTS))
 
     def list(self, server: str) -> float:
@@ -123,7 +123,7 @@ class Sides:
         return sum(self._curl(server, "many/", *words) for _ in range(self.sizes.listings))
 
     def growth(self) -> int:
-        """Return the peak of our server's resident memory (bytes), less that of the idle server."""
+        """Return the peak of our server's resident memory (bytes) minus that of the idle server."""
         place = Path(f"/proc/{self.process.pid}")
         self.list("pysftpweb")
         (place / "clear_refs").write_text("5")  # resets the peak

@@ -1,10 +1,10 @@
-"""Records the seed corpus: what real clients send to a real server during ordinary use.
+"""Records the seed corpus: what real clients send to a real server in ordinary use.
 
     python -m fuzz.capture
 
 Each client is one text file in fuzz/corpus/common, each session one input in it. The jail is the fuzzers'
 tree, so that a replayed session finds the same files. The data of WRITE is shortened; names of this host, its
-users or its paths stop the capture. What may not enter: the use of the corpus.
+users or its paths stop the capture. What may not enter: how the corpus is used.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Capture(ServedCase):
             "/tmp",
             socket.gethostname(),
         }
-        if getpass.getuser() != "root":  # an ordinary word in many places
+        if getpass.getuser() != "root":  # which is an ordinary word in many places
             private.add(getpass.getuser())
         for word in private:
             if os.fsencode(word) in stream:

@@ -1,7 +1,7 @@
-"""The targets for what a client offers as a certificate, and for lists of revoked keys and certificates.
+"""The targets for certificates that a client offers, and for lists of revoked keys and certificates.
 
-An input is one byte, which is not used, and a certificate or the content of a list. What may not enter:
-atheris, signatures.
+An input is one unused byte, and a certificate or the content of a list. What may not enter: atheris,
+signatures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pysftpserver.sshd.krl import EXPLICIT_KEY, MAGIC, BadList, Revoked, read
 ADDRESSES = ("10.1.2.3", "::ffff:127.0.0.1", "fe80::1%eth0")
 NOW = 1_796_040_000.0
 KEY = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)
-MOST_SERIALS = 20  # of an input that are looked up
+MOST_SERIALS = 20  # serial numbers of an input to look up
 
 
 def string(content: bytes) -> bytes:
@@ -41,7 +41,7 @@ def certificate_target(data: bytes) -> None:
 
 
 def list_target(data: bytes) -> None:
-    """Read a list, look serials up, and read it with one more key in it."""
+    """Read a list, look up serial numbers, and read the list with one more key in it."""
     content = data[1:]
     try:
         revoked = read(content)
@@ -61,7 +61,7 @@ def list_target(data: bytes) -> None:
 
 
 def _revokes(revoked: Revoked, serial: int) -> bool:
-    """Whether certificates with a serial are revoked for all CAs, which a second look has to say as well."""
+    """Whether a serial number is revoked for all CAs; checks that a second lookup agrees."""
     it = Certificate(b"", serial, 1, b"", (), 0, 0, (), b"", b"", b"")
     inner = revoked.certificates.get(b"")
     if inner is None:

@@ -1,7 +1,7 @@
-"""The target for gates: what a scanner or a program answers, and what is made of it.
+"""The target for gates: the answers of scanners and programs, and how they are interpreted.
 
-An input is one byte that says how (ASKS_PROGRAM, IS_EARLY, HANGS_UP, and the size of the file), and the bytes
-of the answer, which come over a pair of sockets. Only an answer that a second, strict reading takes for an
+An input is one byte of ways (ASKS_PROGRAM, IS_EARLY, HANGS_UP, and the size of the file), and the bytes of
+the answer, which arrive over a pair of sockets. Only an answer that a second, strict reading takes for an
 accept may let the file in. What may not enter: atheris, storages.
 """
 
@@ -22,7 +22,7 @@ END = {b"\n": "ask", b"\0": "clamd"}
 
 
 class PairTalk(gates.Talk):
-    """A connection whose other side sends some bytes: at once, or when it is asked for its answer."""
+    """A connection whose other side sends some bytes, at once or when it is asked for its answer."""
 
     said = b""
     is_early = hangs_up = False
@@ -85,7 +85,7 @@ class GatesTarget:
 
 
 def _read(said: bytes, end: bytes, is_early: bool) -> str:
-    """The verdict in an answer, by the words of the page; reject for what is none."""
+    """The verdict in an answer, as the documentation defines it; reject for anything else."""
     line = said.removesuffix(end)
     if line == said or end in line or len(said) > gates.LONGEST_ANSWER:
         return gates.REJECT
@@ -106,11 +106,11 @@ def _read(said: bytes, end: bytes, is_early: bool) -> str:
     return str(found["verdict"]) if is_shaped and found["verdict"] in gates.VERDICTS else gates.REJECT
 
 
-_SPACE = " \t\n\r\v\f\x1c\x1d\x1e\x1f"  # in ASCII, as str.strip() has it
+_SPACE = " \t\n\r\v\f\x1c\x1d\x1e\x1f"  # in ASCII, as for str.strip()
 
 
 class _Pairs:
-    """An object of JSON. is_clear: whether nothing in it is there twice."""
+    """A JSON object. is_clear: whether no object in it has a key twice."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         self.pairs = pairs

@@ -1,7 +1,7 @@
 """Targets for the message server: codecs and handshakes against a second implementation, and whole sessions.
 
 An input is one byte of ways and the data that a peer sends. In encrypted sessions, each line of the input is
-a message that the target encrypts; a line that begins with ! is sent unchanged, as a token. What may not
+a message that the target encrypts; a line that begins with `!` is sent unchanged, as a token. What may not
 enter: atheris, how inputs are mutated.
 """
 
@@ -30,7 +30,7 @@ TEXTS = {"NAME ?", "SERVER ?", "SERVICE ?", "STOP SERVER"}
 
 
 def pieces(ways: int, data: bytes) -> list[bytes]:
-    """Return the data in the pieces in which it is fed."""
+    """Return the data in the pieces in which they are fed."""
     step = max(1, len(data) // CUTS) if ways & PIECES else len(data) or 1
     return [data[at : at + step] for at in range(0, len(data), step)]
 
@@ -162,7 +162,7 @@ class Keys:
 
 
 class ServerTarget:
-    """Whole sessions of the server with Echo, and the answers that they must give."""
+    """Whole sessions of the server with Echo, and the answers that they must get."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -230,7 +230,7 @@ class ServerTarget:
 
 
 def answers(texts: list[str], is_over: bool, is_encrypted: bool) -> list[str]:
-    """Return the expected answers; for refusals, how they begin."""
+    """Return the expected answers; for refusals, only their beginning."""
     said = ["PASSWORD ?"]
     coming = iter(texts)
     ended = "REFUSED CONNECTION: "

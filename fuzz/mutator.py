@@ -1,4 +1,4 @@
-"""Mutates SFTP streams and keeps most of the framing, so that the code behind it is reached.
+"""Mutates SFTP streams and keeps most of the framing, so that the code behind the framing is reached.
 
 An input is a byte of ways and a stream of packets. A mutation splits the stream, adds, drops, moves, replaces
 or changes packets, and frames them again; occasionally it changes the raw bytes. What may not enter: atheris
@@ -92,7 +92,7 @@ def mutate(data: bytes, most: int, random: Random, raw: Raw) -> bytes:
     if random.random() < 0.15:
         ways ^= 1 << random.randrange(8)
     if random.random() < 0.5:
-        ways &= 0xFE  # running a session twice takes twice the time
+        ways &= 0xFE  # not TWICE, which takes twice the time
     packets, tail = cut(data[1:])
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
         random.choice(CHANGES)(packets, random, raw)

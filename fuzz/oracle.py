@@ -13,7 +13,7 @@ from tests.differential.packets import EXTENDED, INIT, REQUEST_TYPES, VERSION, B
 
 MAX_PACKET = 262144  # bytes, without the length field
 MAX_DATA = 261120  # bytes
-STATFS_REPLY = 88  # bytes of figures that other processes change too
+STATFS_REPLY = 88  # bytes of figures that other processes change as well
 
 _POSITIVE = {
     "open": "handle",
@@ -112,7 +112,7 @@ def check_replies(output: bytes, requests: list[tuple[int | None, bytes]]) -> li
 
 @lru_cache
 def _version(reply: bytes, asked: bytes) -> Reply:
-    """The reply has the lower version of the two. asked: the client's."""
+    """Check that the reply has the lower of the two versions. asked: the client's INIT."""
     reader = Reader(reply[1:])
     lower = min(3, int.from_bytes(asked, "big"))
     assert reply[0] == VERSION and reader.u32() == lower, f"INIT was answered {reply[:60]!r}"

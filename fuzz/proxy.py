@@ -1,6 +1,6 @@
-"""The target for PROXY headers: each input, whole and byte by byte, beside the specification's own rules.
+"""The target for PROXY headers: each input, whole and byte by byte, against the specification's own rules.
 
-An input is one byte, which is not used, and what a proxy sends. What may not enter: atheris, sockets.
+An input is one unused byte, and what a proxy sends. What may not enter: atheris, sockets.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pysftpserver.service.proxyprotocol import LONGEST, SIGNATURE, BadHeader, be
 
 
 def announce(data: bytes) -> None:
-    """A target: takes a header as the server does."""
+    """The target: takes a header as the server does."""
     sent = data[1:]
     found = _length(sent)
-    # In pieces, the same comes of it, and no byte after the header is asked for.
+    # In pieces, the result is the same, and no byte after the header is asked for.
     for end in range(len(sent) + 1):
         part = _length(sent[:end])
         if part is None:

@@ -98,7 +98,7 @@ def unb64(text: object) -> bytes:
         value = value << 6 | alphabet.index(digit)
     spare = len(digits) * 6 % 8
     if value & (1 << spare) - 1:
-        raise Ended  # bits that encode nothing: another text of the same bytes
+        raise Ended  # spare bits are set: another text for the same bytes
     return (value >> spare).to_bytes(len(digits) * 6 // 8, "big")
 
 
@@ -224,7 +224,7 @@ class ParserTarget:
 
 
 class NoUsers:
-    """A table with one user, whose key is unknown."""
+    """A user table with one user, whose key is unknown."""
 
     def __init__(self) -> None:
         self._user = User("u", wire.b64(new_key().public_key().public_bytes_raw()), None)
@@ -286,7 +286,7 @@ class RemoTarget:
 
     @contextlib.contextmanager
     def seams(self) -> Iterator[None]:
-        """Let inputs choose token times and path hashes; switch off waiting and removal of old sessions."""
+        """Let inputs choose token times and path hashes; disable waiting and the removal of old sessions."""
         with (
             mock.patch.object(wire, "made_at", made_at),
             mock.patch.object(wire, "path_hash", lambda path: path[:48].ljust(48, b".")),
@@ -328,7 +328,7 @@ class RemoTarget:
         return bytes(sent)
 
     def answers(self, sent: bytes) -> list[tuple[int, list[bytes] | None]]:
-        """Return (status, tokens, or None if it is not encrypted) for each answer."""
+        """Return (status, tokens) for each answer; tokens is None if the answer is not encrypted."""
         found: list[tuple[int, list[bytes] | None]] = []
         while sent:
             head, end, sent = sent.partition(b"\r\n\r\n")
@@ -393,7 +393,7 @@ class RemoTarget:
 
 
 class Pieces:
-    """A socket that gives a few bytes at a time."""
+    """A socket that returns a few bytes at a time."""
 
     def __init__(self, sock: socket.socket, most: int) -> None:
         self._socket = sock

@@ -3,9 +3,9 @@
     python fuzz/run.py TARGET... [--seconds N] [--runs N] [--corpus DIR] [--max-len N]
 
 Each target runs under libFuzzer in a separate process. It starts with the seeds in fuzz/corpus and the inputs
-that earlier runs discovered, which are in fuzz/findings (never committed), like libFuzzer's log. The exit
-status is 0 when nothing was found; a finding is printed as an entry of the corpus. What may not enter: what
-is checked (targets.py).
+that earlier runs discovered, which are in fuzz/findings (never committed), as is libFuzzer's log. The exit
+status is 0 if nothing was found; a finding is printed as an entry of the corpus. What may not enter: what is
+checked (targets.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The target for site files: reading one, and the decisions of its rules against a slow and simple reading.
 
-An input is one byte, which is not used, and the text of a site file. Paths of the file's own patterns and a
-few others are decided on. What may not enter: atheris, storages.
+An input is one unused byte, and the text of a site file. It decides on paths from the file's own patterns and
+on a few others. What may not enter: atheris, storages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SiteTarget:
         own = [text.replace("**", "x/y").replace("*", "z").encode(errors="replace") for text in texts[:9]]
         for path in (*PATHS, *(explain.canonical(path) for path in own)):
             allowed = _allowed(site, who, path)
-            for _ in range(2):  # the second from what is kept
+            for _ in range(2):  # the second time from the cache
                 decision = rules.decide(path)
                 found = None if decision.is_hidden else decision.allowed
                 assert found == allowed, f"{path!r}: {found}, where a second reading says {allowed}"
@@ -60,7 +60,9 @@ class SiteTarget:
 
 
 def _allowed(site: file.Site, who: Who, path: bytes) -> frozenset[str] | None:
-    """What may be done; None for nothing, because it is hidden: by the words of the page, without tricks."""
+    """The allowed actions; None if the path is hidden. Follows the documentation word by word, without
+    tricks.
+    """
     names = [name for name in path.decode("utf-8", "surrogateescape").split("/") if name]
     hiding = [(site.hidden, True, frozenset[str]())]
     for gate in site.gates:
@@ -87,7 +89,7 @@ def _allowed(site: file.Site, who: Who, path: bytes) -> frozenset[str] | None:
 
 
 def _anybodys(place: str) -> str:
-    """The pattern of a quarantine, whoever it is for."""
+    """The pattern of a quarantine for any user."""
     literal = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in place)
     return re.sub(r"\{[^{}]*\}", "*", literal) + "/**"
 

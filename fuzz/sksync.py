@@ -46,7 +46,7 @@ class Ended(Exception):
     """The second implementation found input that has to end the connection."""
 
 
-# --- the second reading: straightforward, and of the whole ------------------------------------------------
+# --- the second implementation: straightforward, on the whole stream --------------------------------------
 
 
 class Reading:

@@ -26,7 +26,7 @@ Node = type(SFTPServerMemoryStorage()._root)
 CAPACITY = 512 << 10  # maximum bytes of one file, and of all files in memory
 MEMORY = "/dev/shm"
 OUT_OF_HERE = b"../../canary/secret"
-TIMES = (1_000_000_000, 1_000_000_000)  # of all that is in the tree
+TIMES = (1_000_000_000, 1_000_000_000)  # of everything in the tree
 # The tree, in the order of creation: a name, and its content (None: a directory; int: this many
 # zeros; a text that begins with ">": a link).
 TREE: tuple[tuple[str, bytes | int | None], ...] = (
@@ -67,7 +67,7 @@ def descriptors() -> int:
 
 
 class CountingStorage(SFTPServerMemoryStorage):
-    """The storage in memory, which counts its open files."""
+    """The storage in memory, counting its open files."""
 
     def __init__(self) -> None:
         super().__init__(CAPACITY)

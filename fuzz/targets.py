@@ -41,11 +41,11 @@ from tests.support.packets import HELLO
 
 LITTLE = Limits(handles=3, path=40, entries=2, extended=1)
 MOST_PIECES = 16  # pieces of a stream
-TRIES = 3  # at comparing two sessions: the clock may tick between them
+TRIES = 3  # to compare two sessions: the clock may tick between them
 
 
 class Ways:
-    """The bits of an input's first byte, which say how to run the session."""
+    """The bits of an input's first byte, which select how to run the session."""
 
     TWICE = 1  # once in one piece with a log, once in pieces without: the replies must be equal
     PIECES = 2  # as a door does: fed in pieces, replies taken a few bytes at a time
@@ -154,7 +154,7 @@ class SessionTarget:
             server.close()
             if ways & Ways.TWICE or wanted.may_change_files():
                 self.place.changed()
-        server.close()  # doors may
+        server.close()  # a second time, as doors may
         assert not server.handles.opened, "handles were left open"
         if hook is not None:
             hook.check()
@@ -226,7 +226,7 @@ class SessionTarget:
 
 
 def understand(data: bytes) -> None:
-    """A target: a command line for checksums, beside the standard library's parser of such lines."""
+    """A target: a command line for checksums, compared with the standard library's parser of such lines."""
     line = data[1:]
     try:
         command = understood(line)

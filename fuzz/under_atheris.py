@@ -1,4 +1,4 @@
-"""Runs one target under libFuzzer, as a process that fuzz/run.py starts and whose output it reads.
+"""Runs one target under libFuzzer, in a process that fuzz/run.py starts and whose output it reads.
 
     python -m fuzz.under_atheris TARGET [libFuzzer's options and directories]
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs axe-core, which the tests of the pages check accessibility with: tools/axe.sh
+# Installs axe-core, with which the tests of the pages check accessibility: tools/axe.sh
 #
-# It comes from npm, one file of it goes into .venv-axe. The package must be the one that was tried, to the bit.
-# Where npm is missing, it says so and goes on: the checks that need it are skipped.
+# It is downloaded from npm, and one file of it goes into .venv-axe. The package must be bit for bit the tested one.
+# If npm is missing, it says so and goes on: the checks that need it are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 wanted=4.14.1

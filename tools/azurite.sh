@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs Azurite, an imitation of Azure's store, for `make test-hard`: tools/azurite.sh
 #
-# It comes from npm, into .venv-azurite, with a version that was tried. Where npm or its registry is missing, it
+# It is installed from npm into .venv-azurite, in a tested version. If npm or its registry is not available, it
 # says so and goes on: the tests that need it are skipped.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ if ! command -v npm > /dev/null; then
     exit 0
 fi
 echo "Installing $wanted into .venv-azurite"
-# Its scripts are for native parts that it can do without.
+# Its scripts build native parts, which are not needed.
 if npm install --silent --no-fund --no-audit --ignore-scripts --prefix .venv-azurite "$wanted" < /dev/null; then
     echo "$wanted" > .venv-azurite/.done
 else

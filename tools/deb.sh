@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds the Debian package from the distributions in dist/ and checks it with lintian: tools/deb.sh [DIRECTORY [VERSION]]
 #
-# The package goes into dist/, or into that directory, which then has to hold the distributions too. VERSION is that of
-# the package; without it, it comes from the distributions' (2.0.0rc1 is 2.0.0~rc1-1, so that 2.0.0-1 is an upgrade).
-# Whoever builds it is its maintainer: $DEBFULLNAME and $DEBEMAIL.
+# The package goes into dist/, or into that directory, which then has to contain the distributions too. VERSION is the
+# package's; by default it is made from the distributions' (2.0.0rc1 is 2.0.0~rc1-1, so that 2.0.0-1 is an upgrade).
+# Its maintainer is the person who builds it: $DEBFULLNAME and $DEBEMAIL.
 set -eu
 umask 022
 cd "$(dirname "$0")/.."
@@ -49,8 +49,8 @@ if ! (cd "$tree" && dpkg-buildpackage -b -us -uc) > "$work/log" 2>&1 < /dev/null
 fi
 mv "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$into"
 changes=$(echo "$into/pysftpserver_${version}"_*.changes)
-# lintian warns root, whose privileges it does not need. Without $DEBEMAIL, the address is of this host, which may have
-# no full name.
+# lintian warns when it runs as root, which it does not need. Without $DEBEMAIL, the address is at this host, which may
+# have no full name.
 address=root-in-contact,bogus-mail-host,bogus-mail-host-in-debian-changelog
 [ -z "${DEBEMAIL:-}" ] || address=
 lintian --fail-on error,warning --allow-root ${address:+--suppress-tags "$address"} "$changes"

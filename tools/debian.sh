@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing: tools/debian.sh WORD
 #
-# WORD is a first word in tools/debian-packages.txt. No daemon is left running or set to start: the tests
-# run an sshd of their own. On a system that is not Debian's kind it says what is needed and goes on.
+# WORD is a first word in tools/debian-packages.txt. No daemon is left running or enabled: the tests run their
+# own sshd. On a system that is not based on Debian, it says what is needed and goes on.
 set -eu
 cd "$(dirname "$0")/.."
 
 packages=$(awk -v word="$1" '$1 == word { print $2 }' tools/debian-packages.txt)
-# The list is split into words wherever it is used: package names hold no spaces.
+# The list is split into words wherever it is used: package names contain no spaces.
 if [ -z "$packages" ]; then
     echo "tools/debian.sh: no such word in tools/debian-packages.txt: $1" >&2
     exit 2
@@ -62,7 +62,7 @@ if ! install_missing; then
 fi
 rm -f "$log"
 
-# Packages that came for their program alone: without this they would run from the next boot on.
+# Packages installed only for their programs: without this, their daemons would run from the next boot on.
 disable() {
     for service in "$@"; do
         if command -v systemctl > /dev/null; then

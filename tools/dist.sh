@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the source distribution and, from it, the wheel: tools/dist.sh [DIRECTORY]
 #
-# They go into dist/, or into that directory. Only files that git tracks go in, as they are now; in an unpacked source
-# distribution, which has no git, all of its files. The same commit gives the same bytes: times come from
+# They go into dist/, or into that directory. They contain only files that git tracks, as they are now, or all files of
+# an unpacked source distribution, which has no git. The same commit gives the same bytes: times come from
 # $SOURCE_DATE_EPOCH or the commit, and owners and order are fixed.
 # $DIST_PYTHON has the modules build and twine; without it, .venv does.
 set -eu
@@ -22,13 +22,13 @@ if [ -e .git ]; then
     git ls-files -z > "$work/listed"
 else
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(stat -c %Y PKG-INFO)}
-    # Without what the build has added to it.
+    # Without the files that the build has added.
     find . -type f ! -path './.venv*' ! -path './dist/*' ! -path './build/*' ! -path './*.egg-info/*' \
         ! -path ./PKG-INFO ! -path ./setup.cfg -print0 > "$work/listed"
 fi
 export SOURCE_DATE_EPOCH
 
-# setuptools also takes what an older build has left in the tree: a copy has nothing of that kind.
+# setuptools would also include leftovers of older builds in the tree: a copy has none.
 mkdir "$work/tree" "$work/sdist"
 tar -cf - --null --no-recursion --verbatim-files-from -T "$work/listed" | tar -xf - -C "$work/tree" -m
 build() {
@@ -41,7 +41,7 @@ tar -xzf "$work/$archive" -C "$work/sdist"
 tar -cf - -C "$work/sdist" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \
     --numeric-owner --mode=go=rX,u+rw,a-s "${archive%.tar.gz}" | gzip -9n > "$into/$archive"
 
-# From the archive, not from the tree: whoever unpacks it gets the same wheel.
+# From the archive, not from the tree: people who unpack it get the same wheel.
 rm -rf "$work/sdist" && mkdir "$work/sdist"
 tar -xzf "$into/$archive" -C "$work/sdist"
 build --wheel --outdir "$into" "$work/sdist/${archive%.tar.gz}"

@@ -2,9 +2,9 @@
 
     python tools/docs_tables.py [--check]
 
-A page says where a table comes from in a comment, `<!-- table: pysftpserver.sshd.config:ServerSettings -->`,
-and where it ends, `<!-- end of table -->`. With --check nothing is written, and the exit status is 1 when a
-page is not up to date.
+A comment in a page names the source of a table, `<!-- table: pysftpserver.sshd.config:ServerSettings -->`,
+and another one marks its end, `<!-- end of table -->`. With --check nothing is written, and the exit status
+is 1 if a page is not up to date.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TABLE = re.compile(r"(<!-- table: ([\w.:]+) -->\n).*?(<!-- end of table -->)", r
 
 
 def with_tables(page: str) -> str:
-    """The text of a page with its tables as the code has them now."""
+    """The text of a page with its tables brought up to date from the code."""
     return TABLE.sub(lambda found: f"{found[1]}{_table(found[2])}{found[3]}", page)
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fuzzes every target for some time each: tools/fuzz.sh SECONDS
 #
-# Runs in .venv, which tools/venv.sh has made, and installs atheris there when it is missing: nothing else
-# needs it, so that it is in no extra.
+# Runs in .venv, which tools/venv.sh has made, and installs atheris there if it is missing: nothing else needs
+# it, so it is not in an extra.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=$1

@@ -53,7 +53,7 @@ class Box(NamedTuple):
 
     @property
     def width(self) -> float:
-        """What its texts need, in the widest of the usual fonts."""
+        """The width of its texts, in the widest of the usual fonts."""
         return max(len(self.title) * 8.8, *(len(name) * 7.4 for name in self.names)) + 2 * PAD
 
     @property
@@ -62,7 +62,7 @@ class Box(NamedTuple):
 
 
 def door_boxes() -> list[Box]:
-    """The doors, those together that are reached in the same way."""
+    """The doors, grouped by how they are reached."""
     ways: dict[str, list[str]] = {}
     for door in doors():
         ways.setdefault(door.by, []).append(door.name)
@@ -70,7 +70,7 @@ def door_boxes() -> list[Box]:
 
 
 def storage_boxes() -> list[Box]:
-    """The kinds of storages, with how their names begin."""
+    """The kinds of storages, with the prefixes of their names."""
     return [
         Box(title, [SCHEMES[scheme].form.partition("[")[0].strip() for scheme in schemes])
         for title, (_, schemes) in GROUPS.items()

@@ -1,9 +1,9 @@
 """Record the session that the README shows, docs/images/session.svg: .venv/bin/python tools/recording.py
 
 A shell on a pseudo-terminal starts OpenSSH's sftp, which logs in to a real sshd on loopback, whose
-authorized_keys has the line of the README with this checkout's pysftpjail. What comes back is drawn line by
-line, with an animation and without a script. Times and rates of transfers are left out, and nothing in the
-session has a path, an account or a date of this machine: the same program gives the same bytes.
+authorized_keys has the line of the README with this checkout's pysftpjail. The output is drawn line by line,
+animated without a script. Times and rates of transfers are left out, and the session contains no path,
+account or date of this machine: the same program gives the same bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TYPED = (
     "ls -1",
     "bye",
 )
-RATE = re.compile(r"(\d+%) +\d+ .*")  # what follows the share is never twice the same
+RATE = re.compile(r"(\d+%) +\d+ .*")  # what follows the percentage is never the same twice
 CELL, LINE, PAD, TOP = 8.4, 20, 16, 40
 STYLE = """
 text { font: 14px ui-monospace, monospace; fill: #e6edf3; animation: shown 1ms both }
@@ -59,7 +59,7 @@ text { font: 14px ui-monospace, monospace; fill: #e6edf3; animation: shown 1ms b
 
 
 class Screen:
-    """The lines that a terminal shows; of what moves the cursor it knows CR, LF and BS."""
+    """The lines that a terminal shows. The only cursor movements it knows are CR, LF and BS."""
 
     def __init__(self) -> None:
         self.lines: list[list[str]] = [[]]
@@ -82,7 +82,7 @@ class Screen:
 
 
 class Terminal:
-    """A shell on a pseudo-terminal. environment: of the shell; directory: where it starts."""
+    """A shell on a pseudo-terminal. environment: the shell's; directory: where it starts."""
 
     def __init__(self, environment: dict[str, str], directory: Path) -> None:
         self._master, slave = pty.openpty()
@@ -102,7 +102,7 @@ class Terminal:
         self._seen = ""
 
     def expect(self, *prompts: str) -> None:
-        """Read until one of these is the end of what was written. Raises SystemExit."""
+        """Read until the output ends with one of these. Raises SystemExit."""
         deadline = time.monotonic() + PATIENCE
         while not self._seen.endswith(prompts):
             ready, _, _ = select.select([self._master], [], [], max(deadline - time.monotonic(), 0))
@@ -111,7 +111,7 @@ class Terminal:
             data = os.read(self._master, 65536).decode()
             self._seen += data
             self.screen.feed(data)
-        # sftp edits lines itself: what is typed before it has told the terminal so would be shown twice.
+        # sftp edits lines itself: what is typed before it has set up the terminal would be shown twice.
         while self._seen.endswith(SFTP) and termios.tcgetattr(self._master)[3] & termios.ICANON:
             if time.monotonic() > deadline:
                 raise SystemExit(f"sftp does not read a line after {PATIENCE:g} s")
@@ -149,7 +149,7 @@ def session() -> list[str]:
                     "PS1": SHELL,
                     "TERM": "dumb",
                     "LC_ALL": "C.UTF-8",
-                    "BASH_FUNC_sftp%%": client,  # the one that knows the sshd of this session
+                    "BASH_FUNC_sftp%%": client,  # the sftp that connects to this session's sshd
                 },
                 local,
             )
@@ -190,7 +190,7 @@ def pieces(line: str, now: float) -> tuple[list[Piece], float]:
 
 
 def client_version() -> str:
-    """OpenSSH's, such as OpenSSH_9.2; others may say things in other words."""
+    """The version of OpenSSH, such as OpenSSH_9.2; other versions may print other words."""
     done = subprocess.run([program("ssh"), "-V"], capture_output=True, text=True, check=True)
     found = re.match(r"OpenSSH_[\d.]+", done.stderr)
     return found[0] if found else "an unknown client"

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "pysftpserver"
 VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?")
-#: The places of the two builds, and what else differs: (directory, umask, environment).
+#: What differs between the two builds: (directory, umask, environment).
 BUILDS = (
     ("a", 0o022, {"TZ": "UTC", "LC_ALL": "C.UTF-8"}),
     ("another-and-longer-place/b", 0o077, {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "7"}),
@@ -30,7 +30,7 @@ BUILDS = (
 
 
 class Refused(Exception):
-    """There is no release. The text says why and what to do."""
+    """The release is refused. The text says why and what to do."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def release(root: Path, version: str, is_tested: bool) -> None:
-    """Check, build, write and tag. Raises Refused; then there is no tag."""
+    """Check, build, write and tag. If it raises Refused, there is no tag."""
     check(root, version, is_tested)
     moment = int(git(root, "log", "-1", "--format=%ct"))
     with tempfile.TemporaryDirectory(prefix="pysftpserver-release-") as place:
@@ -68,7 +68,7 @@ def release(root: Path, version: str, is_tested: bool) -> None:
 
 
 def check(root: Path, version: str, is_tested: bool) -> None:
-    """Raises Refused for everything that has to be right before a release."""
+    """Check everything that has to be right before a release. Raises Refused."""
     if not VERSION.fullmatch(version):
         raise Refused(f"{version or 'no version'}: give one such as make release VERSION=2.0.0 TESTED=yes")
     changed = git(root, "status", "--porcelain").splitlines()
@@ -88,7 +88,7 @@ def check(root: Path, version: str, is_tested: bool) -> None:
 
 
 def check_changelog(text: str, version: str) -> None:
-    """Raises Refused unless the changelog has a section of the version, with a date and a content."""
+    """Raises Refused unless the changelog has a section for the version, with a date and content."""
     found = re.search(rf"^## {re.escape(version)}\b(.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)
     if found is None:
         raise Refused(f'CHANGELOG.md has no section "## {version}, {datetime.date.today()}"')
@@ -106,7 +106,7 @@ def check_changelog(text: str, version: str) -> None:
 
 
 def version_of(root: Path) -> str:
-    """The version that the code says, without running it."""
+    """The version in the code, read without running it."""
     for node in ast.parse((root / NAME / "__init__.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__":
             return str(ast.literal_eval(node.value))
@@ -155,12 +155,12 @@ def bill(root: Path, version: str, moment: int) -> bytes:
 
 
 def run(root: Path, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A program that has ended, with what it said."""
+    """Run a program to its end; return it with its output."""
     return subprocess.run(words, cwd=root, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL)
 
 
 def git(root: Path, *words: str) -> str:
-    """What git says. Raises Refused."""
+    """The output of a git command. Raises Refused."""
     done = run(root, "git", *words)
     if done.returncode:
         raise Refused(f"git {words[0]}: {done.stderr.strip()}")

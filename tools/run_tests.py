@@ -3,17 +3,17 @@
     python tools/run_tests.py [--counts FILE] [--costs FILE] [--jobs N] [--shuffle [SEED]] [--] [nose2's
         arguments]
 
-With --jobs and no arguments of nose2's, the modules below tests/ are run in several processes, as many at
-once as asked for, and what each prints comes when it has ended. With --shuffle, modules, the classes in them
-and their tests run in random order; the same seed gives the same order. With --costs, the processor time of
-each class goes to a file: how long the tests take on a busy machine says little, what they cost says it all.
+With --jobs and without arguments for nose2, the modules below tests/ are run in this many processes at a
+time, and the output of each is printed when it has ended. With --shuffle, modules, the classes in them and
+their tests run in random order; the same seed gives the same order. With --costs, the processor time of each
+class goes to a file: on a busy machine it says more than the duration.
 
-In front of the last line come the slowest modules and tests, and the tests that failed.
+The slowest modules and tests, and the failed tests, are listed before the last line.
 
-Exits with 0 only if a test ran and none failed. Every test counts once, by the worst that happened to it:
-failures, errors, failed subtests and unexpected successes are failed; an expected failure is passed. What
-fails in place of tests (a module that cannot be imported, setUpModule, setUpClass and their tear-downs)
-counts as one failed.
+Exits with 0 only if a test ran and none failed. Every test counts once, by its worst outcome: failures,
+errors, failed subtests and unexpected successes are failed; an expected failure is passed. A failure in place
+of tests (a module that cannot be imported, setUpModule, setUpClass and their tear-downs) counts as one
+failed.
 """
 
 import argparse
@@ -43,12 +43,12 @@ from nose2.main import PluggableTestProgram
 
 TESTS = Path("tests")
 MEMORY = "/dev/shm"
-ENOUGH = 4 << 30  # bytes there for what tests write: they need a tenth
+ENOUGH = 4 << 30  # free bytes required for files of tests, which need a tenth
 MODULES = 6  # in one process, in random order
 #: Seconds of processor time for one process of tests, about: each imports the same libraries, and starts the
 #: same helpers.
 SHARE = 25
-SHORT = 0.5  # seconds of processor time that a module takes, about, unless it is one of these
+SHORT = 0.5  # approximate seconds of processor time of a module, unless it is one of these
 LONG = {
     12: """mongo.test_contract mongo.test_races""",
     7: """cli.test_pysftpmongo_reach mongo.test_failures mongo.test_listing sshd.test_clients
@@ -74,17 +74,17 @@ LONG = {
 }
 COSTS = {f"tests.{name}": seconds for seconds, names in LONG.items() for name in names.split()}
 SLOWEST = 20  # rows
-MENTIONED = 0.1  # seconds: what is quicker is no row
+MENTIONED = 0.1  # seconds; faster tests are not listed
 VERDICTS = ("passed", "skipped", "failed")  # from the best to the worst
 
 
 @dataclass
 class Results:
-    """What a run came to.
+    """The results of a run.
 
     seconds: of each test, and of each class's fixtures. costs: the processor time of each class in seconds,
-    by "user", "sys", and "children", which is the part of both that the programs it started took.
-    failed: tests' names.
+    by "user", "sys", and "children", which is the part of both used by programs that it started.
+    failed: names of tests.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ class Results:
         self.is_well = self.is_well and other.is_well
 
     def report(self) -> str:
-        """The slowest and the failed, for people, and the closing line."""
+        """The slowest and the failed tests, and the closing line."""
         modules: Counter[str] = Counter()
         for name, seconds in self.seconds.items():
             modules[name.partition(":")[0]] += seconds
@@ -116,7 +116,7 @@ class Results:
         return "\n".join([*rows, self.line()])
 
     def bill(self) -> str:
-        """What each class costs, the costliest first, with the sum in front."""
+        """The cost of each class, the highest first, after the sum."""
         total: Counter[str] = Counter()
         for cost in self.costs.values():
             total.update(cost)
@@ -133,14 +133,14 @@ class Results:
 
 
 class Observer:
-    """Keeps the verdict on every test that nose2 reports an outcome for, and how long each takes.
+    """Keeps the verdict on every test for which nose2 reports an outcome, and its duration.
 
-    shuffle: the seed of a random order, if it is wanted.
+    shuffle: the seed of a random order, or None.
     """
 
     def __init__(self, shuffle: int | None = None) -> None:
         # By identity: two tests may share a name. The test is kept so that its id stays its own.
-        self._verdicts: dict[str, str] = {}  # by the names of tests: a test itself may hold a storage
+        self._verdicts: dict[str, str] = {}  # by name: a test itself may keep a storage open
         self._seconds: Counter[str] = Counter()
         self._costs: dict[str, Counter[str]] = {}
         self._started: set[str] = set()  # classes
@@ -149,18 +149,18 @@ class Observer:
         self._shuffle = shuffle
 
     def startTestRun(self, event: StartTestRunEvent) -> None:
-        """nose2's hook: all tests are there, and none has run."""
+        """nose2's hook: all tests are loaded, and none has run."""
         if self._shuffle is not None:
             _shuffle(event.suite, random.Random(self._shuffle))
         self._since = time.monotonic()
         self._charge("imports")
 
     def startTest(self, event: StartTestEvent) -> None:
-        """nose2's hook. What came since the last test was the class's or the module's set-up."""
+        """nose2's hook. The time since the last test was the class's or the module's set-up."""
         name = _class_of(event.test)
         self._lap(name, " (fixtures)")
         if name not in self._started:
-            # The cleanup that runs last, as a class's own were added before its first test.
+            # Runs after all other cleanups of the class, which were added before its first test.
             type(event.test)._class_cleanups.insert(0, (self._lap, (name, " (fixtures)"), {}))
             self._started.add(name)
 
@@ -175,7 +175,7 @@ class Observer:
         self._charge(name)
 
     def _charge(self, name: str) -> None:
-        """What was spent since the last time was for that class."""
+        """Charge the time spent since the last call to that class."""
         now = _spent()
         cost = self._costs.setdefault(name, Counter())
         cost.update({what: seconds - self._spent[what] for what, seconds in now.items()})
@@ -189,28 +189,28 @@ class Observer:
         self._verdicts[name] = max(before, _verdict(event), key=VERDICTS.index)
 
     def results(self) -> Results:
-        """All of it."""
+        """The results of the run."""
         counts = Counter(self._verdicts.values())
         failed = [name for name, verdict in self._verdicts.items() if verdict == "failed"]
         return Results(counts, self._seconds, self._costs, failed)
 
 
 def _spent() -> dict[str, float]:
-    """The processor time of this process and of those that it started and that have ended."""
+    """The processor time of this process and of its ended child processes."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Forks of a process that is still there.
+    # Ended forks of a process that still runs.
     forked = getattr(sys.modules.get("tests.support.forked"), "spent", {"user": 0.0, "sys": 0.0})
     user, system = children.ru_utime + forked["user"], children.ru_stime + forked["sys"]
     return {"user": own.ru_utime + user, "sys": own.ru_stime + system, "children": user + system}
 
 
 def _class_of(test: unittest.TestCase) -> str:
-    """Its module and its class, with a colon between them."""
+    """The module and class of a test, separated by a colon."""
     return f"{type(test).__module__}:{type(test).__qualname__}"
 
 
 def _shuffle(suite: unittest.TestSuite, order: random.Random) -> None:
-    """Put a suite in random order, at every level: what shares a fixture stays together."""
+    """Put a suite in random order, at every level: tests that share a fixture stay together."""
     tests = list(suite)
     order.shuffle(tests)
     suite._tests = tests  # the only way in
@@ -239,7 +239,7 @@ def run(nose2_arguments: list[str], shuffle: int | None = None) -> Results:
         exit=False,
         extraHooks=[(hook, observer) for hook in ("startTestRun", "startTest", "stopTest", "testOutcome")],
     )
-    # nose2 leaves no result when it breaks down itself.
+    # nose2 leaves no result if it fails itself.
     result = getattr(program, "result", None)
     results = observer.results()
     results.is_well = result is not None and bool(result.wasSuccessful())
@@ -247,10 +247,10 @@ def run(nose2_arguments: list[str], shuffle: int | None = None) -> Results:
 
 
 def shares(jobs: int, shuffle: int | None = None) -> list[list[str]]:
-    """The modules below tests/, in lists that keep directories together; what takes longest goes first.
+    """The modules below tests/, in lists that keep directories together; the slowest go first.
 
-    jobs: how many lists there are at least, unless modules are few. shuffle: the seed of a random order,
-    without such care.
+    jobs: minimum number of lists, if there are enough modules. shuffle: the seed of a random order, which
+    ignores directories and cost.
     """
     modules = sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent, path))
     if shuffle is not None:
@@ -276,7 +276,7 @@ def shares(jobs: int, shuffle: int | None = None) -> list[list[str]]:
 
 
 def _cost(path: Path) -> float:
-    """What a module takes, about."""
+    """The approximate cost of a module."""
     return COSTS.get(_names([path])[0], SHORT)
 
 
@@ -289,7 +289,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
-    """Run some modules in a process of their own: (what it printed, what it came to)."""
+    """Run some modules in a separate process; return (output, results)."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "results")
         command = [sys.executable, __file__, "--results", str(file)]
@@ -309,14 +309,14 @@ def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
                 said["failed"],
                 said["is_well"],
             )
-        else:  # it did not get to the end
+        else:  # it was not completed
             results = Results(Counter(failed=1), failed=[f"one of {' '.join(modules)}"], is_well=False)
     return done.stdout.decode(errors="replace"), results
 
 
 def run_in_processes(jobs: int, shuffle: int | None = None) -> Results:
     """Run all tests, `jobs` processes at a time."""
-    # Programs of other users import it and cannot write here; what tests import is compiled as it is needed.
+    # Programs of other users import it but cannot write here; what tests import is compiled when needed.
     compileall.compile_dir("pysftpserver", quiet=2, workers=0)
     total = Results()
     with ThreadPoolExecutor(jobs) as workers:
@@ -341,8 +341,8 @@ def keep_files_in_memory() -> None:
     if there.f_bavail * there.f_frsize < ENOUGH or there.f_flag & os.ST_NOEXEC:
         return
     directory = tempfile.mkdtemp(prefix="t-", dir=MEMORY)
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)  # after all that tests leave to the end
-    os.chmod(directory, 0o1777)  # as /tmp: programs of other users write there too
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)  # after everything that tests do at exit
+    os.chmod(directory, 0o1777)  # as for /tmp: programs of other users also write there
     os.environ["TMPDIR"] = tempfile.tempdir = directory
 
 
@@ -365,12 +365,12 @@ def main() -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # for run_share()
     parser.add_argument("arguments", nargs="*", help="nose2's own arguments, after --")
     options = parser.parse_args()
-    # Under nohup(1) and in the background of a shell script, the programs that tests start would inherit that
-    # signals are ignored, and obey.
+    # Under nohup(1) and in the background of a shell script, programs started by tests would inherit ignored
+    # signals.
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # tools/venv.sh compiles no libraries: the first that imports a module does it for all others.
+    # tools/venv.sh compiles no libraries: the first process that imports a module compiles it for all others.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     keep_files_in_memory()
     if options.jobs > 1 and not options.arguments:

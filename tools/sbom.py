@@ -1,10 +1,10 @@
-"""Writes what a release contains and what its extras bring: a bill of materials, CycloneDX 1.6 in JSON.
+"""Writes what a release contains and what its extras install: a bill of materials, CycloneDX 1.6 in JSON.
 
     python tools/sbom.py VERSION SECONDS    (when it was made, since the epoch)
 
-Versions are those of tools/constraints.txt, which the tests ran with; the environment that runs this has to
-have the same. The core brings nothing: each library says which extra brings it. The same input gives the same
-bytes.
+Versions are those of tools/constraints.txt, with which the tests ran; the environment that runs this must
+have the same. The core has no dependencies: for each library it says which extra installs it. The same input
+gives the same bytes.
 Facts: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json/; the package URL specification, type pypi.
 """
 
@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 def plain(name: str) -> str:
-    """The name of a distribution, as indexes compare names."""
+    """The name of a distribution, normalized as indexes do."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -42,7 +42,7 @@ def pinned() -> dict[str, str]:
 
 
 def extras_of_users(project: dict[str, Any]) -> dict[str, list[str]]:
-    """What each extra installs, without those that are for people who work on the project."""
+    """What each extra installs, without the extras for developers of the project."""
     extras: dict[str, list[str]] = project["optional-dependencies"]
     (everything,) = extras["all"]
     names = (REQUIREMENT.match(everything) or [""])[2] or ""
@@ -50,7 +50,7 @@ def extras_of_users(project: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def brought() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Which extras bring each library; and what each library requires, "" for the extras themselves."""
+    """Which extras install each library; and what each library requires ("" for the extras themselves)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras: dict[str, set[str]] = {}
     edges: dict[str, set[str]] = {"": set()}
@@ -75,7 +75,7 @@ def _follow(name: str, extra: str, extras: dict[str, set[str]], edges: dict[str,
     edges.setdefault(name, set())
     for requirement in _distribution(name).requires or ():
         needed, marker = _parsed(requirement)
-        # What another system or an extra of the library would need is not installed, or is not ours.
+        # Requirements for other systems or of the library's extras are not installed, or not ours.
         if "extra" not in marker and _is_installed(needed):
             edges[name].add(needed)
             _follow(needed, extra, extras, edges)

@@ -1,9 +1,9 @@
 """Take the pictures that pages of docs/ show: .venv/bin/python tools/screenshots.py [laboratory] [web]
 
 It writes docs/images/laboratory-*.png and web-*.png, of real sessions: the window client on a screen in
-memory (Xvfb), with a second person in the chat and the keys that somebody would press (xdotool); the pages of
-pysftpweb in Chromium. Take them again when what they show looks different. The README's drawing and its
-session come from `make pictures`.
+memory (Xvfb), with a second person in the chat and simulated key presses (xdotool); the pages of pysftpweb in
+Chromium. Take them again when what they show looks different. The README's drawing and its session come from
+`make pictures`.
 """
 
 import os
@@ -51,7 +51,7 @@ def picture(directory: Path, width: int, height: int) -> bytes:
 
 
 def png(rows: list[bytes], width: int) -> bytes:
-    """A picture of rows of red, green and blue; with a palette where that is enough."""
+    """A PNG image from rows of red, green and blue, with a palette if that is enough."""
     pixels = [[row[at : at + 3] for at in range(0, 3 * width, 3)] for row in rows]
     palette = sorted({pixel for row in pixels for pixel in row})
     if len(palette) <= 256:
@@ -71,17 +71,17 @@ def png(rows: list[bytes], width: int) -> bytes:
 
 
 def take(window: WindowProcess, screen: Path, name: str) -> None:
-    """Write the picture of what is there now."""
+    """Write a picture of what the screen shows now."""
     window.xdotool("mousemove", "990", "790")
     width, height = window.look()["size"]
-    time.sleep(0.3)  # what was just drawn is on the screen by then
+    time.sleep(0.3)  # by then, the last changes are on the screen
     content = picture(screen, width, height)
     (IMAGES / name).write_bytes(content)
     print(f"docs/images/{name}: {width}x{height}, {len(content)} bytes")
 
 
 def with_a_mistake(window: WindowProcess, screen: Path) -> None:
-    """Somebody mistypes the address, and then writes it well."""
+    """Type a wrong address, then the right one."""
     window.keys("alt+s", "ctrl+slash")
     window.type("192.168.1.300")
     window.wait(lambda seen: seen["marked"] == ["host"])
@@ -128,7 +128,7 @@ DESKTOP = (900, 470)
 
 
 def shoot(browser: Chromium, name: str, size: tuple[int, int], theme: str = "light") -> None:
-    """Write the picture of what the browser shows at a size and in a theme."""
+    """Write a picture of what the browser shows, at a size and in a theme."""
     browser.be(size)
     browser.prefer(theme)
     browser.tell("Emulation.setScrollbarsHidden", hidden=True)
@@ -189,7 +189,7 @@ def operators(browser: Chromium) -> None:
                 browser.open(served.url.rstrip("/") + served.door.operators.link("olga"))
                 browser.press("Log in")
                 browser.see("Live.", "alice", "bob")
-                time.sleep(8)  # the plots have something to show by then
+                time.sleep(8)  # by then, the plots have something to show
                 shoot(browser, "web-operators.png", (900, 880))
             finally:
                 served.stop()
@@ -201,7 +201,7 @@ PARTS = {"laboratory": laboratory, "web": web}
 
 
 def main(names: list[str]) -> None:
-    """Take those of the parts that are named, or all."""
+    """Take the pictures of the named parts, or all."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name in names or PARTS:
         PARTS[name]()

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs the whole suite four ways, to find tests that depend on luck: tools/test-hard.sh [RUNS]
 #
-# Alone, with two busy loops on each processor, four processes at once, and in random order. All ways are
-# tried, RUNS times each; exits with 1 if a test failed in any. Tests that are too long for every day run too:
-# PYSFTP_TEST_HARD=1 asks for them.
+# Alone, with two busy loops on each processor, four processes at once, and in random order. All ways are tried,
+# RUNS times each; exits with 1 if a test failed in any. Tests that are too long for daily runs are included:
+# PYSFTP_TEST_HARD=1 enables them.
 set -u
 cd "$(dirname "$0")/.."
 runs=${1:-1}
@@ -14,7 +14,7 @@ said=
 status=0
 export PYSFTP_TEST_HARD=1
 
-# They end by themselves when this script does, however it ends.
+# They end when this script ends, for any reason.
 busy() {
     for _ in $(seq $((2 * processors))); do
         setpriv --pdeathsig KILL sh -c 'while :; do :; done' &

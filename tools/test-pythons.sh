@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs the tests with the distribution's own Python and with the newest one that is there:
+# Runs the tests with the distribution's own Python and with the newest one that is installed:
 # tools/test-pythons.sh [nose2's arguments]
 #
-# $PYTHONS: the interpreters to use instead. Each has an environment of its own, .venv- and its name. All are
-# tried; exits with 1 if a test failed with any.
+# $PYTHONS: the interpreters to use instead. Each has its own environment, .venv- and its name. All are tried;
+# exits with 1 if a test failed with any of them.
 set -u
 cd "$(dirname "$0")/.."
 status=0

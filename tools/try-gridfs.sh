@@ -2,8 +2,8 @@
 # An sftp session with pysftpmongo on a throw-away database, without an SSH server: tools/try-gridfs.sh
 #
 # For trying out and tests: the database server is SecantusDB, started for the session. Reads sftp's commands
-# from standard input, a terminal or not. All that it makes is in one temporary directory, which goes when the
-# session ends.
+# from standard input, a terminal or not. All of its files are in one temporary directory, which is removed when
+# the session ends.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin
@@ -45,8 +45,8 @@ This is for trying out and tests: keep nothing here that matters.
 TEXT
 
 cd "$top/local"
-# On a terminal sftp is a job of its own, so that Ctrl-C, which ends a line or a transfer there, is not
-# for make as well.
+# On a terminal sftp is a separate job, so that Ctrl-C, which ends a line or a transfer there, does not reach
+# make as well.
 job_control=+m
 [ ! -t 0 ] || job_control=-m
 status=0

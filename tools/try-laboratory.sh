@@ -2,7 +2,7 @@
 # A throw-away message server, and a client of it on this terminal: tools/try-laboratory.sh
 #
 # The server has a random password, and Files on a temporary directory; all of it is removed when the client
-# ends. Lines on standard input do as well as a terminal.
+# ends. Standard input may be a terminal or lines.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin

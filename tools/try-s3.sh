@@ -2,8 +2,8 @@
 # An sftp session on a bucket of a throw-away S3 server: tools/try-s3.sh
 #
 # For trying out and tests: the server is `rclone serve s3` on a directory, started for the session on loopback,
-# with keys of its own. Reads sftp's commands from standard input, a terminal or not. All that it makes is in one
-# temporary directory, which goes when the session ends.
+# with its own keys. Reads sftp's commands from standard input, a terminal or not. All of its files are in one
+# temporary directory, which is removed when the session ends.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin
@@ -39,13 +39,13 @@ TEXT
 printf 'month,visits\n2026-01,120\n2026-02,180\n' > "$top/store/documents/reports/visits.csv"
 printf 'Written on the client, for "put".\n' > "$top/local/notes.txt"
 
-# What the storage would find in the account of whoever tries it is not for this server.
+# AWS settings in the user's own account are not for this server.
 export AWS_ACCESS_KEY_ID=try
 AWS_SECRET_ACCESS_KEY=$("$bin/python" -c 'import secrets; print(secrets.token_hex(16))')
 export AWS_SECRET_ACCESS_KEY
 unset AWS_SESSION_TOKEN AWS_PROFILE AWS_CA_BUNDLE
 
-# In the environment, because others can read command lines; rclone takes it for a list of quoted values.
+# In the environment, because other users can read command lines; rclone parses it as a list of quoted values.
 RCLONE_AUTH_KEY="\"$AWS_ACCESS_KEY_ID,$AWS_SECRET_ACCESS_KEY\"" "$bin/rclone" --config /dev/null \
     serve s3 "$top/store" --addr 127.0.0.1:0 < /dev/null > "$top/said" 2>&1 &
 store=$!
@@ -73,8 +73,8 @@ It holds no empty directories; other stores do.
 TEXT
 
 cd "$top/local"
-# On a terminal sftp is a job of its own, so that Ctrl-C, which ends a line or a transfer there, is not
-# for make as well.
+# On a terminal sftp is a separate job, so that Ctrl-C, which ends a line or a transfer there, does not reach
+# make as well.
 job_control=+m
 [ ! -t 0 ] || job_control=-m
 status=0

@@ -1,8 +1,8 @@
 #!/bin/sh
 # A throw-away pysftpd with one user and a temporary key: tools/try-server.sh
 #
-# Prints the sftp command to paste into another terminal, and serves until Ctrl-C. All that it makes is in one
-# temporary directory, which goes then. $SECONDS_TO_SERVE ends it after so long.
+# Prints the sftp command to paste into another terminal, and serves until Ctrl-C. All of its files are in one
+# temporary directory, which is removed then. $SECONDS_TO_SERVE ends it after that time.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin

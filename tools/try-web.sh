@@ -1,8 +1,8 @@
 #!/bin/sh
 # A throw-away pysftpweb with one user and a random password: tools/try-web.sh
 #
-# Prints the link and the password, and serves until Ctrl-C. All that it makes is in one temporary directory,
-# which goes then. $SECONDS_TO_SERVE ends it after so long.
+# Prints the link and the password, and serves until Ctrl-C. All of its files are in one temporary directory,
+# which is removed then. $SECONDS_TO_SERVE ends it after that time.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin

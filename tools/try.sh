@@ -1,8 +1,8 @@
 #!/bin/sh
 # An sftp session with pysftpjail on a throw-away jail, without an SSH server: tools/try.sh
 #
-# Reads sftp's commands from standard input, a terminal or not. All that it makes is in one temporary
-# directory, which goes when the session ends.
+# Reads sftp's commands from standard input, a terminal or not. All of its files are in one temporary
+# directory, which is removed when the session ends.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(pwd -P)/.venv/bin
@@ -37,8 +37,8 @@ Its "/" is a new directory with a few files; whatever you do, you cannot leave i
 TEXT
 
 cd "$top/local"
-# On a terminal sftp is a job of its own, so that Ctrl-C, which ends a line or a transfer there, is not
-# for make as well.
+# On a terminal sftp is a separate job, so that Ctrl-C, which ends a line or a transfer there, does not reach
+# make as well.
 job_control=+m
 [ ! -t 0 ] || job_control=-m
 status=0

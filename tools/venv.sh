@@ -1,12 +1,12 @@
 #!/bin/sh
 # Makes .venv and installs the project there, editable: tools/venv.sh [--latest | --for PYTHON] [EXTRA[,EXTRA...]]
 #
-# Other people's packages have the versions in tools/constraints.txt. With --latest the newest ones that
-# pyproject.toml allows are installed, into .venv-latest. With --for, the environment is that interpreter's own,
-# .venv- and its name.
-# Does nothing when that was done before and the inputs are unchanged: the packaging files, the constraints,
-# the commands in bin/ (an install copies them), the interpreter, and the directory itself, whose path is
-# written into every script of a virtual environment. What is the newest is asked each time.
+# Dependencies have the versions in tools/constraints.txt. With --latest, the newest ones that pyproject.toml
+# allows are installed, into .venv-latest. With --for, the environment is for that interpreter: .venv- and its
+# name.
+# Does nothing if it was done before and the inputs are unchanged: the packaging files, the constraints, the
+# commands in bin/ (an install copies them), the interpreter, and the directory itself, whose path is written
+# into every script of a virtual environment. With --latest, it looks for newer versions each time.
 # $PYTHON is the interpreter to use; without it, the first in $PATH that is 3.11 or newer.
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,7 +47,7 @@ done_for() {
     [ "$(cat "$environment/.done-$1" 2> /dev/null)" = "$key" ] && "$environment/bin/python" -c '' 2> /dev/null
 }
 
-# The environment with an extra serves who needs none, and the one for the tests has a database too.
+# An environment with an extra also serves for none, and the one for the tests includes a database.
 case $extra in
     '') enough="test mongo,embedded sshd web laboratory" ;;
     mongo,embedded | sshd | web | laboratory) enough=test ;;
@@ -61,13 +61,13 @@ done
 
 if ! cat "$environment"/.done-* 2> /dev/null | grep -qxF "$key"; then
     echo "Making the virtual environment $environment"
-    # Debian keeps what venv needs in a package of its own.
+    # On Debian, venv needs a separate package.
     "$python" -c 'import ensurepip, venv' 2> /dev/null < /dev/null || tools/debian.sh venv
     "$python" -m venv --clear "$environment" < /dev/null
 fi
 
-# The tests bring a hundred packages. An old pip reads the long indexes of some at half the speed; compiling them
-# all takes half a minute, and Python compiles the fifth that is imported when it is imported.
+# The tests need a hundred packages. An old pip reads the long indexes of some at half the speed; compiling all
+# takes half a minute, and Python compiles the fifth that is imported on import.
 if [ "$extra" = test ]; then
     how="$how --no-compile"
     "$environment/bin/python" -m pip -qq --disable-pip-version-check --no-input install --no-compile 'pip>=25' \

@@ -1,4 +1,4 @@
-"""`make simulate`: simulates many users of pysftpd, and writes what came of it.
+"""`make simulate`: simulates many users of pysftpd, and writes the results.
 
     python -m bench.simulation [--json FILE] [--little]
 
@@ -22,7 +22,7 @@ from bench.simulation import costs
 from bench.simulation.assumptions import EIGHT, HOUR, SEED, People, Site
 from bench.simulation.runs import Outcome, simulated
 
-#: Users that one machine is tried with, until it is too slow for them.
+#: Numbers of users with which one machine is tried, until it is too slow.
 TRIED = (1_000, 10_000, 15_000, 20_000, 30_000, 40_000)
 LITTLE = (10, 100)
 ONE = {
@@ -34,7 +34,7 @@ ONE = {
 }
 MANY = 100_000
 LARGE = Site(machines=2, processors=4, workers=4, network=10 * Site().network)
-#: What is added for MANY users, step by step: the words for it, the site, and how long the burst is.
+#: What is added for MANY users, step by step: the words for it, the site, and the length of the burst.
 ADDED = (
     ("one machine", Site(), 300.0),
     ("2 machines", Site(machines=2), 300.0),
@@ -48,7 +48,7 @@ ADDED = (
 
 
 def run(users: int, site: Site, burst: float = 300.0) -> Outcome:
-    """A day of few users, and of many the time around 08:00."""
+    """Simulate a whole day for few users, and the time around 08:00 for many."""
     day = (0.0, 24 * HOUR) if users <= 1_000 else (EIGHT - 120, EIGHT + burst + 120)
     ledger = costs.ledger() if site.quota else None
     return simulated(users, site, costs.pysftpd(site.store), ledger, People(burst=burst), day)

@@ -1,4 +1,4 @@
-"""Measured costs, as the simulation takes them: from bench/recorded/costs.json."""
+"""Measured costs for the simulation, from bench/recorded/costs.json."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 KINDS = ("login", "session", "request", "put", "get", "up", "down")
-SMALL = 16 / 1024  # MiB of the files that "put" and "get" move
+SMALL = 16 / 1024  # MiB of the files that "put" and "get" transfer
 
 
 @dataclass(frozen=True)
 class Cost:
     """Seconds of processor time: of the process that does a connection's SSH, one thing at a time, and of
-    others. trips: requests to what is behind the storage.
+    others. trips: requests to the service behind the storage.
     """
 
     worker: float
@@ -31,7 +31,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one door with one storage. login and session: each once. up, down: of a MiB."""
+    """Costs of one door with one storage. login, session: of one. up, down: of one MiB."""
 
     login: Cost
     session: Cost
@@ -60,13 +60,13 @@ class Ledger:
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """What was recorded last under a name."""
+    """The last recorded results under a name."""
     found: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
     return found
 
 
 def costs_of(row: dict[str, Any]) -> Costs:
-    """The costs of a row of the recorded ones."""
+    """The costs in a recorded row."""
     trips = [made for service, made in row["trips"].items() if service != "Redis"]
 
     def cost(kind: str) -> Cost:
@@ -78,12 +78,12 @@ def costs_of(row: dict[str, Any]) -> Costs:
 
 
 def pysftpd(store: str) -> Costs:
-    """Those of pysftpd, with users in Redis and files in a store."""
+    """The costs of pysftpd, with users in Redis and files in a store."""
     return costs_of(recorded("costs")["pysftpd and Redis"][store])
 
 
 def ledger() -> Ledger:
-    """Those of a quota."""
+    """The costs of a quota."""
     rows = recorded("costs")["storages"]
     with_it, without = rows["jail, rules and quota in Redis"], rows["jail"]
     made = with_it["trips"]["Redis"]["put"]

@@ -1,7 +1,7 @@
 """Discrete events: a clock, stations with queues, and processes that wait for both.
 
-A process is a generator. It yields a number of seconds, or what a station returns: a job, which waits for one
-of its servers and occupies it for some time, or a claim, which occupies one until it is given back.
+A process is a generator. It yields a number of seconds, or an object from a station: a job, which waits for
+one of its servers and occupies it for some time, or a claim, which occupies one until it is given back.
 What may not enter: what is simulated.
 """
 
@@ -17,7 +17,7 @@ Process: TypeAlias = Generator[Step, None, None]
 
 
 class Clock:
-    """Simulated time, and what happens next."""
+    """Simulated time, and the events to come."""
 
     def __init__(self) -> None:
         self.now = 0.0  # seconds
@@ -26,16 +26,16 @@ class Clock:
         self._count = 0
 
     def start(self, process: Process, at: float) -> None:
-        """Begin a process at some time."""
+        """Start a process at a time."""
         self.schedule(at, process, None)
 
     def schedule(self, at: float, process: Process, frees: Station | None) -> None:
-        """Let a process go on at some time. frees: the station that it leaves then."""
+        """Resume a process at a time. frees: the station that it leaves then."""
         self._count += 1
         heapq.heappush(self._next, (at, self._count, process, frees))
 
     def run(self, until: float = float("inf")) -> None:
-        """Let everything happen until some time, or until nothing is left."""
+        """Run all events until a time, or until none is left."""
         upcoming = self._next
         while upcoming and upcoming[0][0] <= until:
             self.now, _, process, frees = heapq.heappop(upcoming)
@@ -45,7 +45,7 @@ class Clock:
             self.proceed(process)
 
     def proceed(self, process: Process) -> None:
-        """Let a process go on now."""
+        """Resume a process now."""
         step = next(process, None)
         if step is None:
             return
@@ -76,7 +76,7 @@ class Claim(Job):
 class Station:
     """Servers with one queue, first come, first served.
 
-    busy: seconds of servers that were occupied. present: number of processes here, over time (its integral).
+    busy: seconds for which servers were occupied. present: number of processes here, integrated over time.
     """
 
     def __init__(self, clock: Clock, servers: int = 1, name: str = "") -> None:
@@ -86,11 +86,11 @@ class Station:
         self._serving = 0
         self._since = 0.0
         self.busy = self.present = self.waited = 0.0
-        self.longest = 0.0  # seconds that one has waited
-        self.arrived = self.left = self.most = 0  # most: that were here at once
+        self.longest = 0.0  # longest wait in seconds
+        self.arrived = self.left = self.most = 0  # most: here at the same time
 
     def busy_until_now(self) -> float:
-        """Seconds that its servers were occupied so far, on average."""
+        """Average seconds for which its servers were occupied so far."""
         self._count()
         return self.busy / self.servers
 
@@ -101,7 +101,7 @@ class Station:
         return Claim(self)
 
     def enter(self, process: Process, seconds: float | None) -> None:
-        """A process has come. seconds: None until it leaves by itself."""
+        """Let a process enter. seconds: its service time; None: until it leaves by itself."""
         self._count()
         self.arrived += 1
         self.most = max(self.most, self._serving + len(self._queue) + 1)
@@ -111,7 +111,7 @@ class Station:
             self._queue.append((process, seconds, self._clock.now))
 
     def leave(self) -> None:
-        """A server is free again."""
+        """Free one server."""
         self._count()
         self.left += 1
         self._serving -= 1

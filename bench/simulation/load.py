@@ -1,9 +1,9 @@
-"""A small load on a real server, and the same load simulated: how far the simulation may be believed.
+"""A small load on a real server, and the same load simulated, to see how reliable the simulation is.
 
     python -m bench.simulation.load [--json FILE] [--little]
 
-One pysftpd with one worker, its users in a real redis-server, and one to eight clients, each of which logs in
-with OpenSSH's ssh, stores and fetches small files and leaves, again and again. Clients need the same
+One pysftpd with one worker, its users in a real redis-server, and one to eight clients, each of which
+repeatedly logs in with OpenSSH's ssh, stores and fetches small files and leaves. Clients use the same
 processors, so their processor time is measured and simulated as well. The results go to
 bench/recorded/load.json.
 """
@@ -33,15 +33,15 @@ from bench.simulation.events import Clock, Process
 from bench.simulation.runs import quantile
 from bench.simulation.servers import ROUNDS, System
 
-FILES = 5  # that each session stores and fetches
+FILES = 5  # files that each session stores and fetches
 CLIENTS = (1, 2, 4, 8)
-SECONDS = 10.0  # of each number of clients
-TOLERANCE = 0.25  # how far the simulation of several clients may be off, as a share of what was measured
+SECONDS = 10.0  # for each number of clients
+TOLERANCE = 0.25  # how far the simulation of several clients may be off, as a share of the measurement
 BEGINS = 0.75  # share of a client's work that is the start of ssh and its login
 
 
 def one_session(door: Door, number: int) -> float:
-    """One session of one client; the seconds until it had begun."""
+    """Run one session of one client; return the seconds until it had begun."""
     began = time.perf_counter()
     session = door.session()
     login = time.perf_counter() - began
@@ -53,7 +53,7 @@ def one_session(door: Door, number: int) -> float:
 
 
 def measured(door: Door, clients: int, seconds: float) -> dict[str, float]:
-    """What so many clients at once get done, and what they and the server use for it."""
+    """What a number of simultaneous clients get done, and what they and the server use for it."""
     until = time.perf_counter() + seconds
     lock = threading.Lock()
     whole, logins = array("d"), array("d")
@@ -84,7 +84,7 @@ def measured(door: Door, clients: int, seconds: float) -> dict[str, float]:
         all_clients()
         taken.append(time.perf_counter() - began)
 
-    # The meter waits until the server rests, which is part of `before` alone.
+    # The meter waits until the server rests, which only `before` includes.
     used = Meter(*door.pids()).used(work)
     if failures:
         raise failures[0]
@@ -107,7 +107,7 @@ def simulated(
     costs: Costs, clients: int, client: float, wait: float, processors: int, seconds: float
 ) -> dict[str, float]:
     """The same load in the model. client: processor seconds that one client needs for a session. wait:
-    seconds of a session in which nobody needs a processor.
+    seconds of a session without need for a processor.
     """
     clock = Clock()
     site = Site(processors=processors, workers=1, store="jail")
@@ -145,10 +145,10 @@ def simulated(
 
 
 def compared(found: dict[str, Any]) -> list[tuple[dict[str, float], dict[str, float]]]:
-    """Each measurement that was recorded, with its simulation.
+    """Each recorded measurement, with its simulation.
 
-    What a session waits for without a processor is taken from the measurement of one client: the others are
-    predicted.
+    The time for which a session waits without a processor is taken from the measurement with one client; the
+    others are predicted.
     """
     costs = costs_of(found["costs"])
     alone = found["loads"][0]
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         top = stack.enter_context(top_directory())
         door = stack.enter_context(pysftpd_jail(top))
-        # Minutes apart, the same machine is another one: the costs are measured in the same run.
+        # A machine's speed changes within minutes: the costs are measured in the same run.
         found: dict[str, Any] = {"costs": bench_costs.measured(door, sizes), "loads": []}
         for count in clients:
             print(f"{count} clients", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Runs the model: a day or a morning of many users, and what came of it."""
+"""Runs the model: a day or a morning of many users, and the results."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from bench.simulation.costs import Costs, Ledger
 from bench.simulation.events import Clock
 from bench.simulation.servers import System
 
-#: What a site has to do: of a hundred logins at 08:00, this many within so many seconds.
+#: What a site has to achieve: this share of all logins at 08:00 within this many seconds.
 SHARE, WITHIN = 0.95, 5.0
-BUSY = 0.8  # share of time from which a station is what holds up
+BUSY = 0.8  # share of time from which a station counts as the bottleneck
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Seconds; what was busy, as shares of the time in which all logins of 08:00 come.
+    """Seconds; how busy each kind of station was, as a share of the time in which all logins of 08:00 arrive.
 
-    most: sessions at once on a machine. limit: what holds up, or "" where nothing does.
+    most: simultaneous sessions on a machine. limit: the bottleneck, or "" if there is none.
     """
 
     users: int
     sessions: int
     events: int
     login_median: float
-    login_slow: float  # SHARE of all are not slower
+    login_slow: float  # SHARE of all logins are not slower
     login_worst: float
     file_median: float
     file_slow: float
@@ -80,7 +80,7 @@ def simulated(
 
 
 def seconds_busy(system: System) -> dict[str, float]:
-    """Of each kind of station, the one that was busiest so far."""
+    """For each kind of station, the seconds of the busiest one so far."""
     found = {
         name: max(station.busy_until_now() for station in stations)
         for name, stations in system.stations().items()
@@ -89,7 +89,7 @@ def seconds_busy(system: System) -> dict[str, float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that a share of all does not exceed; 0 of none."""
+    """The value that a share of all does not exceed; 0 if there are none."""
     if not values:
         return 0.0
     ordered = sorted(values)

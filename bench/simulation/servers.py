@@ -1,9 +1,9 @@
-"""The model: machines behind a balancer, what is behind them, and what a session does there.
+"""The model: machines behind a balancer, the services behind them, and what a session does there.
 
 A worker of pysftpd does the SSH of its clients one thing at a time, on any processor; sessions' processes and
-threads use the others. Strangers have a share of a worker, as service/turns.py grants it. A request to a
-store holds one of a worker's threads. Redis executes one command at a time, and a quota's ledger lets one
-session of all machines in at a time. What may not enter: figures.
+threads use the others. Strangers get a share of a worker, as service/turns.py grants it. A request to a store
+occupies one of a worker's threads. Redis executes one command at a time, and a quota's ledger admits one
+session of all machines at a time. What may not enter: figures.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Machine:
 
 @dataclass
 class Times:
-    """Seconds that things took for users."""
+    """Durations that users experienced, in seconds."""
 
     login: array[float] = field(default_factory=lambda: array("d"))  # until the session has begun
     file: array[float] = field(default_factory=lambda: array("d"))
 
 
 class System:
-    """Everything that one simulation has."""
+    """All parts of one simulation."""
 
     def __init__(self, clock: Clock, site: Site, costs: Costs, ledger: Ledger | None = None) -> None:
         self.clock, self.site, self.costs = clock, site, costs
@@ -93,7 +93,7 @@ class System:
         self.times = Times()
 
     def stations(self) -> dict[str, list[Station]]:
-        """All that can be busy, by what it is."""
+        """All stations, by kind."""
         workers = [worker for machine in self.machines for worker in machine.workers]
         return {
             "processors": [machine.processors for machine in self.machines],
@@ -107,11 +107,11 @@ class System:
         }
 
     def login_share(self) -> float:
-        """Seconds of work for strangers of the worker that has had most, as a share of what it may do."""
+        """The busiest worker's time for strangers, as a share of what it may spend on them."""
         return max(worker.strangers for _, worker in self._workers) / self.site.login_share
 
     def session(self, people: People, chance: random.Random) -> Process:
-        """One user: log in, move files, leave."""
+        """One user: log in, transfer files, leave."""
         clock, costs = self.clock, self.costs
         machine, worker = self._workers[self._next % len(self._workers)]
         self._next += 1
@@ -141,7 +141,7 @@ class System:
         machine.sessions.leave()
 
     def _ask(self, worker: Worker, trips: float, chance: random.Random) -> Process:
-        """Requests to the store, each of which takes as long as such requests do, more or less."""
+        """Requests to the store, each of which takes a random time around the usual latency."""
         count = int(trips) + (chance.random() < trips % 1)
         for _ in range(count):
             yield worker.threads.claim()
@@ -149,7 +149,7 @@ class System:
             worker.threads.leave()
 
     def _count(self, worker: Worker, ledger: Ledger, chance: random.Random) -> Process:
-        """A stored file in a ledger, whose turn one session has at a time."""
+        """Count a stored file in a ledger, which admits one session at a time."""
         turn = self.ledgers[chance.randrange(len(self.ledgers))]
         yield worker.threads.claim()
         yield turn.claim()

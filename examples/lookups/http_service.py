@@ -1,8 +1,8 @@
 """A service for lookup_url of pysftpd: python3 http_service.py FILE PORT.
 
 FILE has users as JSON: {"alice": {"folder": "a", "keys": ["ssh-ed25519 ..."], "password": "$argon2id$..."}}.
-It answers with a user's record, and pysftpd compares the key or the password. It listens on this host alone;
-elsewhere, put it behind a server that speaks HTTPS, and give both a token (lookup_token_file).
+It answers with a user's record, and pysftpd compares the key or the password. It listens on loopback only;
+for other hosts, put it behind a server that speaks HTTPS, and use a token on both sides (lookup_token_file).
 """
 
 import hmac
@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         if not 0 < size <= LARGEST:
             return self.answer(413)
         question = json.loads(self.rfile.read(size))
-        with open(self.server.users) as file:  # anew each time: a change takes effect at once
+        with open(self.server.users) as file:  # read each time: changes take effect at once
             record = json.load(file).get(question["name"])
         self.answer(404) if record is None else self.answer(200, record)
 

@@ -1,7 +1,7 @@
 """Looks users of pysftpd up in LDAP: python3 ldap_lookup.py FILE, with a question on standard input.
 
 The service's own account searches for the entry. A password is right if the server lets the entry bind with
-it; keys are those of an attribute. Whatever goes wrong, the exit status is 1 and nobody is let in.
+it; keys are in an attribute. On any error, the exit status is 1 and the login is refused.
 Facts: RFC 4513 section 5.1.2: a bind without a password succeeds and proves nothing. RFC 4515 on filters.
 """
 
@@ -18,7 +18,7 @@ MOST_KEYS = 100
 
 
 def lookup(settings, question):
-    """The record of the user that a question names; None: there is none, or the password is wrong."""
+    """The record of the user in a question; None if there is none, or the password is wrong."""
     name, password = question["name"], question.get("password")
     if password is not None and not password:
         return None
@@ -28,11 +28,11 @@ def lookup(settings, question):
         attributes = list({settings["keys"], settings["folder"], named})
         connection.search(settings["base"], wanted, ldap3.SUBTREE, attributes=attributes, size_limit=2)
         found = [one for one in connection.response if one["type"] == "searchResEntry"]
-        if len(found) != 1:  # with several it is not certain who that is
+        if len(found) != 1:  # with several entries, the user is ambiguous
             return None
         entry = found[0]["attributes"]
         names = entry[named] if isinstance(entry[named], list) else [entry[named]]
-        if name not in names:  # LDAP compares without case and blanks, and pysftpd letter for letter
+        if name not in names:  # LDAP ignores case and blanks, pysftpd does not
             return None
         if password is not None and not connection.rebind(found[0]["dn"], password):
             return None
@@ -45,7 +45,7 @@ def lookup(settings, question):
 
 
 def connect(settings):
-    """A connection over TLS that is bound as the service's own account. Raises LDAPException, OSError."""
+    """A TLS connection, bound as the service's own account. Raises LDAPException, OSError."""
     with open(settings["bind_password_file"]) as file:
         secret = file.readline().rstrip("\r\n")
     tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=settings.get("ca_file"))
@@ -58,7 +58,7 @@ def connect(settings):
         secret,
         auto_bind=ldap3.AUTO_BIND_TLS_BEFORE_BIND if needs_tls else ldap3.AUTO_BIND_NO_TLS,
         receive_timeout=seconds,
-        auto_referrals=False,  # another server would get the password
+        auto_referrals=False,  # otherwise another server would get the password
     )
 
 

@@ -1,8 +1,8 @@
 """Asks PAM about passwords of users of pysftpd: python3 pam_lookup.py SERVICE, with a question on standard
 input.
 
-SERVICE is a file in /etc/pam.d. Users need an account of the host only if its modules want one. Keys are not
-PAM's: for them the answer is nothing. Facts: pam_start(3), pam_conv(3), PAM's headers.
+SERVICE is a file in /etc/pam.d. Users need an account of the host only if its modules require one. PAM does
+not handle keys: for them the answer is empty. Facts: pam_start(3), pam_conv(3), PAM's headers.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_void
 
 SUCCESS = 0
 BUFFER_ERROR, CONVERSATION_ERROR = 5, 19
-ECHO_OFF, ECHO_ON = 1, 2  # questions; the other kinds are texts to show
+ECHO_OFF, ECHO_ON = 1, 2  # prompts; the other styles are texts to show
 SILENT, NO_EMPTY_PASSWORD = 0x8000, 0x0001
 RHOST = 4
 
@@ -34,7 +34,7 @@ class Conversation(Structure):
 
 
 def is_right(service, name, password, address="", directory=None):
-    """Whether PAM accepts a password, and the account is valid. directory: None: /etc/pam.d."""
+    """Whether PAM accepts a password, and the account is valid. directory: None means /etc/pam.d."""
     pam = ctypes.CDLL(ctypes.util.find_library("pam") or "libpam.so.0")
     libc = ctypes.CDLL(None)
     libc.calloc.restype = libc.strdup.restype = c_void_p

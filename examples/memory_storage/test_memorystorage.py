@@ -32,7 +32,7 @@ class Capacity(unittest.TestCase):
         storage.rm(b"/f")
         other = storage.open(b"/g", 0o1 | 0o100, 0o666)
         with self.assertRaises(OSError):
-            storage.write(other, 0, b"123")  # what is open still takes its room
+            storage.write(other, 0, b"123")  # open files still take up space
         storage.close(handle)
         storage.write(other, 0, b"1234567890")
 

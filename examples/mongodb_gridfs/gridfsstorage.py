@@ -1,4 +1,4 @@
-"""A storage of three methods on MongoDB's GridFS: files can be read by their names, and nothing else."""
+"""A storage of three methods on MongoDB's GridFS: clients can only read files by name."""
 
 import gridfs
 import pymongo

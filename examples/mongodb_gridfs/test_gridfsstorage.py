@@ -35,7 +35,7 @@ from pysftpserver.testing import (
     t_path,
 )
 
-SERVER = {}  # remote, port, and what another program would use
+SERVER = {}  # remote, port, and the client of another program
 
 
 def setUpModule():
@@ -106,8 +106,8 @@ class Packets(WithADatabase):
 
 
 class AsInTheFirstTutorial(SFTPAbstractServerStorage):
-    """The storage of the project's first tutorial: it ignores offsets and reads on from its position, and
-    takes the first file of a name. Such plugins exist and have to keep working."""
+    """The storage of the project's first tutorial: it ignores offsets, reads on from its position, and takes
+    the first file with a name. Such plugins exist and have to keep working."""
 
     def __init__(self, remote, port, db_name):
         self.client = pymongo.MongoClient(remote, port)
@@ -145,7 +145,7 @@ class GridFSStorageKeepsTheContract(StorageContract, WithADatabase):
         self.gridfs.put(content, filename=path.decode())
 
     def test_every_name_is_possible(self):
-        """The one rule that it cannot keep: GridFS's names are text, so other bytes name no file."""
+        """The one rule that it cannot keep: GridFS's names are text, so other bytes cannot name a file."""
         for name in ("with space", "new\nline", "back\\slash", "~", "\xe4\u20ac", "x" * 255):
             with self.subTest(name=name):
                 self.put(name.encode(), b"content")

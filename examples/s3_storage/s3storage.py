@@ -1,8 +1,8 @@
 """Files in a bucket, with the library obstore: a plugin of pysftpserver, as an example to copy.
 
-An object's key is its path. An upload is in an unnamed temporary file until its last close(), which puts it
-as one object: it is there whole, or not at all. Directories are what keys have a slash behind; an empty one
-is known to the session that made it. What a bucket cannot do (renames, attributes, links) is left out. The
+An object's key is its path. An upload is in an unnamed temporary file until its last close(), which stores it
+as one object: whole, or not at all. Directories are the parts of keys before a slash; an empty one is known
+only to the session that made it. What a bucket cannot do (renames, attributes, links) is left out. The
 package has a complete storage for buckets: docs/objects.md.
 """
 
@@ -25,7 +25,7 @@ from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPFailure, SFTPNotFo
 NAME_MAX = 255  # bytes, as clients expect
 LONGEST_KEY = 1024  # bytes
 LARGEST = 5 << 40  # bytes of an object
-BLOCK = 1 << 20  # bytes that are fetched at once: each request takes a while
+BLOCK = 1 << 20  # bytes to fetch at once: each request takes a while
 
 
 def fail(number: int):
@@ -34,7 +34,7 @@ def fail(number: int):
 
 
 class Object:
-    """An open object: what it was when it was opened, and the block that was fetched last."""
+    """An open object: its state when it was opened, and the block fetched last."""
 
     def __init__(self, key: str, size: int, mtime: int, tag: str | None):
         self.key, self.size, self.mtime, self.tag = key, size, mtime, tag
@@ -42,10 +42,10 @@ class Object:
 
 
 class Draft:
-    """An upload, which all handles of its path share: its content so far."""
+    """An upload, shared by all handles of its path: its content so far."""
 
     def __init__(self, key: str):
-        self.key: str | None = key  # None: it was removed
+        self.key: str | None = key  # None if it was removed
         self.file = tempfile.TemporaryFile(buffering=0)
         self.writers = self.handles = 0
         self.mtime = int(time.time())
@@ -57,7 +57,7 @@ class Draft:
 
 
 class Handle:
-    """What open() returns: what is open, and the flags that it was opened with."""
+    """What open() returns: an open object or upload, and the flags of the open."""
 
     def __init__(self, of: Object | Draft, flags: int):
         self.of, self.flags = of, flags
@@ -74,10 +74,10 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
         self._store = store
         self._began = int(time.time())
         self._drafts: dict[str, Draft] = {}
-        self._made = {""}  # directories that are there although nothing is in them
+        self._made = {""}  # directories that exist although they are empty
 
     def _key(self, path: bytes) -> str:
-        """The key of a path; "" for the top. Raises what the client is to see."""
+        """The key of a path; "" for the top. Raises exceptions for the client to see."""
         names = self.realpath(path).split(b"/")[1:] if path else fail(errno.ENOENT)
         if any(len(name) > NAME_MAX for name in names) or sum(map(len, names)) + len(names) > LONGEST_KEY:
             fail(errno.ENAMETOOLONG)
@@ -89,7 +89,9 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
             raise SFTPBadMessage("keys of objects are UTF-8") from None
 
     def _ask(self, call, *words, **more):
-        """What a call of obstore returns. Raises what the client is to see, without the store's address."""
+        """The result of a call of obstore. Raises exceptions for the client to see, without the store's
+        address.
+        """
         try:
             return call(self._store, *words, **more)
         except FileNotFoundError:
@@ -108,7 +110,7 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
         return SFTPAttributes(0, os.getuid(), os.getgid(), S_IFDIR | 0o755, self._began, self._began, 2)
 
     def _find(self, path: bytes) -> SFTPAttributes | None:
-        """What is at a path; None: nothing."""
+        """The attributes of a path; None if nothing is there."""
         key = self._key(path)
         if key in self._drafts:
             found = self._file(self._drafts[key].size, self._drafts[key].mtime)
@@ -196,7 +198,7 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
             return Handle(of, flags)
         if draft is None:
             draft = Draft(key)
-            if found is not None and not flags & os.O_TRUNC:  # a part of it is changed: all of it is needed
+            if found is not None and not flags & os.O_TRUNC:  # to change a part of it, all of it is needed
                 for chunk in self._ask(obstore.get, key):
                     write_all(draft.file.fileno(), bytes(chunk), draft.size)
             self._drafts[key] = draft
@@ -216,7 +218,7 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
             return b""
         if off < of.start or end > of.start + len(of.block):
             options = {"range": (off, min(max(end, off + BLOCK), of.size))}
-            options |= {"if_match": of.tag} if of.tag else {}  # or blocks of two uploads would be mixed
+            options |= {"if_match": of.tag} if of.tag else {}  # or blocks of two uploads might be mixed
             of.start, of.block = off, bytes(self._ask(obstore.get, of.key, options=options).bytes())
         return of.block[off - of.start : end - of.start]
 
@@ -234,7 +236,7 @@ class SFTPServerS3Storage(SFTPAbstractServerStorage):
 
     def abandon(self, handle: Handle) -> None:
         if isinstance(handle.of, Draft):
-            handle.of.is_spoiled = True  # what a lost session had not closed is not stored
+            handle.of.is_spoiled = True  # uploads not closed by a lost session are not stored
         try:
             self.close(handle)
         except SFTPFailure:

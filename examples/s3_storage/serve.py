@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Serves a bucket on standard input and output: serve.py BUCKET. Credentials and region: as of the AWS tools.
+"""Serves a bucket on standard input and output: serve.py BUCKET. Credentials and region: as for AWS's tools.
 
 AWS_ENDPOINT_URL is the address of another store that speaks S3's protocol.
 """

@@ -1,4 +1,4 @@
-"""Files in one SQLite database: a plugin of pysftpserver with the standard library alone, as an example.
+"""Files in one SQLite database: a plugin of pysftpserver with only the standard library, as an example.
 
 Directories and files are rows; the content of a file is rows of up to 1 MiB. While a file is open, its
 content is in an unnamed temporary file; the last close() stores it in one transaction. So other sessions
@@ -24,7 +24,7 @@ TOP = 1  # id of the top directory
 CHUNK = 1 << 20  # bytes in a row
 LARGEST = 1 << 40  # bytes of a file
 NAME_MAX = 255  # bytes
-PATIENCE = 10.0  # seconds that a session waits for another one's transaction
+PATIENCE = 10.0  # seconds that a session waits for another session's transaction
 FIELDS = ("size", "uid", "gid", "mode", "atime", "mtime")
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
@@ -48,10 +48,10 @@ def fail(number: int):
 
 
 class OpenFile:
-    """A file that this session has open: its content, and what stat() says of it. All handles of a path
+    """A file that this session has open: its content, and its attributes for stat(). All handles of a path
     share one.
 
-    id: of its row; None: it has none yet. place: its directory and name; None: it was removed.
+    id: its row's; None if it has none yet. place: its directory and name; None if it was removed.
     """
 
     def __init__(self, id: int | None, place: tuple[int, bytes], fields: dict[str, int]):
@@ -68,7 +68,7 @@ class OpenFile:
 
 
 class Handle:
-    """What open() returns: a file, and the flags that it was opened with."""
+    """What open() returns: a file, and the flags of the open."""
 
     def __init__(self, file: OpenFile, flags: int):
         self.file, self.flags = file, flags
@@ -101,7 +101,7 @@ class SFTPServerSQLiteStorage(SFTPAbstractServerStorage):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and alone: nobody else changes anything until the end of the block."""
+        """A transaction: all or nothing, and no other session changes anything until the end of the block."""
         try:
             self._base.execute("BEGIN IMMEDIATE")
             with self._base:  # it commits, or rolls back if something is raised
@@ -117,7 +117,7 @@ class SFTPServerSQLiteStorage(SFTPAbstractServerStorage):
         ).fetchone()
 
     def _place(self, path: bytes) -> tuple[int, bytes]:
-        """The directory that a path leads to a name in, and the name; for the top, b"". Raises OSError."""
+        """The directory and the name to which a path leads; for the top, the name b"". Raises OSError."""
         if not path:
             fail(errno.ENOENT)
         names = [name for name in self.realpath(path).split(b"/") if name]
@@ -134,7 +134,7 @@ class SFTPServerSQLiteStorage(SFTPAbstractServerStorage):
         return parent, names[-1] if names else b""
 
     def _find(self, path: bytes) -> tuple[int | None, OpenFile | None, dict[str, int]] | None:
-        """(id, the file if this session has it open, fields) of what a path leads to; None: nothing."""
+        """(id, the file if this session has it open, fields) of a path; None if nothing is there."""
         parent, name = self._place(path)
         row = self._base.execute(f"SELECT id, {', '.join(FIELDS)} FROM entries WHERE id = {TOP}").fetchone()
         if name:
@@ -208,7 +208,7 @@ class SFTPServerSQLiteStorage(SFTPAbstractServerStorage):
             self._touch(self._place(path)[0])
 
     def _drop(self, id: int | None, file: OpenFile | None) -> None:
-        """Remove a file; handles of this session keep what they have open."""
+        """Remove a file; this session's handles keep their content."""
         self._base.execute("DELETE FROM entries WHERE id = ?", (id,))
         if file is not None:
             self._open.pop(file.place if file.id is None else file.id)
@@ -406,7 +406,7 @@ class SFTPServerSQLiteStorage(SFTPAbstractServerStorage):
             file.file.close()
 
     def _store(self, file: OpenFile) -> None:
-        """Make the content of a file what everybody sees."""
+        """Store the content of a file, so that all sessions see it."""
         with self._transaction() as base:
             row = self._row(*file.place)
             if row is not None and S_ISDIR(row[4]):

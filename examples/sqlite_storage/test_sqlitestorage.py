@@ -1,4 +1,5 @@
-"""The storage on SQLite keeps the storage contract; uploads are whole for other sessions; sftp works with
+"""The storage on SQLite keeps the storage contract; other sessions see only whole uploads; sftp works with
+it.
 it.
 """
 

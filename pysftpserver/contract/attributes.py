@@ -1,4 +1,4 @@
-"""Rules for a storage's own attributes: that clients see them, and what only a storage can be asked.
+"""Rules for a storage's own attributes: that clients see them, and what only the storage's methods can tell.
 
 What a client sees of attributes is in the table: rules/attributes.py.
 """
@@ -16,7 +16,7 @@ EARLIER = 900_000_000
 
 
 class AttributeRules(ContractBase):
-    """Attributes, besides what is in the table of rules."""
+    """Rules for attributes that are not in the table of rules."""
 
     @needs("open", "close", "stat", "lstat", "fstat")
     def test_a_client_sees_the_same_attributes(self) -> None:
@@ -31,7 +31,7 @@ class AttributeRules(ContractBase):
             self.client.call("fstat", handle),
         ):
             seen = get_sftpstat(reply)
-            for field in ("size", "uid", "gid", "permissions", "mtime"):  # looking may change atime
+            for field in ("size", "uid", "gid", "permissions", "mtime"):  # reading may change atime
                 self.assertEqual(getattr(seen, field), getattr(expected, field), field)
 
     @needs("stat", "lstat")

@@ -1,4 +1,4 @@
-"""What the rules of the contract have in common: the storage under test, and ways to ask it.
+"""The common part of the rules of the contract: the storage under test, and ways to query it.
 
 What may not enter: rules.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Base = unittest.TestCase
 else:
-    Base = object  # the author's class brings TestCase: this one must not be collected by itself
+    Base = object  # the author's class adds TestCase: this one must not be collected by itself
 
 NOT_FOUND = wire.SSH2_FX_NO_SUCH_FILE
 DENIED = wire.SSH2_FX_PERMISSION_DENIED
@@ -36,7 +36,7 @@ SENSELESS = wire.SSH2_FX_BAD_MESSAGE
 UNSUPPORTED = wire.SSH2_FX_OP_UNSUPPORTED
 
 READ_SIZE = 1 << 20  # bytes
-#: Fields that a storage may be unable to set; each with attributes that would set it.
+#: Fields that a storage may be unable to set, each with attributes that would set it.
 FIELDS = {
     "owner": SFTPAttributes(uid=1000, gid=1000),
     "permissions": SFTPAttributes(permissions=0o640),
@@ -55,7 +55,7 @@ EXTENSIONS = {
     b"check-file": ("open", "read"),
 }
 
-#: Arguments to try an unsupported method with; a and b stand for paths that nothing has.
+#: Arguments with which to try an unsupported method; a and b stand for paths that do not exist.
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "stat": (b"a",),
     "lstat": (b"a",),
@@ -84,19 +84,19 @@ _OF_A_HANDLE = ("fstat", "fsetstat", "read", "write", "close", "fsync", "fstatvf
 
 
 class ContractBase(Base):
-    """The author's part of the contract, and what the rules are written with.
+    """The author's part of the contract, and helpers for the rules.
 
-    make_storage: override it; a fresh and empty storage each time (self.addCleanup() removes what has to
-    be removed). unsupported: the methods that the storage leaves out, and "owner", "permissions" or
-    "times" where setstat() cannot set these, "nlink" where only listings know it. Every rule that needs one
-    of them then checks that clients are told OP_UNSUPPORTED; what is missing and not declared fails.
-    unencodable: those of names.NAMES that the storage cannot hold; it has to refuse them as bad messages.
-    many: entries of the largest listing; override fill() where storing them one by one takes long.
-    failing: override it where the storage can be made to fail. seed: of everything random.
+    make_storage: override it; a new, empty storage each time (use self.addCleanup() for what has to be
+    removed). unsupported: the methods that the storage leaves out, and "owner", "permissions" or "times" if
+    setstat() cannot set these, "nlink" if only listings know it. Every rule that needs one of them then
+    checks that clients get OP_UNSUPPORTED; what is missing and not declared fails. unencodable: those of
+    names.NAMES that the storage cannot store; it has to refuse them as bad messages. many: entries of the
+    largest listing; override fill() if storing them one by one takes long. failing: override it if the
+    storage can be made to fail. seed: for everything random.
 
-    In its methods, path is a whole path, name one name in the folder of the test, content the bytes of a
-    file, and tree a dict of names with contents, or None for a directory. method is the name of a method of
-    the storage, and arguments are what it takes. expected is a code SSH2_FX_*.
+    In its methods, path is a whole path, name a single name in the test's directory, content the bytes of a
+    file, and tree a dict from names to contents, or None for a directory. method is the name of a storage
+    method, and arguments are its arguments. expected is a code SSH2_FX_*.
     """
 
     unsupported: frozenset[str] = frozenset()
@@ -105,7 +105,7 @@ class ContractBase(Base):
     seed = 1
 
     def make_storage(self) -> SFTPAbstractServerStorage:
-        """A storage, fresh and empty."""
+        """A new, empty storage."""
         raise NotImplementedError("override make_storage(): return a fresh and empty storage")
 
     def put(self, path: bytes, content: bytes) -> None:
@@ -124,7 +124,7 @@ class ContractBase(Base):
             self.put(directory + b"/" + name, b"")
 
     def failing(self) -> AbstractContextManager[Any] | None:
-        """A context in which the storage fails, as when its server is gone; None: it cannot be made to."""
+        """A context in which the storage fails, as when its server is down; None if it cannot be made to."""
         return None
 
     # --- for the rules ------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class ContractBase(Base):
 
     @functools.cached_property
     def subject(self) -> StorageSubject:
-        """What a rule of the table is tried on."""
+        """The subject on which a rule of the table is tried."""
         client = Client(self.line())
         client.hello()
         subject = StorageSubject(self, client)
@@ -174,7 +174,7 @@ class ContractBase(Base):
         return path
 
     def make(self, tree: dict[bytes, bytes | None]) -> None:
-        """Put files (content by name) and directories (None) into the storage, in their order."""
+        """Put files (content by name) and directories (None) into the storage, in order."""
         for name, content in tree.items():
             if content is None:
                 self.storage.mkdir(self.path(name), 0o777)
@@ -182,11 +182,11 @@ class ContractBase(Base):
                 self.put(self.path(name), content)
 
     def content(self, path: bytes) -> bytes:
-        """All that is in a file, read from the storage itself."""
+        """The whole content of a file, read from the storage itself."""
         handle = self.storage.open(path, os.O_RDONLY, 0)
         try:
             content = bytearray()
-            while len(content) % READ_SIZE == 0:  # fewer bytes than asked for come only before the end
+            while len(content) % READ_SIZE == 0:  # a read is short only at the end
                 part = self.storage.read(handle, len(content), READ_SIZE)
                 if not part:
                     break
@@ -223,13 +223,15 @@ class ContractBase(Base):
         return sorted(name for name, _ in self.listing(path) if name not in (b".", b".."))
 
     def status(self, error: BaseException) -> int:
-        """The status of an exception. error: it must be an answer and no fault."""
+        """The status of an exception. error: must be a valid answer, not a fault of the storage."""
         if not is_expected(error):
             raise error
         return status_of(error)[0]
 
     def assert_refused(self, expected: int | None, method: str, *arguments: Any) -> None:
-        """A method raises what has that status (None: any), and a client that asks sees the same."""
+        """Check that a method raises an exception with that status (None: any), and that a client sees the
+        same.
+        """
         status = self.raised(getattr(self.storage, method), *arguments)
         self.assertIsNotNone(status, f"{method}{arguments} raised nothing")
         if expected is not None:
@@ -251,7 +253,7 @@ class ContractBase(Base):
         return None
 
     def assert_unsupported(self, what: str) -> None:
-        """A method, or a field, that is declared as unsupported: the storage and a client agree."""
+        """Check that a method or field declared unsupported is so for the storage and for a client."""
         storage, client = self.storage, self.client
         if what == "nlink":
             self.assertEqual(storage.lstat(self.path(b"")).nlink, 1)
@@ -279,21 +281,21 @@ class ContractBase(Base):
         self.assertEqual(get_sftpstatus(client.call(what, handle, *arguments)), UNSUPPORTED)
 
     def assert_ok(self, reply: bytes) -> None:
-        """A STATUS reply says OK."""
+        """Check that a reply is STATUS OK."""
         self.assertEqual(get_sftpstatus(reply), wire.SSH2_FX_OK)
 
 
 def close(entries: object) -> None:
-    """Close what has a close()."""
+    """Close the object if it has a close()."""
     method = getattr(entries, "close", None)
     if method is not None:
         method()
 
 
 def needs(*what: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """A rule for storages that have all of these methods and fields.
+    """Mark a rule for storages that have all of these methods and fields.
 
-    For any other it becomes the rule that clients are told so: no rule is ever skipped.
+    For other storages it checks instead that clients are told OP_UNSUPPORTED: no rule is ever skipped.
     """
 
     def decorate(rule: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -1,10 +1,9 @@
 """A session of SFTP version 3 as the rules see it: requests one at a time or many at once, and strict
 replies.
 
-A reply that does not decode to its last byte, or that is of a kind that the request cannot have, is Broken;
-a STATUS that is not OK is Refused. What was asked and answered last is kept, for reports. What may not
-enter: rules, and where the bytes come from (a Line). Facts: draft-ietf-secsh-filexfer-02; OpenSSH's
-PROTOCOL, section 4.
+A reply that does not decode to its last byte, or whose type does not fit the request, raises Broken; a STATUS
+that is not OK raises Refused. The last exchanges are kept for reports. What may not enter: rules, and where
+the bytes come from (a Line). Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
             """Send all of it; what arrives meanwhile is kept. Raises Closed, Silent."""
 
         def receive(self, seconds: float) -> bytes:
-            """At least one byte. Raises Closed at the end, Silent when nothing came within seconds."""
+            """Receive at least one byte. Raises Closed at the end, Silent if none arrived within seconds."""
 
         def close(self) -> None:
             """End the session, and whatever carries it."""
@@ -61,15 +60,15 @@ STATUS_NAMES = {
 
 NOTHING = SFTPAttributes()
 KEPT = 40  # exchanges of a session that a report may show
-LONGEST = 1 << 24  # bytes; a reply that says to be longer is taken for garbage
+LONGEST = 1 << 24  # bytes; a reply that claims to be longer is taken for garbage
 LONGEST_VERSION = 1 << 18  # bytes of a VERSION packet
-MOST_CONTENT = 1 << 26  # bytes of a file, after which it has no end
-LARGE = 1 << 20  # bytes of a packet, of which few are kept
-MOST_KEPT = 1 << 26  # bytes of exchanges, and of replies that came early
+MOST_CONTENT = 1 << 26  # bytes of a file after which it counts as endless
+LARGE = 1 << 20  # bytes of a packet; only a few larger ones are kept
+MOST_KEPT = 1 << 26  # bytes of exchanges, and of replies that arrived early
 MOST_WORDS = 1_000  # bytes of a message that are shown
-MOST_SHORT = 300  # answers to READ with fewer bytes than were asked for, after which a file has no end
-MOST_NAMES = 200_000  # of a directory, after which a listing has no end
-SILENCE = 10.0  # seconds without a byte after which a server has not answered
+MOST_SHORT = 300  # short answers to READ after which a file counts as endless
+MOST_NAMES = 200_000  # of a directory after which a listing counts as endless
+SILENCE = 10.0  # seconds without a byte after which a server counts as silent
 _HEADER = 9  # bytes of a packet before its body: length, type, request id
 
 
@@ -86,8 +85,7 @@ class Closed(Broken):
 
 
 class Refused(Exception):
-    """The reply is a STATUS other than OK. status: its code. message: its words. request: what was
-    asked."""
+    """The reply is a STATUS other than OK. status: its code. message: its text. request: its name."""
 
     def __init__(self, status: int, message: bytes, request: str) -> None:
         words = message[:MOST_WORDS].decode("utf-8", "backslashreplace")
@@ -98,7 +96,7 @@ class Refused(Exception):
 
 
 class Exchange:
-    """A request and its reply, whole packets; reply: None until it came."""
+    """A request and its reply, as whole packets; reply: None until it arrives."""
 
     __slots__ = ("reply", "request")
 
@@ -112,16 +110,16 @@ def _size(exchanges: Collection[Exchange]) -> int:
 
 
 def status_name(status: int) -> str:
-    """A status code as the draft names it, with its number."""
+    """The draft's name of a status code, with its number."""
     return f"{STATUS_NAMES.get(status, 'unknown')} ({status})"
 
 
 class Client:
-    """One session. line: to the server. seconds: without a byte, after which the server is Silent.
+    """One session. line: to the server. seconds: without a byte after which the server is Silent.
 
     version, extensions: what the server announced, after hello(). exchanges: the last ones, oldest first.
-    target_first: whether SYMLINK's arguments go as OpenSSH takes them, instead of the draft's order.
-    lstat_follows: whether LSTAT is known to tell of what a link leads to.
+    target_first: whether SYMLINK's arguments are sent in OpenSSH's order instead of the draft's.
+    lstat_follows: whether LSTAT is known to follow links.
     """
 
     target_first = True
@@ -143,8 +141,8 @@ class Client:
         self.line.close()
 
     def forget(self) -> None:
-        """Forget the exchanges so far. With none in flight, requests are numbered from 1 again, so that
-        reports of the same rule are the same."""
+        """Forget the exchanges so far. If none is in flight, request ids start from 1 again, so that reports
+        of the same rule are the same."""
         self.exchanges.clear()
         if not self._waiting and not self._early:
             self._last = 0
@@ -152,7 +150,7 @@ class Client:
     # --- packets ------------------------------------------------------------------------------------
 
     def hello(self, version: int = wire.SFTP_VERSION, *more: bytes) -> bytes:
-        """Send INIT, with more behind its version; return the VERSION packet and keep what it says."""
+        """Send INIT, with `more` after its version; return the VERSION packet and keep its content."""
         self.send_packet(packets.sftpcmd(wire.SSH2_FXP_INIT, packets.sftpint(version), *more))
         reply = self.packet()
         self._keep(self.exchanges[-1], reply)
@@ -163,7 +161,7 @@ class Client:
         return reply
 
     def send_packet(self, packet: bytes) -> None:
-        """Send bytes as they are, kept as a request without a reply."""
+        """Send bytes unchanged; keep them as a request without a reply."""
         self.exchanges.append(Exchange(packet))
         self.line.send(packet)
 
@@ -186,7 +184,7 @@ class Client:
         return [request_id for request_id, _ in entered]
 
     def _enter(self, kind: int, *fields: bytes) -> tuple[int, bytes]:
-        """Id and packet of a request for whose reply next_reply() waits."""
+        """Register a request, for whose reply next_reply() waits; return its id and packet."""
         self._last = request_id = (self._last + 1) & 0xFFFFFFFF
         packet = packets.sftpcmd(kind, *fields, request_id=request_id)
         self.exchanges.append(Exchange(packet))
@@ -194,7 +192,7 @@ class Client:
         return request_id, packet
 
     def raw(self, packet: bytes) -> bytes:
-        """Send bytes as they are; return the packet that comes next, whatever it answers."""
+        """Send bytes unchanged; return the next packet, whatever it answers."""
         self.send_packet(packet)
         exchange = self.exchanges[-1]
         packet = self.packet()
@@ -202,14 +200,14 @@ class Client:
         return packet
 
     def _keep(self, exchange: Exchange, reply: bytes) -> None:
-        """Keep a reply with its request; of large ones the last few."""
+        """Keep a reply with its request; of large replies, only the last few."""
         exchange.reply = reply
         if len(reply) > LARGE:
             while len(self.exchanges) > 1 and _size(self.exchanges) > MOST_KEPT:
                 self.exchanges.popleft()
 
     def packet(self) -> bytes:
-        """The next packet, whole. Raises Silent, Closed, and Broken for a length that cannot be."""
+        """The next whole packet. Raises Silent, Closed, and Broken for an impossible length."""
         while len(self._received) < 4 or len(self._received) < 4 + self._length():
             self._received += self.line.receive(self.seconds)
         end = 4 + self._length()
@@ -224,7 +222,7 @@ class Client:
         return length
 
     def next_reply(self) -> tuple[int, bytes]:
-        """(request id, packet) of the reply that comes next, to any request that was sent with send()."""
+        """(request id, packet) of the next reply to any request sent with send()."""
         packet = self.packet()
         if len(packet) < _HEADER:
             raise Broken(f"the server sent a packet of {len(packet)} bytes, which has no request id")
@@ -236,7 +234,7 @@ class Client:
         return request_id, packet
 
     def reply(self, request_id: int) -> bytes:
-        """The reply to a request; those to others that come before it are kept for their own reply()."""
+        """The reply to a request; replies to others that arrive first are kept for their own reply()."""
         while request_id not in self._early:
             other, packet = self.next_reply()
             self._early[other] = packet
@@ -265,7 +263,7 @@ class Client:
             raise Broken(str(error)) from None
 
     def expect(self, request: str, reply: bytes, decode: Callable[[bytes], T]) -> T:
-        """What a decoder of packets.py makes of a reply. Raises Refused for a STATUS in its place."""
+        """Decode a reply with a decoder of packets.py. Raises Refused if it is a STATUS instead."""
         if len(reply) > 4 and reply[4] == wire.SSH2_FXP_STATUS:
             status, message = self.status_in(reply)
             if status != OK or decode is not packets.get_sftpstatus:
@@ -273,12 +271,12 @@ class Client:
         return self._decoded(decode, reply)
 
     def status_in(self, reply: bytes) -> tuple[int, bytes]:
-        """Code and message of a STATUS reply, which must have both and a language tag, and nothing more."""
+        """Code and message of a STATUS reply, which must have both, a language tag, and nothing else."""
         status = self._decoded(packets.get_sftpstatus, reply)
         return status, wire.string_at(reply, _HEADER + 4, len(reply))[0]
 
     def status_of(self, kind: int, *fields: bytes) -> int:
-        """Ask a request whose answer must be a STATUS, and return its code."""
+        """Send a request whose answer must be a STATUS, and return its code."""
         return self.status_in(self.ask(kind, *fields))[0]
 
     def _ok(self, name: str, kind: int, *fields: bytes) -> None:
@@ -291,12 +289,12 @@ class Client:
     # Each raises Refused with the status of a refusal.
 
     def open(self, path: bytes, pflags: int = READ, attributes: SFTPAttributes = NOTHING) -> bytes:
-        """OPEN; the handle."""
+        """OPEN; return the handle."""
         fields = packets.sftpstring(path), packets.sftpint(pflags), packets.sftpattrs(attributes)
         return self.expect("OPEN", self.ask(wire.SSH2_FXP_OPEN, *fields), packets.get_sftphandle)
 
     def opendir(self, path: bytes) -> bytes:
-        """OPENDIR; the handle."""
+        """OPENDIR; return the handle."""
         reply = self.ask(wire.SSH2_FXP_OPENDIR, packets.sftpstring(path))
         return self.expect("OPENDIR", reply, packets.get_sftphandle)
 
@@ -305,7 +303,7 @@ class Client:
         self._ok("CLOSE", wire.SSH2_FXP_CLOSE, packets.sftpstring(handle))
 
     def read(self, handle: bytes, offset: int, length: int) -> bytes:
-        """READ; one reply's data. The end of the file is Refused with EOF."""
+        """READ; return one reply's data. Raises Refused with EOF at the end of the file."""
         fields = packets.sftpstring(handle), packets.sftpint64(offset), packets.sftpint(length)
         return self.expect("READ", self.ask(wire.SSH2_FXP_READ, *fields), packets.get_sftpdata)
 
@@ -315,7 +313,7 @@ class Client:
         self._ok("WRITE", wire.SSH2_FXP_WRITE, *fields)
 
     def readdir(self, handle: bytes) -> list[tuple[bytes, bytes, SFTPAttributes]]:
-        """READDIR; (name, longname, attributes) of one reply. The end is Refused with EOF."""
+        """READDIR; return (name, longname, attributes) of one reply. Raises Refused with EOF at the end."""
         reply = self.ask(wire.SSH2_FXP_READDIR, packets.sftpstring(handle))
         return self.expect("READDIR", reply, packets.get_sftpentries)
 
@@ -401,7 +399,7 @@ class Client:
         return self._figures(b"fstatvfs@openssh.com", handle, 11)
 
     def limits(self) -> tuple[int, ...]:
-        """limits@openssh.com; longest packet, READ, WRITE, most handles. 0: the server does not say."""
+        """limits@openssh.com; longest packet, READ, WRITE, most handles. 0: the server does not tell."""
         return self._figures(b"limits@openssh.com", None, 4)
 
     def _figures(self, name: bytes, of: bytes | None, count: int) -> tuple[int, ...]:
@@ -414,7 +412,7 @@ class Client:
     # --- whole things -------------------------------------------------------------------------------
 
     def content(self, path: bytes, step: int = 1 << 15) -> bytes:
-        """The content of a file, read step bytes at a time; short answers are taken as they are."""
+        """The content of a file, read step bytes at a time; short answers are accepted."""
         handle = self.open(path, READ)
         short = 0
         try:

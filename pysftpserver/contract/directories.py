@@ -1,4 +1,4 @@
-"""Rules for what opendir() returns; what clients see of it is in the table of rules/."""
+"""Rules for what opendir() returns; rules for what clients see of it are in the table of rules/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pysftpserver.contract.base import ContractBase, close, needs
 
 
 def without_atime(attrs: SFTPAttributes) -> SFTPAttributes:
-    """The same but for atime, which reading a directory may change."""
+    """The attributes without atime, which reading a directory may change."""
     return SFTPAttributes(attrs.size, attrs.uid, attrs.gid, attrs.permissions, None, attrs.mtime, attrs.nlink)
 
 
@@ -47,7 +47,7 @@ class DirectoryRules(ContractBase):
             entries = self.storage.opendir(path)
             self.assertEqual(len(list(islice(entries, taken))), taken)
             close(entries)
-            close(entries)  # twice is once
+            close(entries)  # a second close() does nothing
         for number in range(8):
             self.storage.rm(path + b"/%d" % number)
         self.storage.rmdir(path)
@@ -88,6 +88,6 @@ class DirectoryRules(ContractBase):
         self.assertEqual(sorted(names), [b".", b"..", *expected])
         first, second = self.storage.opendir(path), self.storage.opendir(path)
         self.assertEqual(len(list(islice(first, self.many // 2))), self.many // 2)
-        close(first)  # half-way, and others go on
+        close(first)  # before its end; the others go on
         self.assertEqual(len(list(second)), self.many + 2)
         close(second)

@@ -1,4 +1,4 @@
-"""Rules for a storage's own methods of files: checksum, write, abandon, close, fileno, and what fails.
+"""Rules for a storage's own file methods: checksum, write, abandon, close, fileno, and failures.
 
 What a client sees of files is in the table: rules/opens.py, files.py, data.py and handles.py.
 """
@@ -31,7 +31,7 @@ READ, WRITE, BOTH = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
 
 
 class FileRules(ContractBase):
-    """Files, besides what is in the table of rules."""
+    """Rules for files that are not in the table of rules."""
 
     @needs("open", "read", "close")
     def test_a_checksum_that_the_storage_has_is_that_of_the_content(self) -> None:
@@ -72,7 +72,7 @@ class FileRules(ContractBase):
     def test_what_was_written_is_the_storages_own(self) -> None:
         handle = self.opened(self.path(b"f"), BOTH | os.O_CREAT)
         buffer = bytearray(b"as it was written")
-        is_view = self.storage.fileno(handle) is not None  # only then a chunk may be a view
+        is_view = self.storage.fileno(handle) is not None  # only then may a chunk be a view
         self.storage.write(handle, 0, memoryview(buffer) if is_view else bytes(buffer))
         buffer[:] = bytes(len(buffer))
         self.assertEqual(bytes(self.storage.read(handle, 0, 100)), b"as it was written")

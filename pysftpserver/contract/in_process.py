@@ -1,5 +1,4 @@
-"""The rules run against a storage in this process: the line to its session, and the Subject of a contract
-case.
+"""Runs rules against a storage in this process: the line to its session, and the Subject of a contract case.
 
 What may not enter: rules.
 """
@@ -20,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class ServerLine:
-    """A line to a session in this process. storage: what it serves. options: SFTPServer's."""
+    """A line to a session in this process. storage: the storage to serve. options: SFTPServer's."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, **options: Any) -> None:
         self.server = SFTPServer(storage, **options)
         self._replies = b""
 
     def send(self, data: bytes) -> None:
-        """Have the session serve it."""
+        """Pass the data to the session, which serves it."""
         self.server.input_queue += data
         self.server.process()
         self._replies += self.server.output_queue
         self.server.output_queue = b""
 
     def receive(self, seconds: float) -> bytes:
-        """All replies so far. Nothing is waited for: the session has done all it will."""
+        """All replies so far. Does not wait: the session has already done everything."""
         replies, self._replies = self._replies, b""
         if replies:
             return replies
@@ -43,7 +42,7 @@ class ServerLine:
         raise Silent("the server did not answer")
 
     def close(self) -> None:
-        """The session is over: the server closes what it left open."""
+        """End the session: the server closes what it left open."""
         self.server.close()
 
 
@@ -67,9 +66,9 @@ class StorageSubject(Subject):
         return self._case.path(name)
 
     def put(self, path: bytes, content: bytes) -> None:
-        """Put a file into the storage as the author of the case does."""
+        """Put a file into the storage with the put() of the case."""
         self._case.put(path, content)
 
     def fill(self, directory: bytes, names: list[bytes]) -> None:
-        """Put empty files into a directory as the author of the case does."""
+        """Put empty files into a directory with the fill() of the case."""
         self._case.fill(directory, names)

@@ -1,7 +1,7 @@
-"""The longname of a directory entry, as clients that parse it read it.
+"""The longname of a directory entry, read as clients that parse it do.
 
-Each parser here accepts what the client's own accepts, as far as a line of `ls -l` goes, and gives what
-the client takes from it: None where it takes nothing. What may not enter: rules. Sources are named at
+Each parser here accepts what the client's own accepts, as far as lines of `ls -l` are concerned, and returns
+what the client takes from it, or None if it takes nothing. What may not enter: rules. Sources are named at
 each parser; the recommended format is in draft-ietf-secsh-filexfer-02, section 7.
 """
 
@@ -22,8 +22,8 @@ _FIELDS = re.compile(
     rb"(?P<date>[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d|  ?\d{4})) (?P<name>.*)\Z",
     re.DOTALL,
 )
-#: The widths that the draft recommends, from where to where: (field, its edge, field, its edge, characters).
-#: Numbers are padded on the left and names on the right, so that it is these edges that stay in line.
+#: The widths that the draft recommends, between edges: (field, its edge, field, its edge, characters).
+#: Numbers are padded on the left and names on the right, so that these edges stay aligned.
 _START, _END = 0, 1
 _WIDTHS = (
     ("mode", _START, "links", _END, 10 + 1 + 3),
@@ -34,13 +34,13 @@ _WIDTHS = (
 
 
 def fields(longname: bytes) -> dict[str, bytes] | None:
-    """The seven fields of the draft's format; None: it is another format."""
+    """The seven fields of the draft's format; None if the format is another one."""
     found = _FIELDS.match(longname)
     return None if found is None else found.groupdict()
 
 
 def too_narrow(longname: bytes) -> str | None:
-    """The fields that are narrower than the draft recommends, for a sentence; None: there are none."""
+    """The fields that are narrower than the draft recommends, for a sentence; None if there are none."""
     found = _FIELDS.match(longname)
     for first, edge, last, other, width in _WIDTHS if found is not None else ():
         assert found is not None
@@ -50,7 +50,7 @@ def too_narrow(longname: bytes) -> str | None:
 
 
 def date_of(text: bytes) -> tuple[int, int, int | None] | None:
-    """(month, day, year) of a date field; year is None where there is a time in its place."""
+    """(month, day, year) of a date field; year is None if there is a time in its place."""
     found = _RECENT.match(text) or _OLD.match(text)
     if found is None or found[1].lower() not in MONTHS:
         return None
@@ -59,17 +59,17 @@ def date_of(text: bytes) -> tuple[int, int, int | None] | None:
 
 
 def as_filezilla(longname: bytes) -> dict[str, Any] | None:
-    """What FileZilla 3 takes: type, permissions, size, owner and group in one.
+    """What FileZilla 3 takes: type, permissions, size, and owner and group in one field.
 
-    It takes the name and the time of modification from the packet, and a line that it cannot parse makes
-    an entry without all others. Source: src/engine/directorylistingparser.cpp, ParseAsUnix() and
-    ParseUnixDateTime(). Of dates, the two of `ls -l` are here.
+    It takes the name and the modification time from the packet; if it cannot parse the line, the entry lacks
+    all other fields. Source: src/engine/directorylistingparser.cpp, ParseAsUnix() and ParseUnixDateTime().
+    Only the two date formats of `ls -l` are here.
     """
     words = longname.split()
     if len(words) < 4 or words[0][:1] not in (b"b", b"c", b"d", b"l", b"p", b"s", b"-"):
         return None
     start = 2 if words[1].isdigit() else 1  # the link count may be missing
-    for owners in (3, 2, 1, 0):  # words that are owner and group: as many as leave a size and a date
+    for owners in (3, 2, 1, 0):  # words for owner and group: as many as leave a size and a date
         rest = words[start + owners :]
         if len(rest) >= 5 and re.fullmatch(rb"[\d.,]+[kKMGTP]?", rest[0]) and _filezilla_date(rest[1:4]):
             return {
@@ -97,7 +97,7 @@ def _filezilla_date(words: list[bytes]) -> bool:
 def as_winscp(longname: bytes) -> dict[str, bytes] | None:
     """What WinSCP takes: type, rights, owner and group.
 
-    It takes all else from the packet, and type and rights too where it cannot parse the line. Source:
+    It takes the rest from the packet, and type and rights too if it cannot parse the line. Source:
     source/core/RemoteFiles.cpp, TRemoteFile::SetListingStr(), called by SftpFileSystem.cpp, GetFile().
     """
     line = longname.replace(b"\t", b" ")
@@ -119,7 +119,7 @@ def as_winscp(longname: bytes) -> dict[str, bytes] | None:
 
 
 def as_lftp(longname: bytes) -> dict[str, Any] | None:
-    """What lftp takes: links, owner and group. It takes all else from the packet.
+    """What lftp takes: links, owner and group. It takes the rest from the packet.
 
     Source: src/SFtp.cc, MakeFileInfo(), and src/FileSet.cc, FileInfo::parse_ls_line().
     """

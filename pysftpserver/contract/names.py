@@ -1,4 +1,4 @@
-"""Rules for names and paths: what a storage cannot hold, the empty path, home."""
+"""Rules for names and paths: names that a storage cannot store, the empty path, home."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pysftpserver.contract.rules.names import NAMES
 
 
 class NameRules(ContractBase):
-    """Names that cannot be, the empty path, home."""
+    """Impossible names, the empty path, home."""
 
     @needs("open", "read", "close", "mkdir", "rename", "opendir")
     def test_a_name_that_the_storage_cannot_hold_is_refused_everywhere(self) -> None:

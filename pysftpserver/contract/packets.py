@@ -1,7 +1,7 @@
-"""Packets for tests: requests from their parts, replies into theirs, and a client that sends one at a time.
+"""Packets for tests: encodes requests, decodes replies, and has a client that sends one request at a time.
 
-The names are those that plugins' tests have always used. A reply of another kind than was asked for is
-an AssertionError that says what came instead. The encodings are wire.py's. What may not enter: sockets.
+The names are those that plugins' tests have always used. A reply of an unexpected type raises an
+AssertionError that says what arrived instead. The encodings are wire.py's. What may not enter: sockets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS = {
     for name in "VERSION STATUS HANDLE DATA NAME ATTRS EXTENDED_REPLY".split()
 }
 
-MOST_ENTRIES = 200_000  # of one NAME reply; each takes many times its bytes of memory
+MOST_ENTRIES = 200_000  # in one NAME reply; each takes many times its size in memory
 
 # --- requests -----------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ MOST_ENTRIES = 200_000  # of one NAME reply; each takes many times its bytes of 
 def sftpcmd(cmd: int, *parts: bytes, request_id: int = 0) -> bytes:
     """A whole request packet: cmd is one of SSH2_FXP_*, parts are its encoded arguments.
 
-    INIT carries a version and no request id, so none is put in.
+    INIT has a version instead of a request id, so none is added.
     """
     body = b"".join(parts)
     if cmd == wire.SSH2_FXP_INIT:
@@ -55,7 +55,7 @@ sftpattrs = wire.encode_attributes
 
 
 def get_sftppackets(output: bytes) -> list[bytes]:
-    """The packets in an output queue, in order, each with its length: for several replies at once."""
+    """The packets in an output queue, in order, each with its length field: for several replies at once."""
     packets = []
     pos = 0
     while pos < len(output):
@@ -78,7 +78,7 @@ def get_sftpdata(output: bytes) -> bytes:
 
 
 def get_sftpname(output: bytes) -> bytes:
-    """The only name in a NAME reply, as REALPATH and READLINK have it."""
+    """The only name in a NAME reply, as to REALPATH and READLINK."""
     names = get_sftpnames(output)
     if len(names) != 1:
         raise AssertionError(f"the reply holds {len(names)} names: use get_sftpnames")
@@ -119,7 +119,7 @@ def get_sftpstatus(output: bytes) -> int:
 
 
 def get_sftpextended(output: bytes) -> bytes:
-    """What an EXTENDED_REPLY holds, encoded."""
+    """The content of an EXTENDED_REPLY, encoded."""
     return _body(output, wire.SSH2_FXP_EXTENDED_REPLY)
 
 
@@ -135,17 +135,17 @@ def get_sftpextensions(output: bytes) -> dict[bytes, bytes]:
 
 
 def get_sftpint(data: bytes) -> int:
-    """The uint32 that data begins with: sftpint() undone."""
+    """The uint32 at the beginning of data: the inverse of sftpint()."""
     return wire.u32_at(data, 0, len(data))
 
 
 def get_sftpint64(data: bytes) -> int:
-    """The uint64 that data begins with: sftpint64() undone."""
+    """The uint64 at the beginning of data: the inverse of sftpint64()."""
     return wire.u64_at(data, 0, len(data))
 
 
 def get_sftpstring(data: bytes) -> bytes:
-    """The string that data begins with: sftpstring() undone."""
+    """The string at the beginning of data: the inverse of sftpstring()."""
     return wire.string_at(data, 0, len(data))[0]
 
 
@@ -167,14 +167,14 @@ def _body(output: bytes, wanted: int) -> bytes:
 
 
 def _status_at(body: bytes) -> tuple[tuple[int, bytes], int]:
-    """Code and message of a STATUS, and the offset behind its language tag."""
+    """Code and message of a STATUS, and the offset after its language tag."""
     message, pos = wire.string_at(body, 4, len(body))
     _, pos = wire.string_at(body, pos, len(body))
     return (wire.u32_at(body, 0, len(body)), message), pos
 
 
 def _all_of(body: bytes, value: T, end: int) -> T:
-    """value, which must have taken all of the body."""
+    """Return value. Raises AssertionError unless end is the end of the body."""
     if end != len(body):
         raise AssertionError(f"the reply has {len(body) - end} bytes too many")
     return value
@@ -211,9 +211,9 @@ _ACCESS = {
 
 
 class SFTPTestClient:
-    """A session of a storage in this process, asked one request at a time.
+    """A session of a storage in this process, with one request at a time.
 
-    storage: the one under test. options: SFTPServer's. server: the SFTPServer. extensions: what it
+    storage: the storage under test. options: SFTPServer's. server: the SFTPServer. extensions: what it
     announced.
     """
 
@@ -223,7 +223,7 @@ class SFTPTestClient:
         self.extensions = get_sftpextensions(reply)
 
     def send(self, packets: bytes) -> bytes:
-        """Hand packets to the server and take all its replies."""
+        """Pass packets to the server and return all its replies."""
         self.server.input_queue += packets
         try:
             self.server.process()
@@ -238,7 +238,7 @@ class SFTPTestClient:
     def call(self, method: str, *arguments: Any) -> bytes:
         """Send the request that reaches a method of the storage, and return the reply.
 
-        The arguments are the method's, with handles as get_sftphandle() gave them: call("open", b"/a",
+        The arguments are the method's, with handles as returned by get_sftphandle(): call("open", b"/a",
         os.O_RDONLY, 0), call("rename", b"/a", b"/b", True). "readdir" takes the handle of an opendir.
         """
         if method == "rename" and arguments[2:]:
@@ -274,5 +274,5 @@ def _encoded(method: str, arguments: tuple[Any, ...]) -> bytes:
         handle, offset, chunk = arguments
         return sftpstring(handle) + sftpint64(offset) + sftpstring(chunk)
     if method == "symlink":
-        arguments = arguments[::-1]  # on the wire the target goes first
+        arguments = arguments[::-1]  # on the wire the target comes first
     return b"".join(sftpattrs(a) if isinstance(a, SFTPAttributes) else sftpstring(a) for a in arguments)

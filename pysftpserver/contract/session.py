@@ -1,4 +1,4 @@
-"""Rules for sessions: when handles are closed, which extensions are announced, what is declared."""
+"""Rules for sessions: when handles are closed, which extensions are announced, and declarations."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a rule is given: a session, a directory of its own, and the words to say that something is not so.
+"""What a rule is given: a session, its own directory, and methods to report that something does not hold.
 
-What may not enter: rules, and how sessions are begun (the maker of a Subject hands in both).
+What may not enter: rules, and how sessions are begun (the maker of a Subject provides both).
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.contract.client import Line
 
-#: What a server may say of something that cannot be done, where the draft has no status for it.
+#: Statuses that a server may return for an impossible request if the draft has no status for it.
 ANY_FAILURE = (FAILED, DENIED, SENSELESS, NOT_FOUND)
 
 
 class Subject:
     """A server under a rule.
 
-    client: a session that has begun. directory: an existing directory, empty, which is the rule's alone;
-    the maker of the Subject removes it. connect: opens a line for one more session. lacks: what the server
-    cannot do, in the words of Rule.needs. seed: of everything random. many: entries of the largest
-    directory. unencodable: names of contract.names.NAMES that the server cannot hold.
+    client: a session that has begun. directory: an existing, empty directory for this rule only; the maker of
+    the Subject removes it. connect: opens a line for one more session. lacks: what the server cannot do, in
+    the words of Rule.needs. seed: for everything random. many: entries of the largest directory. unencodable:
+    names of contract.names.NAMES that the server cannot store.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Subject:
     # --- sessions -----------------------------------------------------------------------------------
 
     def bare(self) -> Client:
-        """One more session of the same server, in which nothing has been sent; it ends with the rule."""
+        """One more session of the same server, in which nothing has been sent yet; it ends with the rule."""
         client = Client(self._connect(), self.client.seconds)
         client.target_first = self.client.target_first
         self._others.append(client)
@@ -103,7 +103,7 @@ class Subject:
         return path
 
     def make(self, tree: Mapping[bytes, bytes | None]) -> None:
-        """Put files (content by name) and directories (None) into the rule's directory, in their order."""
+        """Put files (content by name) and directories (None) into the rule's directory, in order."""
         for name, content in tree.items():
             if content is None:
                 self.client.mkdir(self.path(name))
@@ -116,7 +116,7 @@ class Subject:
             self.put(directory + b"/" + name, b"")
 
     def content(self, path: bytes) -> bytes:
-        """All that is in a file."""
+        """The whole content of a file."""
         return self.client.content(path)
 
     def exists(self, path: bytes) -> bool:
@@ -137,23 +137,23 @@ class Subject:
     # --- what must hold -----------------------------------------------------------------------------
 
     def broken(self, text: str) -> NoReturn:
-        """The rule is broken."""
+        """Report that the rule is broken, as the text says."""
         raise Broken(text)
 
     def check(self, holds: bool, text: str) -> None:
-        """The rule is broken, as the text says, unless this holds."""
+        """Report that the rule is broken, as the text says, unless this holds."""
         if not holds:
             raise Broken(text)
 
     def equal(self, found: object, expected: object, what: str) -> None:
-        """Something is what it must be; what: its name in a sentence."""
+        """Check that something has the expected value; what: its name in a sentence."""
         if found != expected:
             raise Broken(f"{what} is {_shown(found)} instead of {_shown(expected)}")
 
     def refuses(
         self, expected: int | tuple[int, ...] | None, call: Callable[..., object], *arguments: object
     ) -> Refused:
-        """A request is refused with this status, or one of these; None: with any. Returns the refusal."""
+        """Check that a request is refused with (one of) expected; None: any status. Returns the refusal."""
         refusal = refusal_of(call, *arguments)
         if refusal is None:
             raise Broken(f"the server did what it should have refused: {getattr(call, '__name__', call)}")
@@ -163,7 +163,7 @@ class Subject:
         return refusal
 
     def ends(self, handle: bytes, offset: int, length: int = 1) -> None:
-        """A READ at this offset is answered with STATUS EOF."""
+        """Check that a READ at this offset is answered with STATUS EOF."""
         refusal = refusal_of(self.client.read, handle, offset, length)
         if refusal is None or refusal.status != EOF:
             came = "DATA" if refusal is None else f"STATUS {status_name(refusal.status)}"

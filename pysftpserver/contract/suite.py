@@ -5,9 +5,9 @@
             return MyStorage(...)  # fresh and empty, each time
 
 Rules that a client can see are in the table of rules/, which pysftp-probe runs against any server; each is
-a test here. Rules of the methods alone are in the modules beside it, tried on the storage's own methods.
-base.py says what a storage that is not complete has to declare. What may not enter: what a particular
-storage, a door or an operating system adds to the rules of abstractstorage.py.
+a test here. Rules about methods only are in the modules next to this one, tried on the storage's own methods.
+base.py says what an incomplete storage has to declare. What may not enter: what a particular storage, a door
+or an operating system adds to the rules of abstractstorage.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The table of rules: what an SFTP server has to do, each with where that is written.
+"""The table of rules: what an SFTP server has to do, each with its source.
 
-A rule is a function of a Subject that raises where the server breaks it. The storage contract suite runs
-those about storages against a storage in this process, and pysftp-probe runs all of them against any
-server. What may not enter: how a rule is run.
+A rule is a function of a Subject that raises if the server breaks it. The storage contract suite runs those
+about storages against a storage in this process, and pysftp-probe runs all of them against any server. What
+may not enter: how a rule is run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ class Rule:
     """One line of the table.
 
     name: its identifier, words with hyphens, which never changes. sentence: what holds, in one sentence.
-    source: document and section, or clients. level: one of LEVELS. needs: what the server must have, or the
-    rule says nothing of it: methods of storages ("symlink", "link"), "owner", "permissions", "times",
-    "nlink", and names of extensions. of_server: it is about the session alone, so that storages need not be
-    tried for it.
+    source: document and section, or clients. level: one of LEVELS. needs: what the server must have for
+    the rule to apply: methods of storages ("symlink", "link"), "owner", "permissions", "times", "nlink", and
+    names of extensions. of_server: whether it is about the session only, so that storages need not be tried.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ RULES: dict[str, Rule] = {}
 def rule(
     level: str, source: str, sentence: str, *needs: str, of_server: bool = False
 ) -> Callable[[Check], Check]:
-    """Enter a function into the table; its name, with hyphens, becomes the rule's."""
+    """Add a function to the table; its name, with hyphens, becomes the rule's."""
 
     def enter(check: Check) -> Check:
         found = Rule(check, level, source, sentence, needs, of_server)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class TreeRules(ContractBase):
     """opendir, mkdir, rmdir, rm, rename, symlink, readlink, link."""
 
-    # --- statuses: those of the errno that a file system gives -------------------------------------
+    # --- statuses: those for the errno of a file system --------------------------------------------
 
     def assert_statuses(self, method: str, *cases: tuple[Any, ...]) -> None:
-        """Each of cases, (status, argument...), is how the method refuses these; bytes are names."""
+        """Check that the method refuses each of cases, (status, argument...), with its status; bytes are
+        names.
+        """
         for status, *arguments in cases:
             with self.subTest(method=method, arguments=arguments):
                 paths = [self.path(a) if isinstance(a, bytes) else a for a in arguments]
@@ -29,7 +31,7 @@ class TreeRules(ContractBase):
     @needs("opendir", "rm", "rmdir", "mkdir")
     def test_what_cannot_be_listed_made_or_removed_is_refused_with_the_status_of_its_errno(self) -> None:
         self.make({b"f": b"", b"d": None, b"d/g": b""})
-        # At once: nothing here asks opendir() for an entry.
+        # opendir() itself raises: nothing here asks for an entry.
         self.assert_statuses("opendir", (NOT_FOUND, b"missing"), (NOT_FOUND, b"f"))
         self.assert_statuses("mkdir", (FAILED, b"d", 0o777), (FAILED, b"f", 0o777))
         self.assert_statuses("mkdir", (NOT_FOUND, b"missing/d", 0o777), (NOT_FOUND, b"f/d", 0o777))

@@ -1,7 +1,7 @@
 """A client of Laboratory servers for programs: connect() for those that block, connect_async() for asyncio.
 
-Both return an object with the same methods. Several threads may use the one that blocks at once, for example
-one that receives and others that send. Original servers work too, as far as they know the words.
+Both return an object with the same methods. Several threads may use the blocking one at once, for example one
+that receives and others that send. Original servers work as well, as far as they know the messages.
 What may not enter: terminals, windows, files. Facts: docs/laboratory.md.
 """
 
@@ -62,9 +62,9 @@ async def connect_async(
     timeout: float = TIMEOUT,
     max_message: int = MOST_MESSAGE,
 ) -> AsyncConnection:
-    """Connect to host and port, and log in with the server's password under a name of one's own.
+    """Connect to host and port, and log in with the server's password. name: the client's, of your choice.
 
-    key: the symmetric one; None for a random one, "" for no encryption. timeout: seconds for this, and for
+    key: the symmetric key; None for a random one, "" for no encryption. timeout: seconds for this, and for
     each request afterwards. max_message: maximum size of a message from the server, in bytes. Raises
     ValueError for a name, password or key that cannot be sent, and Unreachable, Refused, TimedOut,
     ProtocolError.
@@ -103,7 +103,7 @@ async def connect_async(
 def _blocking(
     method: Callable[Concatenate[AsyncConnection, P], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Connection, P], Result]:
-    """A method of AsyncConnection, for Connection."""
+    """Make a method of AsyncConnection into one for Connection."""
 
     @functools.wraps(method)
     def wait(self: Connection, /, *arguments: P.args, **named: P.kwargs) -> Result:
@@ -136,7 +136,7 @@ class Connection:
 
     @property
     def ended(self) -> LaboratoryError | None:
-        """Why the connection is over; None: it is not."""
+        """Why the connection is over; None if it is open."""
         return self._connection.ended
 
     send = _blocking(AsyncConnection.send)
@@ -161,7 +161,7 @@ class Connection:
             self._loops.run(self._connection.close())
 
     def close(self) -> None:
-        """Close the connection; methods that wait in other threads end. It may be called twice."""
+        """Close the connection; methods waiting in other threads return. It may be called twice."""
         self.hang_up()
         self._loops.stop()
 

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEFAULT_PORT = 12800  # of a server, where no other is named
+DEFAULT_PORT = 12800  # of a server, if no other is given
 MOST_NAME = 64  # characters of a name, the server's or a client's
 PASSWORD_VARIABLE = "PYSFTPLAB_PASSWORD"
 
@@ -41,7 +41,7 @@ def _password(value: str) -> str | None:
 
 
 class ServerSettings(ServiceSettings):
-    """What the message server can be told."""
+    """The settings of the message server."""
 
     listen_address = Setting(
         optional(texts("ADDRESS", ",")),
@@ -131,7 +131,7 @@ class ServerSettings(ServiceSettings):
 
 
 def options(**values: Any) -> ServerSettings:
-    """The settings of a server in your own program, by name; older names are accepted.
+    """The settings of a server in your own program, by name; older names are accepted as well.
 
     Raises TypeError for a name that is not a setting.
     """

@@ -17,7 +17,7 @@ from pysftpserver.laboratory.errors import Ended, LaboratoryError, ProtocolError
 from pysftpserver.laboratory.handshake import STEPS, ClientHandshake, Step, refusal
 from pysftpserver.laboratory.wire import Form, Malformed, Own, Word
 
-MOST_WAITING = 1024  # messages that receive() has not returned yet, before the server has to wait
+MOST_WAITING = 1024  # messages not yet returned by receive(), at which the server has to wait
 LINGER = 2.0  # seconds for the server to read what was sent
 
 
@@ -42,7 +42,7 @@ class AsyncConnection:
         self._receivers: list[asyncio.Future[None]] = []
         self._asked: deque[tuple[str, Word, asyncio.Future[str]]] = deque()
         self._turn = asyncio.Lock()  # of requests
-        self._sending = asyncio.Lock()  # nothing is sent while keys are changed
+        self._sending = asyncio.Lock()  # held while keys are changed, so that nothing is sent
         self._plain_answer: asyncio.Future[str] | None = None
         self._end: LaboratoryError | None = None
         self._new_key: str | None = None
@@ -64,18 +64,18 @@ class AsyncConnection:
 
     @property
     def ended(self) -> LaboratoryError | None:
-        """Why the connection is over; None: it is not."""
+        """Why the connection is over; None if it is open."""
         return self._end
 
     async def send(self, text: str) -> None:
-        """Send a text to the service, whatever it looks like. Waits while the server does not read.
+        """Send a text to the service; it may look like anything. Waits while the server does not read.
 
         Raises Ended; ValueError for a text that contains a NUL.
         """
         await self._send(wire.escaped(_checked(text)))
 
     async def send_raw(self, text: str) -> None:
-        """Send a text as it is: words of the protocol, such as `SERVICE ?`, are not escaped.
+        """Send a text unchanged: messages of the protocol, such as `SERVICE ?`, are not escaped.
 
         Answers to them are received as texts, unless a method of this object waits for one. Raises ValueError
         for `KEY = `: call change_key() instead.
@@ -109,8 +109,7 @@ class AsyncConnection:
     async def server_name(self) -> str:
         """Return the name of the server. Raises Ended, TimedOut.
 
-        A server that does not know SERVER is asked in the original way; its answer is the text that comes
-        next.
+        A server that does not know SERVER is asked in the original way; its answer is the next text.
         """
         try:
             return await self._ask(wire.ask(Word.SERVER), Word.SERVER)
@@ -163,7 +162,7 @@ class AsyncConnection:
             try:
                 await self._request(wire.tell(Word.KEY, key), Word.KEY)
             except TimedOut as error:
-                self._over(error)  # which key the server has now is not known
+                self._over(error)  # it is unknown which key the server uses now
                 raise
             finally:
                 self._new_key = None
@@ -174,7 +173,7 @@ class AsyncConnection:
             await self._ask(wire.STOP, Word.STOP)
 
     async def close(self) -> None:
-        """Close the connection; what was sent still reaches a server that reads it soon."""
+        """Close the connection; sent texts still reach a server that reads them soon."""
         if self._end is None:
             self._over(Ended("closed"))
         self._line.transport.close()
@@ -232,12 +231,12 @@ class AsyncConnection:
         return bool(self._asked) or self._plain_answer is not None
 
     def _awaited(self) -> str:
-        """What the server has not sent yet."""
+        """A description of what the server has not sent yet."""
         step = self._handshake.step
         return "its key" if step is Step.KEY else f"{STEPS[step][0]!r}"
 
     def _received(self, data: bytes) -> None:
-        """Handle received bytes; called by the line."""
+        """Handle received bytes; called by Line."""
         if self._end is not None:
             return
         handshake = self._handshake
@@ -278,7 +277,7 @@ class AsyncConnection:
         own = wire.parse(text)
         if own is None:
             if self._asked and text == f'I received "{self._asked[0][0]}" from you.':
-                # So answers an original server, which takes the request for a text.
+                # An original server answers in this way, because it takes the request for a text.
                 self._answered(ProtocolError(f"the server does not know {self._asked[0][0]!r}"))
             elif self._plain_answer is not None and not self._plain_answer.done():
                 self._plain_answer.set_result(text)
@@ -305,7 +304,7 @@ class AsyncConnection:
         if not any(_is_answer(own, word) for _, word, _ in self._asked):
             return False
         while not _is_answer(own, self._asked[0][1]):
-            self._asked.popleft()  # it was not answered in time, and nothing waits for it
+            self._asked.popleft()  # this request was not answered in time, and nothing waits for it
         self._answered(Refused(own.value) if own.form is Form.REFUSAL else own.value)
         return True
 
@@ -319,12 +318,12 @@ class AsyncConnection:
             waiting.set_exception(answer)
 
     def _over(self, reason: LaboratoryError) -> None:
-        """The connection is over; the first reason counts."""
+        """End the connection; the first reason counts."""
         if self._end is None:
             self._end = reason
         if not self._accepted.done():
             self._accepted.set_exception(self._end)
-            self._accepted.exception()  # without this asyncio complains if nothing waits for it
+            self._accepted.exception()  # otherwise asyncio complains if nothing waits for it
         _wake(self._receivers)
         while self._asked:
             self._answered(self._end)
@@ -394,7 +393,7 @@ def _is_answer(own: Own, word: Word) -> bool:
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    """Wake all that wait there."""
+    """Wake all waiters."""
     for one in waiting:
         if not one.done():
             one.set_result(None)

@@ -20,7 +20,7 @@ class TimedOut(LaboratoryError):
 
 
 class ProtocolError(LaboratoryError):
-    """The server does not speak this protocol, or does not know that word of it."""
+    """The server does not speak this protocol, or does not know the request."""
 
 
 class Ended(LaboratoryError):

@@ -14,7 +14,7 @@ from pysftpserver.laboratory.wire import Codec, Malformed
 
 
 class Step(enum.Enum):
-    """What a side waits for: the server from the client, and the client from the server."""
+    """What each side waits for from the other."""
 
     KEY = "key"
     PASSWORD = "password"
@@ -22,7 +22,7 @@ class Step(enum.Enum):
     ACCEPTED = "accepted"
 
 
-#: What the server sends at the beginning of each step, and the step that follows the client's answer.
+#: For each step: what the server sends at its beginning, and the step after the client's answer.
 STEPS: Mapping[Step, tuple[str | None, Step | None]] = {
     Step.KEY: (None, Step.PASSWORD),  # the server's RSA key, which is not a message
     Step.PASSWORD: (wire.PASSWORD_WANTED, Step.NAME),
@@ -39,7 +39,7 @@ class ServerHandshake:
         self._raw = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """In the step KEY: (the encrypted key, the bytes after it) once the key is complete, else None."""
+        """In step KEY: (the encrypted key, the bytes after it) once the key is complete, else None."""
         assert self.step is Step.KEY
         self._raw += data
         if len(self._raw) < wire.RSA_BYTES:
@@ -50,7 +50,7 @@ class ServerHandshake:
 
     @property
     def count(self) -> int:
-        """Bytes of an incomplete key."""
+        """Number of bytes received of an incomplete key."""
         return len(self._raw)
 
     def next(self) -> str:
@@ -66,7 +66,8 @@ class ServerHandshake:
 class ClientHandshake:
     """The client's side, from the server's first byte to ACCEPTED.
 
-    answers: to what the server asks in PASSWORD and NAME. key: the symmetric one. most: bytes of a message.
+    answers: for the steps PASSWORD and NAME. key: the symmetric key. most: maximum size of a message in
+    bytes.
     """
 
     def __init__(self, password: str, name: str, key: str, most: int) -> None:
@@ -97,7 +98,7 @@ class ClientHandshake:
     def _on_key(self) -> bytes:
         begun = bytes(self._raw[: len(wire.PEM_BEGIN)])
         if not wire.PEM_BEGIN.startswith(begun):
-            # A server that admits no clients now says so in place of its key.
+            # A server that admits no clients now sends its reason in place of its key.
             if b"\0" in self._raw:
                 self.refusal = refusal(self._raw.partition(b"\0")[0].decode("utf-8", "replace"))
             if self.refusal is None and not wire.REFUSED_BEGIN.startswith(begun[: len(wire.REFUSED_BEGIN)]):
@@ -138,7 +139,7 @@ class ClientHandshake:
 
 
 def refusal(text: str) -> str | None:
-    """The server's reason, if a message says that it refuses the client, else None."""
+    """The server's reason if a message refuses the client, else None."""
     if text == wire.STOP:
         return "the server is going down"
     beginning = wire.refused(wire.Word.CONNECTION, "")

@@ -1,8 +1,8 @@
 """The server's RSA keys: generated ahead in a thread, and replaced by age and by use.
 
-No client waits for one; other threads run while OpenSSL looks for primes. A replaced key is forgotten, so an
-attacker who has recorded connections and steals a key later can read only those that began with this key.
-And a key that answers a thousand clients does not help an attack that needs a million answers
+No client waits for one; other threads run while OpenSSL looks for primes. A replaced key is deleted, so an
+attacker who has recorded connections and later steals a key can read only those that began with this key.
+And a key that serves only a thousand clients does not help an attack that needs a million answers
 (Bleichenbacher's). What may not enter: sockets, what the keys are used for.
 """
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory import wire
 
-AGAIN = 1.0  # seconds between two looks at whether the next key is ready
+AGAIN = 1.0  # seconds between checks whether the next key is ready
 
 
 class ServerKey(NamedTuple):
@@ -46,7 +46,7 @@ class Keys:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Generate the first key, and begin with the second."""
+        """Generate the first key, and begin to generate the second."""
         self._loop = asyncio.get_running_loop()
         self._key = await self._loop.run_in_executor(self._executor, make)
         self._make_next()
@@ -65,7 +65,7 @@ class Keys:
         return self._key
 
     def _grow_old(self) -> None:
-        """Replace the key by a timer: the next connection may be a long time off."""
+        """Replace an old key by a timer: the next connection may be a long time off."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(self._most_age, self._too_old)
@@ -79,7 +79,7 @@ class Keys:
             self._timer = self._loop.call_later(wait, self._too_old)
 
     def _replace(self) -> None:
-        """Use the next key, or go on with the old one until that is ready."""
+        """Use the next key, or keep the old one until the next is ready."""
         if self._next is None:
             self._make_next()
         elif self._next.done():

@@ -1,4 +1,4 @@
-"""An event loop in its own thread, for programs that block and for work that must not delay others.
+"""An event loop in its own thread, for blocking programs and for work that must not delay other work.
 
 What may not enter: the protocol, what is done in the loop.
 """
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class LoopThread:
-    """Runs an event loop until it is stopped. name: of the thread."""
+    """Runs an event loop until it is stopped. name: the thread's."""
 
     def __init__(self, name: str) -> None:
         self.loop = _Loop()
@@ -40,7 +40,7 @@ class LoopThread:
             self.loop.close()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
-        """Begin with something there; cancelling what is returned cancels it. Raises Ended."""
+        """Start a coroutine in the loop; cancelling the returned future cancels it. Raises Ended."""
         with self._lock:
             if self._is_stopped:
                 work.close()
@@ -48,7 +48,7 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait until something is done there; an exception here, such as Ctrl-C, cancels it. Raises Ended."""
+        """Run a coroutine in the loop and wait; an exception here, as by Ctrl-C, cancels it. Raises Ended."""
         waiting = self.submit(work)
         try:
             return waiting.result()
@@ -59,7 +59,7 @@ class LoopThread:
             raise
 
     def stop(self, timeout: float | None = None) -> None:
-        """Cancel what is running, and wait for the end. timeout: seconds; None: any number."""
+        """Cancel what is running, and wait for the end. timeout: seconds; None: no limit."""
         with self._lock:
             if not self._is_stopped:
                 self._is_stopped = True
@@ -68,10 +68,10 @@ class LoopThread:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose look-ups of names can be cancelled.
+    """An event loop whose host name lookups can be cancelled.
 
-    asyncio's own are made in threads that a program waits for when it ends, and a name server that does not
-    answer can take minutes.
+    asyncio's own lookups run in threads that a program waits for when it ends, and a name server that does
+    not answer can take minutes.
     """
 
     async def getaddrinfo(self, *arguments: Any, **named: Any) -> Any:

@@ -1,5 +1,4 @@
-"""What the server sends to one client: messages gathered into few writes, and limits for clients that do not
-read.
+"""The server's messages to one client: gathered into few writes, with limits for clients that do not read.
 
 What may not enter: what messages say, what the end of a connection means to others.
 """
@@ -13,7 +12,7 @@ from pysftpserver.laboratory.config import ServerSettings
 from pysftpserver.laboratory.wire import Codec
 from pysftpserver.service.patience import OutOfPatience, Patience
 
-HIGH = 256 << 10  # unsent bytes at which the client is waited for
+HIGH = 256 << 10  # unsent bytes at which the server waits for the client
 GATHERED = 64 << 10  # characters that are gathered for one write
 
 
@@ -33,7 +32,7 @@ class Outgoing:
         self._texts: list[str] = []  # for the next write
         self._size = 0  # characters of them
         self._is_due = False
-        self._written = 0  # bytes that were handed to the transport
+        self._written = 0  # bytes handed to the transport
         self._room: asyncio.Future[None] | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._patience = Patience(settings.stall_timeout)
@@ -109,7 +108,7 @@ class Outgoing:
         return self._written - self._transport.get_write_buffer_size()
 
     def _count(self) -> int:
-        """Tell the patience what the wait until now has brought; returns the bytes."""
+        """Report the bytes sent since the last call to the patience; return their number."""
         now, taken = self._loop.time(), self._taken()
         moved = taken - self._taken_before
         self._patience.waited(now - self._waits_since, moved)
@@ -120,7 +119,7 @@ class Outgoing:
         try:
             seconds = self._patience.left()
         except OutOfPatience:
-            seconds = 0.0  # and then _check() says so
+            seconds = 0.0  # _check() then ends the connection
         self._stall = self._loop.call_later(seconds, self._check)
 
     def _check(self) -> None:

@@ -17,7 +17,7 @@ FILE = "password file"
 
 
 def checked(password: str, where: str) -> str:
-    """The password, if clients can send it. where: what it comes from. Raises BadInput."""
+    """The password, if clients can send it. where: its source. Raises BadInput."""
     if not password:
         raise BadInput(f"{where}: the password is empty; give one")
     if "\0" in password:
@@ -35,14 +35,14 @@ def in_file(path: str) -> str:
 def taken_from_environment() -> str | None:
     """The value of PYSFTPLAB_PASSWORD, which is removed: services and programs they start need not see it.
 
-    None where it is not set. Raises BadInput.
+    None if it is not set. Raises BadInput.
     """
     password = os.environ.pop(PASSWORD_VARIABLE, None)
     return None if password is None else checked(password, PASSWORD_VARIABLE)
 
 
 def asked() -> str:
-    """What is typed on the terminal. Raises BadInput where there is none."""
+    """A password typed on the terminal. Raises BadInput if there is no terminal."""
     if not os.isatty(0):
         raise BadInput(f"no password; set {PASSWORD_VARIABLE}, or name a file with --password-file")
     import getpass
@@ -54,9 +54,9 @@ def asked() -> str:
 
 
 def of_server(settings: ServerSettings, typed_file: str | None, environment: str | None) -> str | None:
-    """The server's password: of the file named on the command line, of the environment, of the configuration.
+    """The server's password: from the file named on the command line, the environment, or the configuration.
 
-    None where none of them has one. Raises BadInput.
+    None if none of them has one. Raises BadInput.
     """
     if typed_file is not None:
         return in_file(typed_file)

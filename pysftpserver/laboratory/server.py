@@ -35,14 +35,14 @@ from pysftpserver.service.serving import (
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import Throttle, network_of
 
-ROOM = 64 << 10  # bytes that are received at once
+ROOM = 64 << 10  # bytes to receive at once
 GOODBYES = 5.0  # seconds that on_leave() of all services may take when the server ends
 DESCRIPTORS_EACH = 3  # of a connection: its socket, and for Files a directory and a file
 TRY_LATER = "too many wrong passwords from this address; try again later"
 
 
 class Services:
-    """The services that clients can choose from; they begin with the first. Raises ValueError."""
+    """The services that clients can choose from; clients begin with the first. Raises ValueError."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.all = tuple(services)
@@ -56,7 +56,7 @@ class Services:
         return self._by_title.get(title.strip().casefold())
 
     def listing(self, used: Service) -> str:
-        """The name of the one in use, and a line for each service."""
+        """The name of the service in use, and a line for each service."""
         lines = [f"{title_of(service)}: {about(service)}" for service in self.all]
         return "\n".join([title_of(used), *lines]).replace("\0", "")
 
@@ -70,8 +70,8 @@ class Services:
 class Server:
     """Serves any number of clients with these services.
 
-    password: of the server, not empty; None: the one in the settings. Raises ValueError, and BadInput where
-    the audit log cannot be opened.
+    password: the server's, not empty; None: the one in the settings. Raises ValueError, and BadInput if the
+    audit log cannot be opened.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Server:
         self._audit_file = None if settings.audit is None else AuditFile(settings.audit, settings.audit_chain)
         self._throttle = Throttle()
         self._sessions = Members()
-        self._talking = Members()  # the sessions that have not ended; others wait for the client to close
+        self._talking = Members()  # sessions that have not ended; the rest wait for their clients to close
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
-        #: Set when a client that may has stopped the server, or stop_wanted() was called.
+        #: Set when the server has to stop: an authorized client asked for it, or stop_wanted() was called.
         self.told = asyncio.Event()
 
     @property
@@ -122,14 +122,13 @@ class Server:
         return sockets
 
     def stop_wanted(self) -> None:
-        """Set `told`: a client that may has stopped the server."""
+        """Set `told`: a client that is allowed to has stopped the server."""
         self.told.set()
 
     def reload(self, new: ServerSettings, password: str) -> list[str]:
-        """Take over the settings that may change while the server runs, and the password for new logins.
+        """Apply the settings that may change while the server runs, and the password for new logins.
 
-        The audit log goes on in the file that has the name now. Returns the names of the settings that differ
-        and take a restart. Raises BadInput.
+        Reopens the audit log. Returns the names of changed settings that need a restart. Raises BadInput.
         """
         if self._audit_file is not None:
             self._audit_file.reopen()
@@ -156,7 +155,7 @@ class Server:
         await self._sessions.emptied(ends - self.loop.time())
         for session in self._sessions:
             session.transport.abort()
-        await asyncio.sleep(0)  # in which aborted connections are told so
+        await asyncio.sleep(0)  # lets aborted connections notice it
         if self._goodbyes:
             await asyncio.wait(self._goodbyes, timeout=GOODBYES)
         for service in self.services.all:
@@ -189,41 +188,41 @@ class Server:
         return None
 
     def ended(self, session: Session) -> None:
-        """Nothing more of it is handled; its connection may still be there."""
+        """A session has ended: it handles nothing more, but its connection may still be open."""
         self._talking.discard(session)
 
     def forget(self, session: Session) -> None:
-        """The connection of an admitted session has gone."""
+        """Forget an admitted session, whose connection is closed."""
         self._sessions.discard(session)
 
     def judge(self, session: Session, password: str) -> str | None:
         """Check a password. Returns None, or why it is refused.
 
-        From an address that has to wait it is not even compared, so many connections at once gain nothing.
+        While the address has to wait, it is not even compared, so many connections at once gain nothing.
         """
         host, now = session.address[0], self.loop.time()
         if self._throttle.wait(host, now) > 0:
             return TRY_LATER
-        # Digests, because how long a comparison takes would tell the length.
+        # Digests, because the time of a comparison would reveal the length.
         if hmac.compare_digest(self._digest(password), self._proof):
             return None
         self.failed(session)
         return "wrong password"
 
     def failed(self, session: Session) -> None:
-        """A login has failed, by a wrong password or by bytes that cannot be decrypted."""
+        """A login has failed: the password was wrong, or the bytes could not be decrypted."""
         self._throttle.failed(session.address[0], self.loop.time())
 
     def _digest(self, password: str) -> bytes:
         return hmac.digest(self._salt, password.encode("utf-8", "surrogatepass"), "sha256")
 
     def audit_of(self, session: Session, user: str) -> DoorAudit | None:
-        """The audit log for a session; None where none is kept."""
+        """The audit log for a session; None if none is kept."""
         sink = self._audit_file
         return None if sink is None else DoorAudit(sink, user, *session.address, self.log)
 
     def look_after(self, work: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
-        """Run something that outlives a connection. context: its session's."""
+        """Run a coroutine that outlives a connection. context: the session's."""
         task = self.loop.create_task(work, context=context)
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)

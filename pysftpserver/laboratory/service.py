@@ -1,7 +1,7 @@
-"""What a service is: the class that you derive yours from. docs/laboratory.md explains how.
+"""The class from which you derive your services. docs/laboratory.md explains how.
 
 Methods may be plain or `async def`. A plain one is called in the event loop that serves all clients, and has
-to return at once; what takes long is awaited, through in_thread() if it blocks. The messages of one client
+to return at once; await anything slow, through in_thread() if it blocks. The messages of one client
 arrive one after the other, in order. What may not enter: the protocol, sockets, concrete storages.
 """
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-#: The network of the client that a method works for: by it, threads are shared out.
+#: The network of the client that a method works for: threads are shared out among networks.
 NETWORK = ContextVar("NETWORK", default="")
 
 
 class Client:
     """A client that has logged in, made by the server.
 
-    name: its own choice; other clients may have the same one, and it may change. address: (host, port), which
-    identifies the connection. is_encrypted: whether the connection is encrypted. send(text), await drained(),
-    disconnect(reason) and note(request, result, ...) are those of its Session.
+    name: chosen by the client; other clients may have the same one, and it may change. address: (host, port),
+    which identifies the connection. is_encrypted: whether the connection is encrypted. send(text), await
+    drained(), disconnect(reason) and note(request, result, ...) are those of its Session.
     """
 
     def __init__(self, session: Session, name: str, address: tuple[str, int], is_encrypted: bool) -> None:
@@ -49,9 +49,9 @@ class Service:
     """The base class of all services. Clients are shown the first line of a class's docstring.
 
     One object serves all clients, in the server's event loop: a method returns at once, or is `async`. An
-    exception that it raises is told to the client by its class's name, and logged. text: any, but for NUL.
-    client: who it is about. title: the name by which clients choose it, in any case; where it is empty,
-    the name of the class.
+    exception that it raises is logged, and the client is told the name of its class. text: may contain
+    anything but NUL. client: the client concerned. title: the name by which clients choose the service, in
+    any case; if it is empty, the name of the class.
     """
 
     title = ""
@@ -68,7 +68,7 @@ class Service:
         """A client has sent a text."""
 
     def on_leave(self, client: Client) -> Awaitable[None] | None:
-        """A client has gone, or changed to another service. Called once for each on_join()."""
+        """A client has left, or changed to another service. Called once for each on_join()."""
 
     def on_rename(self, client: Client, before: str) -> Awaitable[None] | None:
         """A client has changed its name. before: the old one."""
@@ -91,11 +91,11 @@ class Service:
         return tuple(self._members or ())
 
     async def in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function that blocks, with arguments, in another thread; return what it returns.
+        """Call a blocking function with arguments in another thread; return its result.
 
-        It is waited for even if the client leaves. Raises what the function raises.
+        Waits for it even if the client leaves. Raises what the function raises.
 
-        One network of clients has a part of the threads; when all of these are busy, its calls wait.
+        Each network of clients has a share of the threads; when all of these are busy, its calls wait.
         """
         assert self._threads is not None, "the server has not begun"
         done = self._threads.run(NETWORK.get(), partial(function, *arguments))
@@ -110,7 +110,7 @@ class Service:
     # --- for the server to call ---------------------------------------------------------------------------
 
     def attach(self, threads: Threads, log: SFTPLog) -> None:
-        """The server begins. threads: for in_thread(). log: the server's."""
+        """The server starts. threads: for in_thread(). log: the server's."""
         self._members = set()
         self._threads = threads
         self.log = log
@@ -120,27 +120,27 @@ class Service:
 
 
 def title_of(service: Service) -> str:
-    """The name by which clients choose it."""
+    """The name by which clients choose a service."""
     return service.title or type(service).__name__
 
 
 def about(service: Service) -> str:
-    """What clients are shown about it: the first line of its docstring."""
+    """The description that clients see: the first line of the service's docstring."""
     lines = (type(service).__doc__ or "").strip().splitlines()
     return lines[0] if lines else ""
 
 
 def work_of(result: object) -> Awaitable[None] | None:
-    """What a method returned, if it has to be awaited, else None. Raises TypeError for one with a yield."""
+    """A method's result if it has to be awaited, else None. Raises TypeError for a method with a yield."""
     if inspect.isawaitable(result):
         return result
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("a method with a yield in it does nothing; call self.send() instead")
-    return None  # whatever else a plain method returns is ignored
+    return None  # other results of plain methods are ignored
 
 
 async def finished(result: object) -> None:
-    """Wait for what a method returned. Exceptions that would end the event loop become RuntimeError."""
+    """Await a method's result. Exceptions that would end the event loop become RuntimeError."""
     work = work_of(result)
     if work is not None:
         try:

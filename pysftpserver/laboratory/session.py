@@ -1,8 +1,8 @@
 """The server's side of one connection: it feeds bytes to the protocol and messages to a service, with limits.
 
 Received bytes are handled in slices, and the answers to a slice are one write: a segment with a hundred
-messages costs little more than one with a single message. Until a service has finished with a message, and
-while the client does not read its answers, nothing more is read from it; other clients are served.
+messages costs little more than one with a single message. Nothing more is read from a client until the
+service has finished with its last message, or while it does not read its answers; other clients are served.
 What may not enter: listening, which services there are, how they are made.
 """
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pysftpserver.service.audit import DoorAudit
 
 TURN = 0.02  # seconds of work on messages of one client before other clients have their turn
-TOGETHER = 64  # messages between two looks at the clock
-SLICE = 16 << 10  # bytes that are handled between two looks at whether the client reads the answers
+TOGETHER = 64  # messages between checks of the clock
+SLICE = 16 << 10  # bytes handled between checks that the client reads the answers
 LINGER = 2.0  # seconds for a client to read the last message and to close its side
 LEAVING = 10.0  # seconds that on_leave() may take
 
@@ -55,10 +55,10 @@ class Session(asyncio.BufferedProtocol):
         self._unread = b""  # received bytes that are not decoded yet
         self._texts: deque[str] = deque()  # decoded messages that are not handled yet
         self._is_pumping = False
-        self._busy: asyncio.Task[None] | None = None  # what the service does for a message
+        self._busy: asyncio.Task[None] | None = None  # the service's work on a message
         self._is_reading = True
         self._timer: asyncio.TimerHandle | None = None
-        self._last = 0.0  # when something was received, in the time of the loop
+        self._last = 0.0  # when something was last received, by the loop's clock
         self.network = ""  # of its address, for the server
         self.began = self._loop.time()
         self.is_admitted = False
@@ -108,7 +108,7 @@ class Session(asyncio.BufferedProtocol):
         self._pump()
 
     def eof_received(self) -> bool:
-        return False  # the transport sends what is left, and closes
+        return False  # let the transport send the rest and close
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
@@ -145,7 +145,7 @@ class Session(asyncio.BufferedProtocol):
         self._end(f"its {self._awaited()} did not come {when}", "too slow")
 
     def _begin(self, raw: bytes) -> None:
-        """The encrypted key is complete."""
+        """Handle the complete encrypted key."""
         key = wire.decrypted_key(self._key.private, raw)
         del self._key
         self._codec = self._outgoing.codec = wire.codec(key, self._settings.max_message)
@@ -217,7 +217,7 @@ class Session(asyncio.BufferedProtocol):
         turn_ends = monotonic() + TURN
         while not self.is_ended:
             while texts:
-                # As _must_wait(), but without a call for each message.
+                # Same as _must_wait(), without a call for each message.
                 if self._busy is not None or outgoing.is_full or self.is_ended:
                     return
                 if handled == TOGETHER:
@@ -235,7 +235,7 @@ class Session(asyncio.BufferedProtocol):
                     self._server.failed(self)
                 self._end(codec.failure, codec.failure)
                 return
-            self._outgoing.flush()  # which shows whether the client is behind
+            self._outgoing.flush()  # shows whether the client is behind
             if self._must_wait():
                 return
             piece = self._unread[:SLICE]
@@ -261,7 +261,7 @@ class Session(asyncio.BufferedProtocol):
             result = self._service.on_message(client, text)
             if result is not None:
                 self._await(result)
-        except BaseException as error:  # whatever a service raises costs a message and nothing else
+        except BaseException as error:  # an exception of a service costs one message and nothing else
             self._fault(error)
 
     def _handle_own(self, client: Client, own: wire.Own) -> bool:
@@ -312,7 +312,7 @@ class Session(asyncio.BufferedProtocol):
         self._call(self._service.on_rename, client, before)
 
     def _change_key(self, key: str) -> None:
-        """The client's message, and the answer to it, are the last ones under the old key."""
+        """Change keys after the answer: the client's message and the answer to it still use the old key."""
         assert self._codec is not None
         fault = wire.new_key_fault(key, self._codec.is_encrypted)
         if fault is not None:
@@ -346,7 +346,7 @@ class Session(asyncio.BufferedProtocol):
         old = self._service
         assert old is not None and self.client is not None
         self._service = None
-        # on_leave() runs to its end, even if the client goes away meanwhile.
+        # on_leave() runs to its end even if the client disconnects meanwhile.
         await asyncio.shield(self._server.look_after(self._say_goodbye(old, self.client), self._context))
         self._service = chosen
         self._server.services.members(chosen).add(self.client)
@@ -359,7 +359,7 @@ class Session(asyncio.BufferedProtocol):
             self._fault(error)
 
     def _await(self, result: object) -> None:
-        """Run what a method has not finished at once; the client's next message waits for it."""
+        """Await a method that has not finished at once; the client's next message waits for it."""
         work = work_of(result)
         if work is not None:
             self._start(finished(work))
@@ -379,14 +379,14 @@ class Session(asyncio.BufferedProtocol):
         self._pump()
 
     def _fault(self, error: BaseException) -> None:
-        """Log an exception of a service, and tell the client that its message is lost."""
+        """Log a service's exception, and tell the client that its message is lost."""
         title = title_of(self._service) if self._service is not None else "?"
         self.log.error(f"{self.peer}: the service {title} failed:")
         self.log.fault(error)
         self._send(wire.refused(Word.MESSAGE, f"the service {title} failed ({type(error).__name__})"))
 
     async def _leave(self, client: Client) -> None:
-        """Cancel what the service does for a client that has gone, and then call on_leave()."""
+        """Cancel the service's work for a client that has left, then call on_leave()."""
         if self._busy is not None:
             self._busy.cancel()
             await asyncio.wait([self._busy])
@@ -444,11 +444,11 @@ class Session(asyncio.BufferedProtocol):
     # --- the end ------------------------------------------------------------------------------------------
 
     def disconnect(self, reason: str) -> None:
-        """End the connection because a service says so."""
+        """End the connection at a service's request."""
         self._end(f"disconnected by the service: {reason}", reason.replace(wire.END, " "))
 
     def stop(self) -> None:
-        """The server is going down: handle what has arrived, and then tell the client."""
+        """The server is going down: handle what has arrived, then tell the client."""
         if self.client is None:
             self._abort("the server is going down")
         elif not self.is_ended:
@@ -475,11 +475,11 @@ class Session(asyncio.BufferedProtocol):
 
     @property
     def is_stranger(self) -> bool:
-        """Whether it has not logged in, or has ended and its client does not close."""
+        """Whether it has not logged in, or has ended and its client has not closed the connection."""
         return self.client is None or self.is_ended
 
     def make_room(self) -> None:
-        """End at once, because others are waiting and this one has not logged in."""
+        """End at once: others are waiting, and this client has not logged in."""
         self._abort("it has not logged in, and others are waiting")
 
     def _finish(self, reason: str) -> None:
@@ -499,9 +499,9 @@ class Session(asyncio.BufferedProtocol):
     def _close(self, text: str) -> None:
         """Send a last message, and close when the client has closed its side, or soon.
 
-        To close while something is unread resets the connection, and the client may lose what it has not
-        read. So nothing more is sent, and what still arrives is discarded. A client that was not admitted has
-        sent nothing yet.
+        Closing while something is unread resets the connection, and the client may lose what it has not read.
+        So the server sends nothing more and discards what still arrives. A client that was not admitted has
+        not sent anything yet.
         """
         if self._codec is not None:
             self._outgoing.add(text, is_flushed_later=True)
@@ -518,7 +518,7 @@ class Session(asyncio.BufferedProtocol):
             try:
                 self.transport.write_eof()
             except OSError:
-                self.transport.abort()  # the client has gone
+                self.transport.abort()  # the client has disconnected
                 return
             if not self._is_reading:
                 self.transport.resume_reading()

@@ -26,10 +26,10 @@ INTERRUPTED = 130  # the exit status after Ctrl-C
 def talk(
     host: str, port: int, *, password: str, name: str, key: str | None, timeout: float, service: str | None
 ) -> int:
-    """Connect, and talk until the input or the server ends; return the exit status.
+    """Connect, and talk until the input or the connection ends; return the exit status.
 
-    Arguments are those of client.connect(); service: the one to use, None for the server's default. Raises
-    BadInput, Unavailable.
+    Arguments are those of client.connect(); service: the service to use, None for the server's default.
+    Raises BadInput, Unavailable.
     """
     screen = Screen()
     try:
@@ -62,12 +62,12 @@ class Screen:
                 from rich.console import Console
                 from rich.text import Text
             except ModuleNotFoundError:
-                return  # without colours, then
+                return  # no colours
             console = Console(highlight=False, soft_wrap=True)
             self._show = lambda text, style: console.print(Text(text, style=style))
 
     def tell(self, kind: str, text: str) -> None:
-        """Show something. kind: one of COLOURS."""
+        """Show a text. kind: one of COLOURS."""
         text = printable(text)
         if self._show is None and not (self.is_terminal and self.is_prompting):
             put(1, f"{text}\n") if kind == "received" else put(2, f"pysftplab: {text}\n")
@@ -85,7 +85,7 @@ class Screen:
 
 
 class Talk:
-    """Lines from standard input go to the server, and its messages to the screen."""
+    """Sends lines from standard input to the server, and shows its messages on the screen."""
 
     def __init__(self, connection: Connection, screen: Screen) -> None:
         self._connection = connection
@@ -104,7 +104,7 @@ class Talk:
         }
 
     def run(self) -> int:
-        """Talk until the input or the server ends; return the exit status."""
+        """Talk until the input or the connection ends; return the exit status."""
         receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
         receiver.start()
         try:
@@ -174,7 +174,7 @@ class Talk:
                 self._screen.tell("error", str(error))
 
     def _wait_for_answers(self) -> None:
-        """The server answers a question of the protocol after everything that was sent before it."""
+        """Wait for all answers: the server answers this question after everything sent before it."""
         try:
             self._connection.server_name()
         except LaboratoryError as error:
@@ -185,7 +185,7 @@ class Talk:
         for text in self._connection:
             self._screen.tell("received", text)
         if not self._is_leaving and self._screen.is_terminal:
-            # It ends the input() that waits for a line from the terminal.
+            # Interrupts the input() that waits for a line from the terminal.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     # --- commands -----------------------------------------------------------------------------------------
@@ -224,14 +224,14 @@ class Talk:
 
 
 def printable(text: str) -> str:
-    """The text without what drives a terminal; line ends and tabs stay."""
+    """The text with characters that control a terminal shown as escapes; line ends and tabs stay."""
     if text.isprintable():
         return text
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
 
 
 def put(descriptor: int, text: str) -> None:
-    """Write to standard output or standard error, in UTF-8 whatever the locale. Nothing is raised when the
+    """Write to standard output or standard error, in UTF-8 whatever the locale. Does not raise if the
     reader has gone.
     """
     rest = text.encode("utf-8", "backslashreplace")

@@ -27,7 +27,7 @@ END = "\0"
 END_OF_TOKEN = b"\n"
 INFO = b"laboratory"
 RSA_BITS = 2048
-MOST_RSA_BITS = 8192  # that a client accepts: a longer key would keep it busy
+MOST_RSA_BITS = 8192  # maximum that a client accepts: a longer key would keep it busy
 RSA_BYTES = RSA_BITS // 8
 PADDING = 11  # bytes that PKCS#1 v1.5 needs
 MOST_KEY = RSA_BYTES - PADDING  # bytes of a symmetric key
@@ -46,7 +46,7 @@ STOP = "STOP SERVER"
 _OWN = re.compile(
     r"STOP SERVER\Z|(?:NAME|SERVER|SERVICE) \?\Z|(?:NAME|SERVER|SERVICES?|KEY|TEXT) = |REFUSED [A-Z]+: "
 )
-_FIRST = frozenset("KNRST")  # what those begin with
+_FIRST = frozenset("KNRST")  # first letters of the protocol's words
 _KEY_CHANGE = "KEY = "
 _TOKEN = re.compile(rb"[\w-]+={0,2}", re.ASCII)  # Fernet itself ignores other characters
 
@@ -59,16 +59,16 @@ class Malformed(ValueError):
 
 
 class Word(enum.Enum):
-    """What a message of the protocol's own is about."""
+    """The subject of one of the protocol's own messages."""
 
     NAME = "NAME"  # ?: the server's; =: the client's
-    SERVER = "SERVER"  # the server's name, in an answer that cannot be taken for anything else
+    SERVER = "SERVER"  # the server's name, in an unambiguous answer
     SERVICE = "SERVICE"  # ?: all of them; =: the one in use
     SERVICES = "SERVICES"
     KEY = "KEY"
-    TEXT = "TEXT"  # a text for a service, or from one, whatever it looks like
+    TEXT = "TEXT"  # a text for or from a service, which may look like anything
     STOP = "STOP"
-    CONNECTION = "CONNECTION"  # in refusals only, as MESSAGE
+    CONNECTION = "CONNECTION"  # only in refusals, like MESSAGE
     MESSAGE = "MESSAGE"
 
 
@@ -113,7 +113,7 @@ _WORDS = {word.value: word for word in Word}
 
 
 def escaped(text: str) -> str:
-    """The text in a form that arrives as a text, whatever it looks like."""
+    """The text, escaped if it looks like one of the protocol's own messages."""
     return f"TEXT = {text}" if text[:1] in _FIRST and is_own(text) else text
 
 
@@ -128,7 +128,7 @@ def tell(word: Word, value: str) -> str:
 
 
 def refused(word: Word, reason: str) -> str:
-    """A refusal. Of CONNECTION, it is the last message."""
+    """A refusal. A refusal of CONNECTION is the last message."""
     return f"{Form.REFUSAL.value} {word.value}: {reason}"
 
 
@@ -142,7 +142,7 @@ def name_fault(name: str) -> str | None:
 
 
 def key_fault(key: str) -> str | None:
-    """What is wrong with a symmetric key, or None. The empty one, which means no encryption, is fine."""
+    """What is wrong with a symmetric key, or None. The empty key is valid and means no encryption."""
     if END in key:
         return "a key that contains a NUL"
     size = len(key.encode("utf-8", "surrogatepass"))
@@ -150,7 +150,7 @@ def key_fault(key: str) -> str | None:
 
 
 def new_key_fault(key: str, is_encrypted: bool) -> str | None:
-    """What is wrong with another key for a connection, or None. is_encrypted: the connection."""
+    """What is wrong with a new key for a connection, or None. is_encrypted: whether that is encrypted."""
     if not is_encrypted:
         return "this connection is not encrypted, so the key could be read in transit"
     return key_fault(key) if key else "the new key is empty"
@@ -160,9 +160,9 @@ def new_key_fault(key: str, is_encrypted: bool) -> str | None:
 
 
 class Codec:
-    """Encodes and decodes the messages of one connection. most: bytes of a text.
+    """Encodes and decodes the messages of one connection. most: maximum size of a text in bytes.
 
-    failure: why nothing more can be decoded, after feed() has returned what came before; None: no fault.
+    failure: why nothing more can be decoded, set once feed() has returned all messages before; or None.
     """
 
     is_encrypted = False
@@ -173,9 +173,9 @@ class Codec:
         self.failure: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
-        """Take received bytes; return the texts of the messages that are complete now, in order.
+        """Take received bytes; return the texts of the messages that are now complete, in order.
 
-        It stops after a change of keys: receive_under() and feed(b"") go on.
+        It stops after a change of keys: call receive_under() and feed(b"") to go on.
         """
         raise NotImplementedError
 
@@ -184,7 +184,7 @@ class Codec:
         raise NotImplementedError
 
     def receive_under(self, key: str) -> None:
-        """Decode with another key from now on. Raises Malformed where nothing is encrypted."""
+        """Decode with another key from now on. Raises Malformed if nothing is encrypted."""
         raise Malformed("a change of keys without encryption")
 
     def send_under(self, key: str) -> None:
@@ -192,7 +192,7 @@ class Codec:
         raise Malformed("a change of keys without encryption")
 
     def _refuse_if_longer(self, size: int, most: int) -> bool:
-        """Set failure for what is longer; return whether it is."""
+        """Set failure if size exceeds most; return whether it does."""
         if size > most:
             self.failure = f"a message of more than {self._most} bytes"
         return size > most
@@ -237,7 +237,7 @@ class Plain(Codec):
 
 
 class Encrypted(Codec):
-    """Messages as tokens. key: the symmetric one, not empty."""
+    """Messages as tokens. key: the symmetric key, not empty."""
 
     is_encrypted = True
 
@@ -303,7 +303,7 @@ class Encrypted(Codec):
 
 
 def codec(key: str, most: int) -> Codec:
-    """The codec for a key; the empty one means no encryption. most: maximum size of a text, in bytes."""
+    """The codec for a key; the empty key means no encryption. most: maximum size of a text, in bytes."""
     return Encrypted(key, most) if key else Plain(most)
 
 
@@ -352,8 +352,8 @@ def encrypted_key(pem_of_server: bytes, key: str) -> bytes:
 def decrypted_key(private: rsa.RSAPrivateKey, raw: bytes) -> str:
     """The symmetric key that a client has encrypted.
 
-    Bytes that cannot be decrypted give a random key, so that the first message fails as with a wrong key: the
-    answer does not reveal whether the padding was right (RFC 8017, section 7.2.2).
+    If the bytes cannot be decrypted, returns a random key, so that the first message fails as with a wrong
+    key: the answer does not reveal whether the padding was right (RFC 8017, section 7.2.2).
     """
     instead = new_key()
     try:

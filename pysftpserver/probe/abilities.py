@@ -1,7 +1,7 @@
 """What a server lacks, in the words of Rule.needs: from the extensions that it announces, and by trying.
 
-A server lacks what it refuses with OP_UNSUPPORTED or PERMISSION_DENIED: then it says so. Any other failure is
-for the rules to judge. What may not enter: verdicts.
+A server lacks what it refuses with OP_UNSUPPORTED or PERMISSION_DENIED. Any other failure is for the rules to
+judge. What may not enter: verdicts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GIVES = {
     if name.endswith(b"@openssh.com") and method != "rename"
 }
 FIELDS = ("owner", "permissions", "times", "size")
-#: Everything that changes something: a server that cannot be written to lacks all of it.
+#: Everything that changes something: a read-only server lacks all of it.
 WRITING = frozenset(
     "write setstat fsetstat lsetstat mkdir rmdir rm rename symlink link fsync".split() + list(FIELDS)
 )
@@ -35,20 +35,20 @@ SAYS_SO = (UNSUPPORTED, DENIED)
 
 
 def announced(client: Client) -> set[str]:
-    """What a server lacks by the extensions that it announces."""
+    """What a server lacks, according to the extensions that it announces."""
     needs = (
         {need for rule in RULES.values() for need in rule.needs} - METHODS - {*FIELDS, "nlink", "realpath"}
     )
     lacks = {need for need in needs if need.encode() not in client.extensions}
     lacks |= {method for name, method in GIVES.items() if name not in client.extensions}
-    return lacks  # the number of a file's names, which has no field, can be read in listings
+    return lacks  # a file's link count has no field, but can be read in listings
 
 
 def tried(sessions: Sessions, directory: bytes, allow: Callable[[], None]) -> set[str]:
     """What a server lacks when it is tried in an empty directory. Sets the client's target_first.
 
-    allow: gives more time, before each part. A session that is lost is replaced: what it was lost by is for
-    the rules to judge.
+    allow: called before each part, to give more time. A lost session is replaced: why it was lost is for the
+    rules to judge.
     """
     trial = _Trial(sessions, directory)
     for part in (trial.written, trial.opened, trial.changed, trial.named, trial.linked, trial.linked_hard):
@@ -61,7 +61,7 @@ def tried(sessions: Sessions, directory: bytes, allow: Callable[[], None]) -> se
 
 
 class _Trial:
-    """One look at each request. lacks: what was refused."""
+    """Tries each request once. lacks: what was refused."""
 
     def __init__(self, sessions: Sessions, directory: bytes) -> None:
         self.lacks: set[str] = set()
@@ -77,18 +77,18 @@ class _Trial:
         return self._directory.rstrip(b"/") + b"/" + name
 
     def _try(self, what: str, call: Callable[..., object], *arguments: object) -> Refused | None:
-        """Try a request; it is lacking if that is said. Returns the refusal."""
+        """Try a request; if the server says that it is unsupported, add it to lacks. Returns the refusal."""
         refusal = refusal_of(call, *arguments)
         if refusal is not None and refusal.status in SAYS_SO:
             self.lacks.add(what)
         return refusal
 
     def written(self) -> None:
-        """Files can be made."""
+        """Try to make files."""
         self._try("write", self._client.put, self._file, b"content")
 
     def opened(self) -> None:
-        """A file can be read, and its attributes changed through a handle."""
+        """Try to read a file, and to change its attributes through a handle."""
         client = self._client
         try:
             handle = client.open(self._file, READ)
@@ -110,7 +110,7 @@ class _Trial:
         refusal_of(client.close_handle, handle)
 
     def changed(self) -> None:
-        """What of a file can be changed: fields that the server does not tell are lacking as well."""
+        """Try which attributes can be changed; fields that the server does not report are lacking as well."""
         client, path = self._client, self._file
         self._try("stat", client.stat, path)
         try:
@@ -140,7 +140,7 @@ class _Trial:
             self._try("lsetstat", client.lsetstat, path, fields["permissions"])
 
     def named(self) -> None:
-        """Names can be listed, changed and removed."""
+        """Try to list, rename and remove names."""
         client = self._client
         self._try("opendir", self._list)
         self._try("rename", client.rename, self._file, self._path(b"renamed"))
@@ -156,13 +156,13 @@ class _Trial:
         self._client.close_handle(handle)
 
     def linked(self) -> None:
-        """SYMLINK in OpenSSH's order: which of two paths became the link tells the server's."""
+        """Try SYMLINK in OpenSSH's order: which of the two paths became the link shows the server's order."""
         client, first, second = self._client, self._path(b"first"), self._path(b"second")
         client.target_first = True
         if self._try("symlink", client.symlink, first, second) is not None:
             self._try("readlink", client.readlink, second)
             return
-        # Before READLINK is tried, which may end the session: the wrong order makes links outside.
+        # Before READLINK, which may end the session: with the wrong order, links are made outside.
         client.target_first = refusal_of(client.lstat, first) is not None
         self._look_through_a_link(b"to-here")
         if self._try("readlink", client.readlink, second) is None:
@@ -170,18 +170,18 @@ class _Trial:
         elif refusal_of(client.readlink, first) is None:
             client.target_first = False
         elif client.target_first and refusal_of(client.lstat, second) is not None:
-            self.lacks.add("symlink")  # which of the two it makes is not known
+            self.lacks.add("symlink")  # it is unknown which of the two paths becomes the link
         self._look_through_a_link(b"to-here-too")
 
     def _look_through_a_link(self, name: bytes) -> None:
-        """Whether LSTAT takes a link to a directory for a directory: it must not be emptied then."""
+        """Find out whether LSTAT follows a link to a directory, which must then not be emptied."""
         client, link = self._client, self._path(name)
         if refusal_of(client.symlink, self._directory, link) is None:
             mode = None if refusal_of(client.lstat, link) else client.lstat(link).permissions
             client.lstat_follows = client.lstat_follows or mode is not None and S_ISDIR(mode)
 
     def linked_hard(self) -> None:
-        """A file can have another name."""
+        """Try to give a file another name."""
         client = self._client
         if b"hardlink@openssh.com" in client.extensions:
             refusal_of(client.put, self._file, b"")

@@ -16,7 +16,7 @@ __all__ = ["Rule", "chosen", "listed"]
 
 
 def chosen(patterns: Sequence[str], lowest: str) -> list[Rule]:
-    """The rules of a level and of stricter ones. patterns: for their names or groups; none for all.
+    """The rules of a level and of stricter levels. patterns: for their names or groups; none for all.
 
     Raises BadInput if a pattern matches none, or if none is left.
     """
@@ -39,7 +39,7 @@ def _matches(rule: Rule, pattern: str) -> bool:
 
 
 def listed(rules: Sequence[Rule]) -> list[str]:
-    """Lines of a table: name, level, group and source of each rule, and its sentence below."""
+    """Lines of a table: name, level, group and source of each rule, with its sentence below."""
     width = max((len(rule.name) for rule in rules), default=0)
     return [
         line

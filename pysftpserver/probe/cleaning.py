@@ -1,8 +1,7 @@
-"""Removes what a probe has made, and nothing else: every path is below a directory of the probe's own.
+"""Removes what a probe has made, and nothing else: every path is below the probe's own directory.
 
-Nothing is followed: what is not known to be a directory is never listed, whatever a server says that follows
-links in LSTAT. What may not enter: sessions being
-begun, time limits (those are the line's).
+Links are never followed: only what is known to be a directory is listed, even on a server whose LSTAT follows
+links. What may not enter: beginning sessions, time limits (those are the line's).
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
     from pysftpserver.contract.client import Client
 
 AT_ONCE = 64  # requests in flight
-DEEPEST = 200  # directories below the first; no rule makes half as many
-MOST_LEFT = 1000  # of what is left behind that are named
-LONGEST_LEFT = 2000  # characters of one of these
+DEEPEST = 200  # nested directories; no rule makes half as many
+MOST_LEFT = 1000  # paths left behind that are named
+LONGEST_LEFT = 2000  # characters of one of these paths
 ALL = 0o700  # what the owner needs to empty a directory
 
 
 def remove_tree(client: Client, top: bytes) -> list[str]:
-    """Remove a directory with all that is in it; return what could not be removed, each with its reason.
+    """Remove a directory and its contents; return what could not be removed, each with its reason.
 
-    Raises Closed, Silent and Broken when the session is of no use any more.
+    Raises Closed, Silent and Broken when the session is no longer usable.
     """
     left: list[str] = []
     _remove(client, top, left, 0)
@@ -51,7 +50,7 @@ def _remove(client: Client, directory: bytes, left: list[str], depth: int) -> No
         left.append(f"{show(directory)}: {refusal}")
         return
     if (mode := _mode(client, directory)) is None or mode & ALL != ALL:
-        # A server that cannot do this, or need not, may refuse.
+        # A server that cannot do this, or need not, may refuse it.
         refusal_of(client.setstat, directory, SFTPAttributes(permissions=ALL))
     try:
         names = _names(client, directory)
@@ -70,7 +69,7 @@ def _remove(client: Client, directory: bytes, left: list[str], depth: int) -> No
 
 
 def _names(client: Client, directory: bytes) -> list[bytes]:
-    """The names in a directory, each of which is one entry there and leads nowhere else.
+    """The names in a directory, without any that could lead elsewhere.
 
     A listing that repeats itself is taken to be at its end.
     """
@@ -93,12 +92,12 @@ def _names(client: Client, directory: bytes) -> list[bytes]:
 
 
 def _is_plain(name: bytes) -> bool:
-    """Whether it is one name. Servers on Windows take a backslash for a slash, and then `..` leads up."""
+    """Whether it is a single name. Servers on Windows take a backslash for a slash, so `..` could lead up."""
     return name != b"" and not {b".", b".."} & set(name.split(b"\\")) and not {*b"/\0"} & {*name}
 
 
 def _not_removed(client: Client, paths: list[bytes]) -> list[tuple[bytes, Refused]]:
-    """Send REMOVE for each path; return those for which it was refused, with the refusals."""
+    """Send REMOVE for each path; return the paths that were refused, with the refusals."""
     refused = []
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start : start + AT_ONCE]
@@ -120,14 +119,14 @@ def _mode(client: Client, path: bytes) -> int | None:
 
 
 def _is_directory(client: Client, path: bytes) -> bool:
-    """Whether it is a directory and no link to one. A server that does not say so: no."""
+    """Whether it is a directory, and not a link to one. False if the server does not say."""
     mode = _mode(client, path)
     has_type = mode is not None and stat.S_IFMT(mode) != 0
     if has_type and not stat.S_ISDIR(mode or 0):
         return False
     if has_type and not client.lstat_follows:
         return True
-    # Only a link can be read, and only a directory listed.
+    # Only a link can be read with READLINK, and only a directory can be listed.
     return refusal_of(client.readlink, path) is not None and _can_be_listed(client, path)
 
 

@@ -1,4 +1,4 @@
-"""What a probe does after the rules, when it is asked to: speed, and what clients would meet.
+"""What a probe does after the rules on request: measures speed, and plays clients.
 
 What may not enter: how that is measured and played.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def speed(
     report: Report, subject: Subject, connect: Callable[[], Line], progress: Callable[[str], None]
 ) -> None:
-    """Measure the server; the figures go into the report, those before a failure too."""
+    """Measure the server; the figures go into the report, including those before a failure."""
     from pysftpserver.probe.speed import measure
 
     measure(subject.client, connect, subject.directory, progress=progress, figures=report.figures)
@@ -28,7 +28,7 @@ def speed(
 def clients(
     report: Report, subject: Subject, connect: Callable[[], Line], progress: Callable[[str], None]
 ) -> None:
-    """Play well-known clients; what their users would get goes into the report."""
+    """Play well-known clients; the results for their users go into the report."""
     from pysftpserver.probe.clients import run_all
 
     seconds = subject.client.seconds

@@ -1,6 +1,6 @@
 """How long every kind of request takes, one at a time and with many in flight.
 
-What may not enter: throughput, and what a server takes at most.
+What may not enter: throughput, and a server's limits.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     Step = Callable[[int, bytes], Request]
 
-ITEMS = 32  # files that take turns
-ROUNDS = 5  # of which the median is taken, where there is time
-LEAST = 3  # samples of which a median is taken where time is short
+ITEMS = 32  # files used in turn
+ROUNDS = 5  # whose median is taken, if there is time
+LEAST = 3  # samples for a median if time is short
 
 _TIMES = SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_000)
 
 
 class Kind:
-    """A kind of request. name: as figures have it. steps: functions of an item's number and of the handle
-    from the step before, that make a request. prepared: whether the files must be made anew for each round.
+    """A kind of request. name: as in figures. steps: functions that make a request from an item's number and
+    the handle from the previous step. prepared: whether the files must be made anew for each round.
     """
 
     def __init__(self, name: str, *steps: Step, prepared: bool = False) -> None:
@@ -42,7 +42,7 @@ class Kind:
 def table(bench: Workbench, reading: bytes, writing: bytes) -> tuple[Kind, ...]:
     """The kinds of requests, about the files f0, f1, ... of a bench. reading, writing: handles of files."""
     string, u64, nothing = packets.sftpstring, packets.sftpint64, packets.sftpattrs(NOTHING)
-    renamed: set[int] = set()  # numbers of the files that are called g0, g1, ... now
+    renamed: set[int] = set()  # numbers of the files that are now called g0, g1, ...
 
     def of_path(kind: int, *more: bytes, letter: str = "f") -> Step:
         return lambda number, handle: (kind, (string(bench.path(f"{letter}{number}")), *more))
@@ -83,9 +83,9 @@ def table(bench: Workbench, reading: bytes, writing: bytes) -> tuple[Kind, ...]:
 
 
 def measure_kinds(bench: Workbench, big: str, trip: float, share: float) -> Iterator[Figure]:
-    """Milliseconds of each kind, as far as there is time; none of kinds that the server refuses.
+    """Milliseconds of each kind, as far as there is time; no figure for kinds that the server refuses.
 
-    big: name of a file to read. trip: seconds of a round trip, taken out of what is asked one at a time.
+    big: name of a file to read. trip: seconds of a round trip, subtracted for requests sent one at a time.
     share: of the budget.
     """
     names = [f"f{number}" for number in range(ITEMS)]
@@ -108,7 +108,7 @@ def measure_kinds(bench: Workbench, big: str, trip: float, share: float) -> Iter
 def _rounds(
     bench: Workbench, kind: Kind, names: list[str], until: float, trip: float | None = None
 ) -> list[float]:
-    """Seconds of a request in each round; nothing if the server refuses the kind. trip: None for many in
+    """Seconds per request in each round; empty if the server refuses the kind. trip: None for many in
     flight."""
     seconds: list[float] = []
     try:
@@ -146,7 +146,7 @@ def _pipelined(bench: Workbench, kind: Kind) -> float:
     before = bench.clock()
     for step in kind.steps:
         requests = [step(number, handles[number]) for number in range(ITEMS)]
-        # In the order of the requests, whatever the order of the replies.
+        # Sorted into the order of the requests.
         handles = [_handle(bench, kind, reply) for _, reply in sorted(bench.all_replies(requests))]
     return (bench.clock() - before) / ITEMS
 

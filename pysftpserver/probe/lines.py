@@ -1,8 +1,7 @@
 """A line to a server over the pipes of a child process, such as OpenSSH's ssh, with time limits.
 
-Replies that arrive while something is sent are kept, so that neither side waits for the other for ever. The
-child and what it has started end with the line. What may not enter: packets. Facts: pidfd_open(2), waitid(2),
-killpg(3).
+Replies that arrive during a send are kept, so that the two sides cannot deadlock. The child and all that it
+has started end with the line. What may not enter: packets. Facts: pidfd_open(2), waitid(2), killpg(3).
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PIECE = 1 << 18  # bytes that are read at once
-MOST_BYTES = 1 << 27  # a server may send to one rule; no rule asks for a tenth of this
+MOST_BYTES = 1 << 27  # bytes that a server may send to one rule; no rule asks for a tenth of this
 MOST_WORDS = 4096  # bytes of standard error that are kept
 ANY_BYTES = 1 << 62
 LAST_LINES = 3
-FAREWELL = 2.0  # seconds for the exit status and the last words of a child that has closed its output
+FAREWELL = 2.0  # seconds for the exit status and last messages of a child that has closed its output
 ENDING = 1.0  # seconds for a child to end by itself, and then once more after SIGTERM
-HURRY = 0.05  # the same, once many have not ended in time
+HURRY = 0.05  # the same, once many children have not ended in time
 DYING = 10.0  # seconds for the kernel to end a child that was killed
 
 
@@ -36,10 +35,10 @@ class OutOfTime(Silent):
 
 
 class Patience:
-    """What is waited for and taken, by all lines of a probe together.
+    """Limits of time and bytes, shared by all lines of a probe.
 
-    seconds: without a byte, after which a server is Silent. until: the moment, by now(), after which nothing
-    is waited for; why: what to say then. bytes: that may still arrive. ending: seconds for a child to end.
+    seconds: without a byte, after which a server is Silent. until: the time, by now(), at which all waiting
+    ends; why: the reason to give then. bytes: that may still arrive. ending: seconds for a child to end.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -48,7 +47,7 @@ class Patience:
         self.grant(float("inf"), "")
 
     def grant(self, until: float, why: str, most: int = MOST_BYTES) -> None:
-        """New limits of time and, in bytes, of what may arrive meanwhile."""
+        """Set new limits: until and why as above; most: bytes that may arrive meanwhile."""
         self.until = until
         self.why = why
         self.bytes = most
@@ -66,7 +65,7 @@ class Patience:
         return poll.poll(seconds * 1000)
 
     def received(self, count: int) -> None:
-        """Some more bytes have arrived. Raises Broken when they are too many."""
+        """Count bytes that have arrived. Raises Broken when there are too many."""
         self.bytes -= count
         if self.bytes < 0:
             raise Broken("the server sent very many bytes, which nothing had asked for")
@@ -75,8 +74,7 @@ class Patience:
 class PipeLine:
     """A child process as a line to a server; see contract.client.Line. Raises OSError if it does not start.
 
-    is_closed: whether close() was called. left: why the child still runs after close(),
-    or "".
+    is_closed: whether close() was called. left: why the child still runs after close(), or "".
     """
 
     def __init__(self, command: Sequence[str], patience: Patience) -> None:
@@ -90,7 +88,7 @@ class PipeLine:
         self._to, self._from, self._errors = (file.fileno() for file in self._files)
         try:
             self._ended = os.pidfd_open(self._child.pid)
-        except OSError:  # too many are open, or a sandbox does not have it
+        except OSError:  # too many descriptors, or a sandbox forbids it
             os.killpg(self._child.pid, signal.SIGKILL)
             with self._child:  # waits, and closes the pipes
                 raise
@@ -102,7 +100,7 @@ class PipeLine:
         self._kept = bytearray()
         self._words = bytearray()
         self._is_over = False  # its output has ended
-        self._is_stuck = False  # it let a time limit pass
+        self._is_stuck = False  # it has exceeded a time limit
         self.is_closed = False
         self.left = ""
 
@@ -128,7 +126,7 @@ class PipeLine:
                 self._poll.unregister(self._to)
 
     def receive(self, seconds: float) -> bytes:
-        """At least one byte. Raises Closed at the end, Silent when nothing came within seconds."""
+        """Receive at least one byte. Raises Closed at the end, Silent if nothing arrived within seconds."""
         deadline = self._patience.now() + seconds
         while not self._kept:
             if self._is_over:
@@ -139,9 +137,10 @@ class PipeLine:
         return received
 
     def _wait(self, deadline: float, limit: float, what: str) -> None:
-        """Take what has arrived, once something has. Raises Silent after the deadline, whatever comes then.
+        """Wait for data and take what has arrived. Raises Silent after the deadline, even if data arrive
+        then.
 
-        limit: the seconds that the deadline gave, and what the server should have done, for a sentence.
+        limit: the seconds until the deadline; what: what the server should have done, for a sentence.
         """
         now = self._patience.now()
         left = min(deadline, self._patience.until) - now
@@ -174,7 +173,7 @@ class PipeLine:
     # --- the child ----------------------------------------------------------------------------------
 
     def words(self) -> str:
-        """What the child wrote last, in one line; "" for nothing."""
+        """The last messages of the child, in one line, or ""."""
         lines = [line.strip() for line in self._words.decode("utf-8", "replace").splitlines()]
         return one_line("; ".join([line for line in lines if line][-LAST_LINES:]))
 
@@ -183,7 +182,7 @@ class PipeLine:
         return f" (it said: {words})" if words else ""
 
     def _farewell(self) -> str:
-        """Why there is nothing more to read or write, for a sentence."""
+        """Why nothing more can be read or written, for a sentence."""
         status = self._exit_status(time.monotonic() + FAREWELL)
         return f"the server ended the session{status}{self._after_words()}"
 
@@ -201,7 +200,7 @@ class PipeLine:
             return f", killed by signal {result.si_status}"
 
     def _await_end(self, deadline: float) -> bool:
-        """Whether the child has ended by then. Its output is thrown away: a full pipe would stop it."""
+        """Whether the child ends by the deadline. Its output is discarded: a full pipe would block it."""
         poll = select.poll()
         for descriptor in (self._from, self._errors, self._ended):
             poll.register(descriptor, select.POLLIN)
@@ -243,7 +242,7 @@ class PipeLine:
         if not has_ended:
             self._signal(signal.SIGTERM)
             has_ended = self._ends()
-        # The child has not been waited for: until then no other process can have its number.
+        # The child has not been waited for yet, so no other process can have its number.
         self._signal(signal.SIGKILL)
         if has_ended or self._await_end(time.monotonic() + DYING):
             self._child.wait()
@@ -251,7 +250,7 @@ class PipeLine:
             self.left = f"process {self._child.pid} of the server, which cannot be ended"
 
     def _ends(self) -> bool:
-        """Whether the child ends in time. Those of one server are alike: the next one is waited for less."""
+        """Whether the child ends in time. A server's children are alike: wait less for the next one."""
         has_ended = self._await_end(time.monotonic() + self._patience.ending)
         if not has_ended:
             self._patience.ending = max(HURRY, self._patience.ending / 2)
@@ -261,4 +260,4 @@ class PipeLine:
         try:
             os.killpg(self._child.pid, number)
         except OSError:
-            pass  # it runs as another user: the end of its input has to do
+            pass  # it runs as another user: the end of its input has to suffice

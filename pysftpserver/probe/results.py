@@ -1,4 +1,5 @@
-"""What a probe has found: one outcome a rule, one a client's task, and figures; to JSON and back.
+"""What a probe has found: an outcome for each rule, one for each client's task, and figures; to JSON and
+back.
 
 What may not enter: how it is shown, and how it is found.
 """
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Verdicts on a rule. UNSUPPORTED: the server lacks what the rule is about, and says so. ERROR: the rule
-#: could not be tried, because what it needs first does not work.
+#: could not be tried, because something that it needs does not work.
 PASSED, FAILED, UNSUPPORTED, ERROR = "passed", "failed", "unsupported", "error"
 VERDICTS = (PASSED, FAILED, UNSUPPORTED, ERROR)
 
 
 @dataclass
 class Step:
-    """One packet. asked: whether the probe sent it. words: what it says. octets: the packet in hexadecimal,
-    as far as it is kept; length: of the whole packet, in bytes.
+    """One packet. asked: whether the probe sent it. words: its content as text. octets: the packet in
+    hexadecimal, as far as it is kept; length: of the whole packet, in bytes.
     """
 
     asked: bool
@@ -34,7 +35,7 @@ class Step:
 
 @dataclass
 class Outcome:
-    """A rule tried. why: what went wrong, in one sentence; steps: the last packets before that."""
+    """A rule that was tried. why: what went wrong, in one sentence; steps: the last packets before that."""
 
     rule: str
     group: str
@@ -49,8 +50,8 @@ class Outcome:
 
 @dataclass
 class Task:
-    """What a client does, tried. basis: "observed" or "documented". works: whether users get what they asked
-    for; verdict: that in words; notes: what they would notice all the same.
+    """A client's task that was tried. basis: "observed" or "documented". works: whether users get what they
+    asked for; verdict: that in words; notes: what they would notice all the same.
     """
 
     client: str
@@ -64,8 +65,7 @@ class Task:
 
 @dataclass
 class Figure:
-    """A measurement. unit: "ms", "MB/s", "names/s", "bytes", "handles". announced: what the server says of
-    it."""
+    """A measurement. unit: "ms", "MB/s", "names/s", "bytes", "handles". announced: the server's own value."""
 
     name: str
     value: float
@@ -75,9 +75,9 @@ class Figure:
 
 @dataclass
 class Report:
-    """All that was found. server: what was probed, in words; version, extensions: what it announced. lacks:
-    what it cannot do, in the words of Rule.needs. left: what the probe could not remove. stopped: why it gave
-    up, or "". started: seconds since the epoch. trip: the path's round trip in seconds, as far as measured.
+    """Everything that was found. server: what was probed, in words; version, extensions: what it announced.
+    lacks: what it cannot do, in the words of Rule.needs. left: what the probe could not remove. stopped: why
+    it gave up, or "". started: seconds since the epoch. trip: the round-trip time in seconds, if measured.
     """
 
     server: str
@@ -99,13 +99,13 @@ class Report:
         return sum(o.verdict == verdict and level in (None, o.level) for o in self.outcomes)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON document."""
+        """The report as a JSON document."""
         return {"format": REPORT.version, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Report:
-        """The report in a document of to_json(). Raises KeyError, TypeError and ValueError for others,
-        and BadInput for one of a newer version."""
+        """The report in a document of to_json(). Raises KeyError, TypeError and ValueError for others, and
+        BadInput for a newer version."""
         fields = dict(document)
         REPORT.check(fields.pop("format"), "format")
         return cls(

@@ -1,7 +1,7 @@
-"""Runs rules against a server, each in a directory of its own, and collects what is found.
+"""Runs rules against a server, each in its own directory, and collects the outcomes.
 
-A rule that loses the session, or that takes too long, has failed, and the next one gets a new session.
-Everything is removed at the end, whatever has happened. What may not enter: what is shown, rules.
+A rule that loses the session or takes too long has failed, and the next one gets a new session. Everything is
+removed at the end, whatever happens. What may not enter: what is shown, rules.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from pysftpserver.probe.target import Target
 
 PREFIX = b"pysftp-probe-"
-EXCHANGES = 10  # last ones of a rule that failed, which the report has
-CLEANING = 0.1  # part of the deadline that is kept for removing what was made
+EXCHANGES = 10  # last exchanges of a failed rule that the report contains
+CLEANING = 0.1  # part of the deadline reserved for removing what was made
 LEAST_CLEANING = 5.0  # seconds, or half of the deadline
 MANY, FEW = 3_000, 200  # entries of the largest directory, on a fast path and on a slow one
 LONGEST_START = 4096  # bytes of the path of the directory below which the probe works
 MOST_SAID = 4000  # characters of a sentence about what went wrong
-SHOWN = 64  # bytes of one that is none
-AT_ONCE = 64  # files that are made at once
-CONTENT = b"pysftp-probe" * 400  # of the file that tells whether anything can still be stored
+SHOWN = 64  # bytes shown of an invalid path
+AT_ONCE = 64  # files to make at once
+CONTENT = b"pysftp-probe" * 400  # of the file that shows whether anything can still be stored
 
 
 @dataclass
 class Plan:
-    """What is to be done. directory: below which the probe's own is made, b"" for where sessions begin.
-    seconds: for a reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what is done
-    after the rules, each with its name. progress: is told what is done next, number and count. many: entries
-    of the largest directory, which are fewer on a slow path.
+    """What to do. directory: in which the probe's own is made, b"" for where sessions begin. seconds: for a
+    reply. rule_seconds: for a rule. deadline: seconds for everything. extras: what to do after the rules, by
+    name. progress: called with the next step, its number and their count. many: entries of the largest
+    directory, fewer on a slow path.
     """
 
     rules: Sequence[Rule]
@@ -63,7 +63,7 @@ class Plan:
 
 
 class ProbeSubject(Subject):
-    """A Subject that makes many files at once, as a path with a long round trip needs it."""
+    """A Subject that makes many files at once, for paths with a long round trip."""
 
     def fill(self, directory: bytes, names: list[bytes]) -> None:
         """Put empty files with these names into a directory."""
@@ -81,7 +81,7 @@ class ProbeSubject(Subject):
 
 
 class Probe:
-    """One run. report: what was found so far. interrupted: the signal that ended it, or 0."""
+    """One run. report: the findings so far. interrupted: the signal that ended it, or 0."""
 
     def __init__(self, target: Target, plan: Plan, patience: Patience | None = None) -> None:
         self.report = Report(server=target.name, started=time.time())
@@ -95,13 +95,13 @@ class Probe:
         self._sessions = Sessions(target.connect, self._patience)
         self._lacks: frozenset[str] = frozenset()
         self._start = b"/"
-        self._top = b""  # the probe's own directory, once it is there
+        self._top = b""  # the probe's own directory, once it exists
         self._is_as_planned = False
         self._is_cleaning = False
         self._many = plan.many
 
     def run(self) -> Report:
-        """Run the rules and what else is planned; remove everything; return the report."""
+        """Run the rules and the extras; remove everything; return the report."""
         try:
             self._allow(self._plan.rule_seconds)
             self._look()
@@ -114,7 +114,7 @@ class Probe:
         except Interrupted as error:
             self.interrupted = error.number
             self.report.stopped = "interrupted"
-        except Exception as error:  # a fault of the probe's own: what it has made is removed all the same
+        except Exception as error:  # a bug in the probe: what it has made is removed all the same
             self.report.stopped = _shortened(f"the probe itself failed: {type(error).__name__}: {error}")
         else:
             self._is_as_planned = True
@@ -123,9 +123,9 @@ class Probe:
         return self.report
 
     def interrupt(self, number: int) -> None:
-        """A signal has come: end, and remove everything; for a second one, end at once."""
+        """Handle a signal: end and remove everything; at a second one, end at once."""
         if self._is_cleaning and not self.interrupted:
-            self.interrupted = number  # the end is near, and what is done now is what is to be done
+            self.interrupted = number  # already cleaning up: go on with that
             self.report.stopped = self.report.stopped or "interrupted"
         else:
             self._sessions.interrupt(number)
@@ -136,7 +136,7 @@ class Probe:
         return f", after {one_line(words_of(exchanges[-1].request, True))}" if exchanges else ""
 
     def _allow(self, seconds: float) -> None:
-        """A new time limit, which ends with the time for all rules at the latest."""
+        """Set a new time limit, at most the time left for all rules."""
         now = self._patience.now()
         if now + seconds < self._end:
             self._patience.grant(now + seconds, f"it took longer than {seconds:g} seconds")
@@ -148,7 +148,7 @@ class Probe:
     # --- before the rules ---------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Begin; find out what the server can do, and make the directory."""
+        """Begin a session, find out what the server can do, and make the directory."""
         client = self._sessions.client()
         self.report.version = client.version
         self.report.extensions = {_text(name): _text(data) for name, data in client.extensions.items()}
@@ -156,7 +156,7 @@ class Probe:
         self._start = self._real(self._plan.directory or b".")
         self.report.trip = round_trip(client)
         top = self._start.rstrip(b"/") + b"/" + PREFIX + secrets.token_hex(8).encode()
-        self._top = top  # removed from now on, should the reply be lost
+        self._top = top  # removed at the end, even if the reply is lost
         try:
             client.mkdir(top)
         except Refused as refused:
@@ -182,7 +182,7 @@ class Probe:
                 raise GaveUp(f"{show(directory)}: {refused}") from None
             return directory
         if b"\0" in found or len(found) > LONGEST_START:
-            # What is behind a NUL is lost in many servers: they would make, and remove, the start directory.
+            # Many servers ignore what follows a NUL: they would make, and remove, the start directory.
             raise GaveUp(f"the answer to REALPATH is not a path to work below: {show(found[:SHOWN])}")
         return found
 
@@ -221,7 +221,7 @@ class Probe:
                 self._still_works()
 
     def _try_rule(self, rule: Rule, outcome: Outcome) -> None:
-        """Run a rule in a directory of its own, and note what came of it."""
+        """Run a rule in its own directory, and record the outcome."""
         missing = [need for need in rule.needs if need in self._lacks]
         if missing:
             outcome.verdict, outcome.why = results.UNSUPPORTED, f"the server lacks {', '.join(missing)}"
@@ -245,18 +245,18 @@ class Probe:
             outcome.verdict, outcome.why = (
                 results.FAILED,
                 _shortened(f"afterwards, {broken}"),
-            )  # by a reply too many
+            )  # by a superfluous reply
 
     def _made(self) -> bytes:
-        """An empty directory for the next rule. A session that was lost by the last one is replaced once."""
+        """An empty directory for the next rule. If the last rule lost the session, it is replaced once."""
         if not self._top:
-            return self._start  # nothing can be made: the rules that are left do not write
+            return self._start  # nothing can be made: the remaining rules do not write
         directory = self._top + b"/" + secrets.token_hex(4).encode()
         try:
             self._sessions.client().mkdir(directory)
         except Broken:
             self._sessions.replace()
-            directory += b"x"  # the first may be there
+            directory += b"x"  # the first may exist by now
             self._sessions.client().mkdir(directory)
         return directory
 
@@ -282,11 +282,11 @@ class Probe:
         finally:
             if outcome.verdict != results.PASSED:
                 outcome.steps = steps_of(subject.sessions)
-                self._sessions.replace()  # it may have open handles, and replies on their way
+                self._sessions.replace()  # it may have open handles, and replies may be on their way
             subject.end()
 
     def _empty(self, directory: bytes) -> Broken | None:
-        """Remove a rule's directory; return how the session was lost then.
+        """Remove a rule's directory; return how the session was lost, if it was.
 
         What cannot be removed now is tried again at the end.
         """
@@ -301,7 +301,9 @@ class Probe:
         return None
 
     def _still_works(self) -> None:
-        """Whether files can still be stored, after a rule has failed. Raises GaveUp: the disk may be full."""
+        """Check that files can still be stored after a failed rule. Raises GaveUp if not: the disk may be
+        full.
+        """
         if not self._top or "write" in self._lacks:
             return
         path = self._top + b"/storing-" + secrets.token_hex(4).encode()
@@ -337,7 +339,7 @@ class Probe:
             self._empty(directory)
 
     def _doing(self, name: str) -> Callable[[str], None]:
-        """What tells the progress of something that has a name."""
+        """A function that reports the progress of an extra. name: the extra's."""
         return lambda words: self._plan.progress(f"{name}: {words}", 0, 0)
 
     def _clean(self) -> None:
@@ -357,13 +359,13 @@ class Probe:
         try:
             self._sessions.close()
         except Interrupted:
-            pass  # it came while they were being ended, which they are now
+            pass  # the signal came while the sessions were being ended, and now they are
         self.report.left += self._sessions.left
 
     def _removed(self) -> list[str]:
-        """Remove the probe's directory; return what is left of it."""
+        """Remove the probe's directory; return what could not be removed."""
         if not self._is_as_planned:
-            self._sessions.replace()  # it may wait for a reply that never comes
+            self._sessions.replace()  # it may be waiting for a reply that never comes
         for attempt in range(2):
             try:
                 return remove_tree(self._sessions.client(), self._top)
@@ -376,7 +378,7 @@ class Probe:
 
 
 def steps_of(sessions: Sequence[Client]) -> list[Step]:
-    """The last packets of some sessions, of each in the order of its requests."""
+    """The last packets of some sessions, each session's in the order of its requests."""
     steps = []
     for client in sessions:
         for exchange in list(client.exchanges)[-EXCHANGES:]:
@@ -387,7 +389,7 @@ def steps_of(sessions: Sequence[Client]) -> list[Step]:
 
 
 def _shortened(text: str) -> str:
-    """A sentence with a server's words, in one line of a length that people read."""
+    """A sentence with a server's words, as one line of readable length."""
     return one_line(text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}...")
 
 

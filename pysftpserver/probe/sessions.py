@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from pysftpserver.probe.lines import Patience, PipeLine
 
-IN_A_ROW = 3  # sessions that cannot begin, after which the server is given up
-TRIPS = 5  # requests that the round trip is measured with
+IN_A_ROW = 3  # failed attempts to begin a session after which the server is given up
+TRIPS = 5  # requests with which the round trip is measured
 
 
 class GaveUp(Exception):
@@ -33,7 +33,8 @@ class Interrupted(BaseException):
 
 
 class Sessions:
-    """connect: opens a line. patience: of all lines. left: processes that could not be ended."""
+    """The sessions of one probe. connect: opens a line. patience: of all lines. left: processes that could
+    not be ended."""
 
     def __init__(self, connect: Callable[[Patience], PipeLine], patience: Patience) -> None:
         self.patience = patience
@@ -47,14 +48,14 @@ class Sessions:
         self._signal = 0
 
     def interrupt(self, number: int) -> None:
-        """A signal has come. Raises Interrupted, once no process is just being started or ended."""
+        """Handle a signal. Raises Interrupted, but not while a process is being started or ended."""
         self._signal = number
         if not self._is_changing:
             raise Interrupted(number)
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        """Signals wait until the block has ended."""
+        """Defer signals until the block has ended."""
         self._signal = 0
         self._is_changing = True
         try:
@@ -65,7 +66,7 @@ class Sessions:
             raise Interrupted(self._signal)
 
     def line(self) -> PipeLine:
-        """One more line. Raises Unavailable if there can be none."""
+        """Open one more line. Raises Unavailable if that is not possible."""
         self._sort_out()
         with self._undisturbed():
             line = self._connect(self.patience)
@@ -73,12 +74,12 @@ class Sessions:
         return line
 
     def _sort_out(self) -> None:
-        """Forget the lines that are closed."""
+        """Forget closed lines."""
         self.left += [line.left for line in self._lines if line.left]
         self._lines = [line for line in self._lines if not line.is_closed]
 
     def client(self) -> Client:
-        """The session in which one thing is done after the other, begun if there is none. Raises GaveUp."""
+        """The main session, begun if there is none. Raises GaveUp."""
         if self._client is None:
             self._client = self._begin()
         return self._client
@@ -104,7 +105,7 @@ class Sessions:
         return () if self._client is None else self._client.exchanges
 
     def replace(self) -> None:
-        """The session is of no use any more: client() will begin a new one."""
+        """Give up the session, which is no longer usable: client() will begin a new one."""
         if self._client is not None:
             self._target_first = self._client.target_first
             self._lstat_follows = self._client.lstat_follows
@@ -121,13 +122,13 @@ class Sessions:
 
 
 def round_trip(client: Client) -> float:
-    """Seconds that the fastest of a few small requests took."""
+    """Seconds taken by the fastest of a few small requests."""
     times = []
     for _ in range(TRIPS):
         start = time.perf_counter()
         try:
             client.realpath(b".")
         except Refused:
-            pass  # an answer all the same
+            pass  # a refusal is an answer as well
         times.append(time.perf_counter() - start)
     return min(times)

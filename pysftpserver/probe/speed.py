@@ -1,4 +1,4 @@
-"""How fast a server answers, and how much it takes at once.
+"""Measures how fast a server answers, and how much it accepts at once.
 
 Everything is measured in one directory, within a time and a number of bytes, and is removed again. A figure
 is the median of several rounds. What may not enter: rules, and how figures are shown.
@@ -37,11 +37,11 @@ BUDGET = 20.0  # seconds
 FILE = 4 << 20  # bytes of the largest file
 ROUND_BYTES = 32 << 20  # bytes that one round of reading or writing moves at most
 SIZES = tuple(1 << power for power in range(12, 23))  # bytes of a READ or WRITE: 4 KiB to 4 MiB
-CLOSENESS = 1 << 8  # bytes within which the longest WRITE is found
-HANDLES = 500  # most that are opened at once
+CLOSENESS = 1 << 8  # bytes of precision when the longest WRITE is searched
+HANDLES = 500  # most handles opened at once
 NAMES = 3_000  # entries of the directory that is listed
-TRIPS = 10  # of which a throughput's round must be long
-ROUND_SECONDS = 0.02  # of a throughput's round, at least
+TRIPS = 10  # round trips that a round of a throughput must last
+ROUND_SECONDS = 0.02  # minimum duration of a round of a throughput
 
 # Shares of the budget.
 _TRIP, _KINDS, _LISTING, _LIMITS, _TRANSFERS, _HANDLES = 0.05, 0.35, 0.2, 0.1, 0.25, 0.05
@@ -62,13 +62,12 @@ def measure(
 
     Args:
         client: a session that has begun.
-        connect: opens a line for one more session; what a server does not take may end one.
+        connect: opens a line for one more session; a request that is too long may end one.
         directory: an existing, empty directory, which is left empty.
-        budget: seconds after which nothing new is begun. A request that is not answered takes the client's
-            patience more.
+        budget: seconds after which nothing new is begun. An unanswered request adds the client's patience.
         progress: called with what is measured next, in words.
-        figures: where to put the figures, for a caller that wants those before a failure.
-        clock: seconds from any beginning.
+        figures: the list to fill, for a caller that wants the figures before a failure.
+        clock: returns seconds from any starting point.
 
     Raises:
         Broken, Silent, Closed: the server broke the protocol, did not answer, or ended the session.
@@ -99,8 +98,8 @@ def measure(
 def round_trip(
     client: Client, path: bytes, clock: Callable[[], float] = time.perf_counter, until: float = float("inf")
 ) -> float:
-    """Seconds from a request to its reply, for what takes the server least: the minimum over some
-    REALPATH and STAT of a path. until: the clock's time after which no more are asked."""
+    """Seconds from a request to its reply, for the cheapest requests: the minimum over some REALPATH and STAT
+    of a path. until: the clock's time after which no more are sent."""
     least = float("inf")
     for number in range(2 * ITEMS):
         before = clock()
@@ -119,12 +118,12 @@ class _Speed:
         self._bench = bench
         self._client = bench.client
         self._trip = 0.0
-        self._size = 0  # bytes of the file that is read
-        self._limits: tuple[int, ...] = (0, 0, 0, 0)  # that are announced
+        self._size = 0  # bytes of the file to read
+        self._limits: tuple[int, ...] = (0, 0, 0, 0)  # as announced
         self._most_read = self._most_write = STEP
 
     def trips(self) -> Iterator[Figure]:
-        """The path's round trip."""
+        """The round-trip time."""
         bench = self._bench
         self._trip = round_trip(self._client, bench.directory, bench.clock, bench.until(_TRIP))
         yield Figure("round trip", self._trip * 1000, "ms")
@@ -135,7 +134,7 @@ class _Speed:
         return measure_kinds(self._bench, "big", self._trip, _KINDS)
 
     def names(self) -> Iterator[Figure]:
-        """READDIR of some thousands of names, one READDIR at a time, without the round trips."""
+        """READDIR of thousands of names, one READDIR at a time, without the round trips."""
         bench = self._bench
         directory = bench.folder("many")
         if refusal_of(self._client.mkdir, directory) is not None:
@@ -159,7 +158,7 @@ class _Speed:
         yield Figure("READDIR", statistics.median(rates), "names/s")
 
     def longest(self) -> Iterator[Figure]:
-        """What limits@openssh.com announces, and what is taken."""
+        """The longest requests: as limits@openssh.com announces, and as accepted."""
         if b"limits@openssh.com" in self._client.extensions:
             self._limits = self._client.limits()
         packet, reading, writing, _ = self._limits
@@ -173,7 +172,7 @@ class _Speed:
         yield Figure("longest packet", self._most_write + 21 + len(handle), "bytes", packet or None)
 
     def _longest_read(self, handle: bytes, until: float) -> int:
-        """Bytes of the longest DATA."""
+        """Bytes of the longest DATA reply."""
         most = 0
         for size in sorted({*SIZES, self._limits[1] or STEP}):
             if size > SIZES[-1] or (most and self._bench.clock() >= until):
@@ -188,8 +187,8 @@ class _Speed:
         return most
 
     def _longest_write(self, until: float) -> int:
-        """Bytes of the longest WRITE that is done, as far as it is found in time: from what is announced on
-        doubled until one fails, then halved. Each is asked in a session of its own, which it may end."""
+        """Bytes of the longest WRITE that succeeds, as far as there is time: starting from the announced
+        size, double until one fails, then bisect. Each is sent in its own session, which it may end."""
         taken, refused = 0, 0
         size = min(self._limits[2] or STEP, SIZES[-1])
         while size <= SIZES[-1] and (not refused or refused - taken > CLOSENESS):
@@ -232,8 +231,8 @@ class _Speed:
     def _throughput(
         self, name: str, size: int, request: Callable[[int], Request], share: float
     ) -> Iterator[Figure]:
-        """MB/s of requests of one size. Rounds grow until a round trip does not count, and are repeated.
-        Nothing where the server refuses them."""
+        """MB/s of requests of one size. Rounds grow until a round trip does not matter, and are repeated.
+        Nothing if the server refuses them."""
         bench = self._bench
         until = bench.until(share)
         count = IN_FLIGHT // 4
@@ -251,7 +250,7 @@ class _Speed:
             yield Figure(f"{name} of {size >> 10} KiB", statistics.median(rates), "MB/s")
 
     def handles(self) -> Iterator[Figure]:
-        """Handles that are open at once, in a session of their own, up to a bound."""
+        """Number of handles that can be open at once, in their own session, up to a bound."""
         client = self._bench.session()
         opened = 0
         until = self._bench.until(_HANDLES)
@@ -268,7 +267,7 @@ class _Speed:
 
 
 def _writes(handle: bytes, size: int) -> Callable[[int], Request]:
-    """Makes WRITEs by number, again and again through a file of FILE bytes."""
+    """Makes WRITEs by number, cycling through a file of FILE bytes."""
     asked, piece = packets.sftpstring(handle), packets.sftpstring(bytes(size))
     places = FILE // size
     return lambda number: (
@@ -278,7 +277,7 @@ def _writes(handle: bytes, size: int) -> Callable[[int], Request]:
 
 
 def _reads(handle: bytes, size: int, length: int) -> Callable[[int], Request]:
-    """Makes READs by number, again and again through a file of this length: none is behind its end."""
+    """Makes READs by number, cycling through a file of this length: none is beyond its end."""
     asked, most = packets.sftpstring(handle), packets.sftpint(size)
     places = max(length // size, 1)
     return lambda number: (
@@ -288,7 +287,7 @@ def _reads(handle: bytes, size: int, length: int) -> Callable[[int], Request]:
 
 
 def _moved(size: int, reply: bytes) -> int:
-    """Bytes that a reply answers for: those of a DATA, or those that a WRITE of this size has written."""
+    """Bytes that a reply stands for: those of a DATA, or those that a WRITE of this size has written."""
     if reply[4] == wire.SSH2_FXP_DATA:
         return wire.u32_at(reply, 9, len(reply))
     return size if reply[4:5] + reply[9:13] == _DONE else 0

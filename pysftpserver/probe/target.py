@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORM = "[user@]host[:port]"
 SCHEMES = ("ssh://", "sftp://")
-# Nothing is asked on the terminal: a probe opens many sessions, which would each ask. The rest is sftp(1)'s.
+# No prompts on the terminal: a probe opens many sessions, each of which would ask. The rest is as in sftp(1).
 _SETTINGS = (
     "BatchMode=yes",
     "RequestTTY=no",
@@ -37,8 +37,8 @@ LOOPBACK = ("localhost", "::1")
 class Target:
     """A server that can be connected to.
 
-    name: for people. command: what is started, whose standard input and output speak SFTP. is_far: whether
-    it may be another machine than this one.
+    name: for people. command: the program to start, whose standard input and output speak SFTP. is_far:
+    whether it may be another machine.
     """
 
     def __init__(self, name: str, command: Sequence[str], is_far: bool) -> None:
@@ -75,7 +75,7 @@ def of_host(text: str, program: str = "ssh") -> Target:
 
 
 def _split(text: str, place: str) -> tuple[str, str]:
-    """Host and port; an address of IPv6 with a port is in brackets."""
+    """Host and port; an IPv6 address with a port is in brackets."""
     if place.startswith("["):
         host, bracket, rest = place[1:].partition("]")
         if not bracket or rest and not rest.startswith(":"):
@@ -93,7 +93,7 @@ def _split(text: str, place: str) -> tuple[str, str]:
 
 
 def _check_word(text: str, word: str) -> None:
-    """Refuse what ssh would take for an option, or a shell in its ProxyCommand for more than a name."""
+    """Refuse a word that ssh would take for an option, or that a shell in ProxyCommand would interpret."""
     allowed = all(letter.isalnum() or letter in "._-:%+@\\" for letter in word)
     if not word or not allowed or word.startswith("-"):
         raise _bad(text)
@@ -110,7 +110,7 @@ def _is_loopback(command: Sequence[str]) -> bool:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ASKING, check=True
         )
     except (OSError, subprocess.SubprocessError):
-        return False  # then it has to be asked
+        return False  # treated as far: the user has to be asked
     lines = [line.partition(b" ") for line in done.stdout.splitlines()]
     settings = {key.lower(): value for key, _, value in lines}
     if any(settings.get(key, b"none") != b"none" for key in (b"proxycommand", b"proxyjump")):

@@ -1,8 +1,8 @@
 """An SFTP packet as one line of words: OPEN id 3 "/d/f" WRITE|CREAT attrs(permissions 0644).
 
-It never fails: what cannot be read is said and shown as bytes. Strings are other people's, so they are shown
-by failures.show() alone, shortened. What may not enter: whether a packet is right (contract/ has the rules),
-and where it comes from. Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4;
+It never fails: what cannot be decoded is marked as such and shown as bytes. Strings are untrusted, so they
+are shown only through failures.show(), shortened. What may not enter: whether a packet is right (contract/
+has the rules), and where it comes from. Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4;
 draft-ietf-secsh-filexfer-extensions-00, section 3, for check-file.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = 256  # bytes of a packet that a report keeps
 LONGEST = 1_000  # characters of a line
-_STRING = 128  # bytes of a string that are shown: the directory of a rule takes 40 of a path
+_STRING = 128  # bytes of a string that are shown: a rule's directory takes 40 of a path
 _HANDLE = 16  # bytes of a handle that are shown
 _BYTES = 24  # bytes of anything else that are shown
 _ITEMS = 4  # entries of a list that are shown
@@ -44,8 +44,8 @@ _LIMITS = ("packet", "read", "write", "handles")
 def words_of(packet: bytes, asked: bool, request: bytes = b"") -> str:
     """A packet, which begins with its length field, as one printable line of at most LONGEST characters.
 
-    asked: whether the client sent it; several packets sent at once are shown one behind the other. request:
-    what a reply answers, where that is known: it tells what an EXTENDED_REPLY holds. Never raises.
+    asked: whether the client sent it; several packets sent at once are shown one after the other. request:
+    the request that a reply answers, if known: it determines what an EXTENDED_REPLY contains. Never raises.
     """
     found: list[str] = []
     pos = 0
@@ -60,12 +60,12 @@ def words_of(packet: bytes, asked: bool, request: bytes = b"") -> str:
 
 
 def step_of(packet: bytes, asked: bool, request: bytes = b"") -> Step:
-    """A packet as reports have it: the words of words_of(), and the first KEPT bytes."""
+    """A packet for reports: the words of words_of(), and the first KEPT bytes."""
     return Step(asked, words_of(packet, asked, request), packet[:KEPT].hex(), len(packet))
 
 
 def _end_of(packet: bytes, pos: int) -> int:
-    """Where the packet at pos ends, if whole packets are all that follows it: else where the bytes end."""
+    """Where the packet at pos ends, if only whole packets follow it; else where the bytes end."""
     first = last = len(packet)
     while pos + 4 < last:
         pos += 4 + int.from_bytes(packet[pos : pos + 4], "big")
@@ -106,7 +106,7 @@ def _words(packet: bytes, start: int, end: int, asked: bool, request: bytes) -> 
 
 
 class _Reader:
-    """The body of a packet, read field by field; pos stays where the last whole field ended."""
+    """Reads the body of a packet field by field; pos is where the last whole field ended."""
 
     def __init__(self, packet: bytes, pos: int, end: int) -> None:
         self._packet = packet
@@ -133,7 +133,7 @@ class _Reader:
         return value
 
     def rest(self, where: str) -> str:
-        """What has not been read, if anything."""
+        """Text about the bytes not read yet, or "". where: their position, in words."""
         left = self.end - self.pos
         return f"({_count(left, 'byte')} {where}: {_shown(self._packet, self.pos, self.end)})" if left else ""
 
@@ -237,7 +237,7 @@ def _names(reader: _Reader) -> str:
 
 
 def _list(reader: _Reader, count: int, what: str, item: Field) -> str:
-    """A number of items, the first of which are shown. Every item takes bytes, so that any count ends."""
+    """A number of items, the first of which are shown. Every item takes bytes, so any count ends."""
     found: list[str] = []
     for number in range(count):
         try:
@@ -248,7 +248,7 @@ def _list(reader: _Reader, count: int, what: str, item: Field) -> str:
         if number < _ITEMS:
             found.append(words)
         elif number == _MOST_READ:
-            reader.pos = reader.end  # nobody waits for what is not shown
+            reader.pos = reader.end  # skip the rest, which is not shown
             break
     if count > _ITEMS:
         found.append(f"and {count - _ITEMS} more")
@@ -312,7 +312,7 @@ def _digests(reader: _Reader) -> str:
 _U64_OFFSET, _U64_LENGTH, _U32_LENGTH = _number("offset", True), _number("length", True), _number("length")
 _OF_CHECK = (_text, _U64_OFFSET, _U64_LENGTH, _number("block"))
 
-#: Name and fields by type, behind the request id, which all but the first two have.
+#: Name and fields by type, after the request id, which all but the first two have.
 _KINDS: dict[int, tuple[str, tuple[Field, ...]]] = {
     wire.SSH2_FXP_INIT: ("INIT", (_number("version"), _extensions)),
     wire.SSH2_FXP_VERSION: ("VERSION", (_number("version"), _extensions)),
@@ -377,7 +377,7 @@ def _extended(reader: _Reader) -> list[str]:
 
 
 def _fields_of_reply(reader: _Reader, request: bytes) -> tuple[Field, ...]:
-    """What an EXTENDED_REPLY holds: by the request, and without one by what it looks like."""
+    """What an EXTENDED_REPLY contains: according to the request, or by its shape if that is unknown."""
     if len(request) > 9 and request[4] == wire.SSH2_FXP_EXTENDED:
         try:
             name, _ = wire.string_at(request, 9, len(request))

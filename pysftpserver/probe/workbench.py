@@ -1,4 +1,4 @@
-"""What measurements are made with: files in a directory, many requests in flight, and the time that is left.
+"""The tools for measurements: files in a directory, many requests in flight, and the time left.
 
 What may not enter: what is measured.
 """
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Request = tuple[int, tuple[bytes, ...]]
 
 IN_FLIGHT = 64  # requests, as OpenSSH's sftp has them
-STEP = 1 << 15  # bytes of a READ and a WRITE that every server takes (draft, 3)
+STEP = 1 << 15  # bytes of a READ and a WRITE that every server accepts (draft, 3)
 
 
 class Workbench:
     """A server's directory for measurements.
 
     client: a session. connect: opens a line for one more. directory: existing, empty. budget: seconds for
-    everything. clock: seconds from any beginning.
+    everything. clock: returns seconds from any starting point.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Workbench:
         self._connect = connect
         self._budget = budget
         self._end = clock() + budget
-        self._files: dict[bytes, None] = {}  # that are there, or may be
+        self._files: dict[bytes, None] = {}  # files that exist, or may
         self._directories: dict[bytes, None] = {}
 
     # --- time ---------------------------------------------------------------------------------------
 
     def until(self, share: float) -> float:
-        """The clock's time when a part that has this share of the budget must end."""
+        """The clock's time by which a part with this share of the budget must end."""
         return min(self.clock() + share * self._budget, self._end)
 
     def over(self) -> bool:
@@ -74,7 +74,7 @@ class Workbench:
         return path
 
     def clean(self) -> None:
-        """Remove what was made; a server that does not answer any more keeps it."""
+        """Remove what was made; a server that no longer answers keeps it."""
         removes = [(wire.SSH2_FXP_REMOVE, (packets.sftpstring(path),)) for path in self._files]
         rmdirs = [(wire.SSH2_FXP_RMDIR, (packets.sftpstring(path),)) for path in self._directories]
         try:
@@ -104,7 +104,7 @@ class Workbench:
             yield self.client.next_reply()
 
     def all_replies(self, requests: Iterable[Request]) -> list[tuple[int, bytes]]:
-        """The same, as a list. Raises Broken when they are far longer than such replies are."""
+        """The same, as a list. Raises Broken if they are far longer than such replies should be."""
         found, size = [], 0
         for request_id, reply in self.replies(requests):
             found.append((request_id, reply))
@@ -124,7 +124,7 @@ class Workbench:
             self.client.expect("CLOSE", reply, packets.get_sftpstatus)
 
     def fill(self, name: str, most: int, until: float) -> int:
-        """Write a file of this many bytes, or of as many as there is time for. Returns the number."""
+        """Write a file of this many bytes, or as many as there is time for. Returns the number."""
         handle = self.client.open(self.file(name), NEW)
         asked, piece = packets.sftpstring(handle), packets.sftpstring(bytes(STEP))
         size, count = 0, 4

@@ -1,4 +1,4 @@
-"""What a WSGI server is told to import: `application`. What may not enter: anything else.
+"""The WSGI application that WSGI servers import. What may not enter: anything else.
 
 Its settings are in the environ: KEYFILE, USER_SERVICE, and those that begin with `remo_serv.`.
 """
@@ -15,7 +15,7 @@ __all__ = ["application"]
 
 
 def _storages() -> OpenByName:
-    # No command is there to hand over what opens storages.
+    # Under another WSGI server, no command passes in the storage opener.
     from pysftpserver.storages.sharing import Storages
 
     return Storages()

@@ -1,8 +1,8 @@
 """The remo door as a WSGI application.
 
 A request is checked in this order: session, tokens, permission, route. What may not enter: concrete storages,
-how a server listens, where the log goes. No reply and no line of the log has a key, a token or what was
-transferred.
+how a server listens, where the log goes. Error replies and log lines never contain keys, tokens or
+transferred data.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., Any]
 
 log = logging.getLogger("pysftpserver.remo")
-SWEEP = 1.0  # seconds between two looks for sessions that are over
-USERS = 5.0  # seconds between two looks at the users
+SWEEP = 1.0  # seconds between checks for sessions that have timed out
+USERS = 5.0  # seconds between checks for users who were removed or changed
 ONE_COOKIE = re.compile(rf"{wire.COOKIE}=([\w-]+)", re.ASCII)
-MOST_ADDRESS = 64  # characters of one that a proxy tells
+MOST_ADDRESS = 64  # characters of an address that a proxy reports
 
 
 class Application:
-    """Call it as WSGI servers do.
+    """The WSGI callable.
 
-    key: the server's. open_storage: opens the storage of one session. may_run: whether users may run
-    commands, if their permissions allow it. Raises BadInput for an audit log that cannot be written.
+    key: the server's private key. open_storage: opens the storage of one session. may_run: whether users may
+    run commands, if their permissions allow it. Raises BadInput for an audit log that cannot be written.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Application:
             return _plain(environ, start_response, 503, "too many sessions", ident)
 
     def close(self) -> None:
-        """End all sessions and what they have running."""
+        """End all sessions and the work they have running."""
         self.running.close()
         self.sessions.close()
 
@@ -127,7 +127,7 @@ class Application:
             return self._log_in_or_out(environ, start_response, session, ident)
         if session is None:
             raise Refusal(403, "log in first")
-        if environ["REQUEST_METHOD"] == "HEAD":  # its answer has no room for tokens
+        if environ["REQUEST_METHOD"] == "HEAD":  # a reply to HEAD has no body for tokens
             raise Refusal(405, "method not allowed")
         exchange = self._opened(environ, session, path)
         exchange.is_gone = environ.get(IS_GONE, exchange.is_gone)
@@ -248,7 +248,7 @@ class _Reply:
     def __next__(self) -> bytes:
         is_over = self._session.is_over
         try:
-            if is_over and not self._answer.is_eager:  # a command was stopped, and still says so
+            if is_over and not self._answer.is_eager:  # a stopped command still reports it
                 raise ReplyBroken("the session has ended")
             token = next(self._tokens)
         except StopIteration:

@@ -39,8 +39,8 @@ def _log_record(line: bytes) -> None:
 
 
 def record(session: Session, request: str, result: str = "OK", **details: Any) -> None:
-    """Record a request of a session. The rest is as for DoorAudit.note(), but for what it raises: a session
-    that cannot be audited ends.
+    """Record a request of a session; arguments are DoorAudit.note()'s. Raises nothing for a record that
+    cannot be written: the session ends instead.
     """
     try:
         session.audit.note(request, result, **details)

@@ -27,7 +27,7 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
     """A request's body, in pieces. Raises LengthRequired, ProtocolError, OSError."""
     stream: BinaryIO = environ["wsgi.input"]
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        # mod_wsgi, gunicorn, cheroot and others say so when they do.
+        # mod_wsgi, gunicorn, cheroot and others set this when they decode chunks.
         if not environ.get("wsgi.input_terminated"):
             raise LengthRequired
         while piece := _read(stream, READ):
@@ -63,8 +63,9 @@ def tokens(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
 class Exchange:
     """A request of a session. number: of the request, None in plain mode.
 
-    data: the content of the body, in pieces; in numbered mode the last piece comes only when all of the body
-    was authentic. is_proved: whether the request proves that the client knows the session's key.
+    data: the content of the body, in pieces; in numbered mode the last piece is returned only after the whole
+    body has been authenticated. is_proved: whether the request proves that the client knows the session's
+    key.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Exchange:
         self.session = session
         self.number = number
         self.data = data
-        self.is_gone: Callable[[], bool] = lambda: False  # whether the peer has hung up, where that is known
+        self.is_gone: Callable[[], bool] = lambda: False  # whether the peer has hung up, if known
         self.is_proved = number is not None or is_proved
 
     def reply(self, status: int, pieces: Iterable[bytes], is_eager: bool) -> Iterator[bytes]:
@@ -98,9 +99,9 @@ def opened(
     needs_numbers: bool,
     now: float,
 ) -> Exchange:
-    """Open a request by its first token. paths: the paths that its URL may stand for.
+    """Open a request by its first token. paths: the paths that its URL may mean.
 
-    Raises Tampered: the session is to end. ProtocolError: the request does not do.
+    Raises Tampered if the session has to end, ProtocolError if the request is not valid.
     """
     parts = tokens(pieces, most)
     try:
@@ -150,7 +151,9 @@ def _numbered(opener: wire.Opener, data: bytes, parts: Iterator[bytes]) -> Itera
 
 
 def _next(parts: Iterator[bytes]) -> bytes | None:
-    """Raises Tampered, also for a body that breaks off: an attacker may have cut it."""
+    """The next token; None at the end. Raises Tampered, even for a truncated body: an attacker may have cut
+    it.
+    """
     try:
         return next(parts, None)
     except (wire.ProtocolError, OSError) as error:

@@ -68,9 +68,10 @@ def connect(
     timeout: float = TIMEOUT,
 ) -> Client:
     """Log in to a server. host: a name, an address or an http:// or https:// URL. port: None for the URL's,
-    or 8080. user: the name there. key, server_key: the user's private key and the server's public one, as
-    files in PEM, or keys. passphrase: of the key's file; asked for only if it is encrypted. require_numbered:
-    refuse a server that speaks plain mode only. timeout: seconds that the server may be silent.
+    or 8080. user: the user name on the server. key, server_key: the user's private key and the server's
+    public one, as files in PEM, or keys. passphrase: of the key's file; asked for only if it is encrypted.
+    require_numbered: refuse a server that speaks plain mode only. timeout: seconds that the server may be
+    silent.
 
     Raises ValueError for a bad host, crypto.KeyProblem or OSError for keys, and RemoError for the rest.
     """
@@ -95,8 +96,8 @@ def _private(path: str | os.PathLike[str], passphrase: str | Callable[[], str] |
 
 
 class Result(NamedTuple):
-    """How a command ended. status: as a shell has it; None: the server does not report it. note: why it was
-    stopped, if it was. output: unless a target got it.
+    """How a command ended. status: as in a shell; None if the server does not report it. note: why it was
+    stopped, if it was. output: empty if it went to a target.
     """
 
     status: int | None
@@ -106,7 +107,7 @@ class Result(NamedTuple):
 
 class Entry(NamedTuple):
     """A name in a directory. mode: with the file type. size: bytes. mtime: seconds since the epoch. long: the
-    line of `ls -l`. What the server does not know is None.
+    line of `ls -l`. Values that the server does not know are None.
     """
 
     name: str
@@ -151,9 +152,10 @@ class Client:
     # --- files --------------------------------------------------------------------------------------------
 
     def get(self, remote: str, target: Sink, on_bytes: Callable[[int], object] | None = None) -> int:
-        """Write a remote file to target; return how many bytes. on_bytes: told of each piece's length.
+        """Write a remote file to target; return its length in bytes. on_bytes: called with each piece's
+        length.
 
-        RemoError means that target has the file in part at most.
+        After RemoError, target has at most a part of the file.
         """
         count = 0
         with _naming(remote):
@@ -177,8 +179,8 @@ class Client:
         size: int | None = None,
         on_bytes: Callable[[int], object] | None = None,
     ) -> None:
-        """Store a file. source: its content, or a file to read it from. size: bytes, where known, so that
-        very long files go in longer tokens. on_bytes: told of each piece's length.
+        """Store a file. source: its content, or a file to read it from. size: bytes, if known, so that
+        very long files are sent in longer tokens. on_bytes: called with each piece's length.
         """
         if isinstance(source, bytes):
             size = len(source)
@@ -188,7 +190,7 @@ class Client:
                 pass
 
     def list(self, remote: str = ".") -> list[Entry]:
-        """The entries of the directory at remote, sorted by name. Raises NoSuchPath from a server that has no
+        """The entries of the directory at remote, sorted by name. Raises NoSuchPath if the server has no
         listings.
         """
         with _naming(remote):
@@ -200,8 +202,8 @@ class Client:
     # --- commands -----------------------------------------------------------------------------------------
 
     def run(self, line: str, given: BinaryIO | bytes | None = None, target: Sink | None = None) -> Result:
-        """Run a command line, which is split as in a shell, without one. given: its input. target: gets its
-        output and its errors as they come; without one, the result has them.
+        """Run a command line, split into words as in a shell; no shell runs it. given: its input. target:
+        receives its output and errors as they arrive; without a target, the result contains them.
         """
         kept = io.BytesIO()
         sink = kept if target is None else target
@@ -213,7 +215,7 @@ class Client:
         return Result(status, note, kept.getvalue())
 
     def outcome(self) -> tuple[int | None, str]:
-        """(status, note) of the latest command; (None, "") from a server that does not report them."""
+        """(status, note) of the latest command; (None, "") if the server does not report them."""
         if not self._talk.tells_status:
             return None, ""
         said = b"".join(self._talk.ask("GET", "/sts")).decode("utf-8", "replace")
@@ -224,8 +226,8 @@ class Client:
         self, line: str, given: bytes = b"", size: tuple[int, int] | None = None
     ) -> tuple[Interactive, bytes]:
         """Start an interactive command line; return it and its first output. given: its first input. size:
-        columns and rows of the terminal that it gets; None: a pair of sockets. Raises NoSuchPath from a
-        server that has no terminals.
+        columns and rows of its terminal; None: a pair of sockets. Raises NoSuchPath if the server has
+        no terminals.
         """
         argument = self._encoded(line)
         if size is not None:
@@ -235,7 +237,7 @@ class Client:
         return Interactive(self), said
 
     def _decoded(self, text: str) -> str:
-        """A name of a listing, which the server has sent as UTF-8 where it is UTF-8."""
+        """A name in a listing, which the server sends as UTF-8 if it is valid UTF-8."""
         return text.encode("utf-8", "surrogateescape").decode(self.encoding, "surrogateescape")
 
     def _encoded(self, text: str) -> bytes:
@@ -266,7 +268,7 @@ class Interactive:
             return b""
 
     def finish(self, given: bytes = b"") -> Iterator[bytes]:
-        """Send given, close the input, and return the rest of the output, as it comes."""
+        """Send given, close the input, and return the rest of the output as it arrives."""
         self.is_over = True
         method = "POST" if given else "GET"
         yield from self._talk.ask(method, "/edt", pieces=_one(given) if given else None, is_eager=True)
@@ -283,7 +285,7 @@ class Interactive:
 
 @contextlib.contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Put the name of a file before the server's reason for a refusal."""
+    """Prefix the server's reason for a refusal with the name of the file."""
     try:
         yield
     except RequestFailed as error:

@@ -1,4 +1,4 @@
-"""The settings of servers and clients: options, configuration file, WSGI environs and pages use these tables.
+"""Settings of servers and clients: options, configuration files, WSGI environs and docs use these tables.
 
 What may not enter: what a setting does, files.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "PYSFTPREMO_PASSPHRASE"  # in the environment
 PREFIX = "remo_serv."  # of settings in a WSGI environ
-OTHER_KEYS = {"KEYFILE": "key_file", "USER_SERVICE": "user_service"}  # those without the prefix
+OTHER_KEYS = {"KEYFILE": "key_file", "USER_SERVICE": "user_service"}  # settings without the prefix
 
 
 # fmt: off

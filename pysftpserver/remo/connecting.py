@@ -1,4 +1,4 @@
-"""How a command logs in: keys from files, a passphrase where one is needed, servers that are remembered.
+"""How a command logs in: keys from files, a passphrase if one is needed, remembered servers.
 
 What may not enter: what the session is for.
 """
@@ -20,7 +20,7 @@ COMMAND = "pysftpremo"
 
 
 def state_file(name: str) -> str:
-    """A file in which the command remembers something of its user."""
+    """The path of a file in which the command keeps state for its user."""
     return os.path.join(state_directory(COMMAND, os.environ), name)
 
 

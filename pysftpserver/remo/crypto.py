@@ -1,4 +1,4 @@
-"""Keys, signatures and session keys: what the remo protocol needs of cryptography.
+"""Keys, signatures and session keys: the cryptography of the remo protocol.
 
 What may not enter: sockets, HTTP, users, files. Facts: RFC 8032 (Ed448), RFC 7748 (X448), NIST SP 800-56A
 (the derivation), the Fernet specification; RSA users sign with PKCS#1 v1.5 and SHA-512.
@@ -33,7 +33,7 @@ SESSION_KEY_BYTES = 32
 
 
 class KeyProblem(Exception):
-    """A key that cannot be used; the text says why, and names no path."""
+    """A key that cannot be used; the text says why, without a path."""
 
 
 class PassphraseNeeded(KeyProblem):
@@ -41,7 +41,7 @@ class PassphraseNeeded(KeyProblem):
 
 
 class SessionCipher:
-    """Fernet, with errors of this package."""
+    """Fernet that raises this package's exceptions."""
 
     def __init__(self, key: bytes) -> None:
         fernet = Fernet(key)
@@ -81,7 +81,7 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
 
 
 def is_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    """Whether a signature is that of a key over some bytes."""
+    """Whether the signature over data was made with this key."""
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, data, padding.PKCS1v15(), hashes.SHA512())
@@ -101,7 +101,7 @@ def new_key() -> ed448.Ed448PrivateKey:
 
 
 def private_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    """PKCS#8, encrypted where there is a passphrase."""
+    """The key as PKCS#8 in PEM, encrypted if there is a passphrase."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
         encryption = serialization.BestAvailableEncryption(passphrase)
@@ -109,7 +109,7 @@ def private_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
 
 
 def public_pem(key: PublicKey) -> bytes:
-    """SubjectPublicKeyInfo."""
+    """The key as SubjectPublicKeyInfo in PEM."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -1,4 +1,4 @@
-"""Keys in files: making a pair, and reading one that a command names.
+"""Key files: making a pair, and reading the files that a command names.
 
 What may not enter: sessions, HTTP, what keys are used for.
 """
@@ -13,7 +13,7 @@ from pysftpserver.remo import crypto
 
 
 class KeyPair:
-    """The files of a key pair. base: the path without what follows the prefix in their names."""
+    """The files of a key pair. base: their path up to and including the prefix."""
 
     def __init__(self, base: str) -> None:
         self._base = base
@@ -41,7 +41,7 @@ class KeyPair:
 
 
 def read_pem(path: str | os.PathLike[str]) -> bytes:
-    """What is in a file with a key; one byte more than a key may have shows that it is too long."""
+    """The content of a key file, up to one byte over the limit, so that callers see if it is too long."""
     with open(path, "rb") as file:
         return file.read(crypto.MOST_PEM + 1)
 
@@ -55,7 +55,7 @@ def public_text(path: str) -> str:
 
 
 def public_key(path: str, option: str) -> crypto.PublicKey:
-    """A public key. option: what named the file. Raises BadInput."""
+    """A public key. option: the option that named the file. Raises BadInput."""
     try:
         return crypto.load_public(read_pem(path))
     except (OSError, crypto.KeyProblem) as error:
@@ -63,7 +63,7 @@ def public_key(path: str, option: str) -> crypto.PublicKey:
 
 
 def unusable(path: str, option: str, error: Exception) -> BadInput:
-    """The complaint about a file with a key. option: what named it."""
+    """The error for a key file. option: the option that named it."""
     if isinstance(error, OSError):
         return BadInput(f"{option} {path}: {reason_of(error)}; name a file with a key in PEM")
     return BadInput(f"{option} {path}: {error}")

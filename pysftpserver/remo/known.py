@@ -1,7 +1,7 @@
-"""Remembers servers that have spoken numbered mode; the client requires it of them from then on.
+"""Remembers servers that have spoken numbered mode; from then on the client requires it of them.
 
 An attacker on the path can make a server look like an older one that speaks plain mode only. This prevents it
-for known servers. The file has a line for each server's key. What may not enter: sessions.
+for known servers. The file has one line for each server key. What may not enter: sessions.
 """
 
 from __future__ import annotations

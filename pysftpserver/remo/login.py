@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.audit import AuditTrail
 
 log = logging.getLogger("pysftpserver.remo")
-REFUSED_AFTER = 0.1  # seconds from the request to the refusal; a login takes less
+REFUSED_AFTER = 0.1  # seconds from the request to the refusal; a successful login takes less
 _MODULUS = secrets.randbits(2048) | 1 << 2047 | 1
 #: Keys to verify with when there is no such user, or the user's key is of the other kind.
 _OTHER_KEYS: tuple[PublicKey, ...] = (
@@ -48,7 +48,7 @@ class Refused(Exception):
 
 
 class Reception:
-    """Accepts logins. key: the server's."""
+    """Accepts logins. key: the server's private key."""
 
     def __init__(self, key: PrivateKey, users: Users, sessions: Sessions, trail: AuditTrail) -> None:
         self._key = key
@@ -90,7 +90,7 @@ class Reception:
         return session, wire.login_reply(one_time.public, sign(self._key, one_time.public))
 
     def _record(self, user: str, address: str, port: int | None, result: str, message: str) -> None:
-        """Record a refusal; it stays one where that fails."""
+        """Record a refusal; if that fails, the login is refused all the same."""
         with contextlib.suppress(SFTPSessionEnd):
             self._trail.of(user, address, port).note("login", result, message=message)
 

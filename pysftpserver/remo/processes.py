@@ -1,8 +1,8 @@
 """Commands: run to their end, or interactively on a pair of sockets or a terminal.
 
-Each command leads a session of its own (setsid), which is killed as a whole; a daemon leaves it to stay. What
-may not enter: tokens, HTTP, the protocol's sessions. Facts: killpg(2), setsid(2), ioctl_tty(2), pty(7),
-proc(5); statuses are those that a shell has.
+Each command leads a session of its own (setsid), which is killed as a whole; a daemon that leaves it
+survives. What may not enter: tokens, HTTP, the protocol's sessions. Facts: killpg(2), setsid(2),
+ioctl_tty(2), pty(7), proc(5); exit statuses are a shell's.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
 
 PIECE = 65536  # bytes of output at once
 AT_ONCE = 8192  # bytes of an interactive reply
-SOON = 0.1  # seconds that an interactive command gets for its output
+SOON = 0.1  # seconds to wait for output of an interactive command
 SETTLE = 0.005  # seconds without output after which a terminal's output counts as complete
-LOOK = 1.0  # seconds between two looks whether the client is still there
+LOOK = 1.0  # seconds between checks that the client is still connected
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 MOST_PENDING = 1 << 20  # bytes of input that a command has not read yet
-END_OF_FILE = b"\x04"  # what a terminal makes of Ctrl-D
-TIMED_OUT = 124  # what timeout(1) says
+END_OF_FILE = b"\x04"  # Ctrl-D, which a terminal turns into the end of the input
+TIMED_OUT = 124  # the exit status of timeout(1)
 SIGNALLED = 128
 TERMINAL = "xterm-256color"
 
 
 class CommandProblem(Exception):
-    """The command cannot be started, or takes no more input; the text tells its user why."""
+    """The command cannot be started, or accepts no more input; the text tells its user why."""
 
 
 class Limits(NamedTuple):
-    """Limits of a command. seconds: of run time. output: bytes."""
+    """Limits of a command. seconds: maximum run time. output: maximum output, in bytes."""
 
     seconds: float
     output: int
 
 
 def split(line: bytes) -> list[bytes]:
-    """A command line's words, as a shell splits it. Raises CommandProblem."""
+    """The words of a command line, split as in a shell. Raises CommandProblem."""
     try:
         words = shlex.split(line.decode("utf-8", "surrogateescape"))
     except ValueError as error:
@@ -79,11 +79,11 @@ class Running:
         self._output = output
         self._lock = threading.Lock()
         self._is_stopped = False
-        self.note = ""  # why it did not come to its own end
+        self.note = ""  # why it was stopped; empty if it was not
         self.after_stop: Callable[[], None] = lambda: None
 
     def stop(self, why: str = "stopped, because the session ended") -> None:
-        """End it, from any thread; what is read of its output comes to an end."""
+        """End it, from any thread; its output can then be read to its end."""
         with self._lock:
             if self._is_stopped:
                 return
@@ -98,7 +98,7 @@ class Running:
         self.after_stop()
 
     def kill(self) -> None:
-        """The same, and wait for it."""
+        """Stop it and wait until it has ended."""
         with self._lock:
             self._is_stopped = True
             self._signal(signal.SIGTERM)
@@ -141,12 +141,12 @@ class Running:
             os.close(descriptor)
 
     def output(self, limits: Limits, is_gone: Callable[[], bool], spent: float = 0.0) -> Iterator[bytes]:
-        """The rest of its output, as it comes; a last line says so if it was stopped.
+        """The rest of its output, as it arrives; if it was stopped, a last line says so.
 
-        is_gone: whether the client has gone. spent: seconds of the limit that have passed already.
+        is_gone: whether the client has disconnected. spent: seconds of the limit already used.
         """
         late = f"stopped after {limits.seconds:g} seconds"
-        # For the time that a slow client takes for a piece.
+        # Also stops the command while a slow client takes its time over a piece.
         timer = threading.Timer(limits.seconds - spent + LOOK, self.stop, (late,))
         timer.daemon = True
         timer.start()
@@ -160,7 +160,7 @@ class Running:
         left = limits.output
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
-        is_silent = False  # it has closed its output, and may run on
+        is_silent = False  # it has closed its output, and may still be running
         while (wait := min(LOOK, deadline - time.monotonic())) > 0:
             if is_silent and self._has_exited(wait):
                 if not self._is_stopped:
@@ -176,7 +176,7 @@ class Running:
                     left -= len(piece)
                 is_silent = piece == b""
             elif self._is_stopped:
-                break  # what still has the output open has left the session
+                break  # only processes that left the session still have the output open
             elif is_gone():
                 self.note = "stopped, because the client has gone"
                 self.kill()
@@ -193,12 +193,12 @@ class Running:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno != errno.EIO:  # a terminal that no process has open any more
+            if error.errno != errno.EIO:  # EIO: no process has the terminal open any more
                 raise
             return b""
 
     def outcome(self) -> str:
-        """Wait for its end; return its status as a shell has it, and why it was stopped, if it was."""
+        """Wait until it ends; return its status as in a shell, and why it was stopped, if it was."""
         status = self._reap()
         if self.note:
             return f"{TIMED_OUT} {self.note}"
@@ -209,7 +209,7 @@ def _groups(session: int) -> set[int]:
     """The process groups of a session, according to /proc."""
     found = set()
     names: list[str] = []
-    with contextlib.suppress(OSError):  # it is not there, or there are no descriptors left
+    with contextlib.suppress(OSError):  # no /proc, or no descriptors left
         names = os.listdir("/proc")
     for name in names:
         if name.isdigit():
@@ -232,7 +232,7 @@ def _start(words: list[bytes], **settings: object) -> subprocess.Popen[bytes]:
 
 
 class Command(Running):
-    """A command that is run to its end. given: what it reads. Raises CommandProblem."""
+    """A command that is run to its end. given: its input. Raises CommandProblem."""
 
     def __init__(self, words: list[bytes], given: IO[bytes] | None) -> None:
         process = _start(
@@ -255,7 +255,7 @@ class Command(Running):
 class Interactive(Running):
     """An interactive command. Raises CommandProblem.
 
-    size: columns and rows of the terminal that it gets; None for a pair of sockets.
+    size: columns and rows of its terminal; None for a pair of sockets.
     """
 
     def __init__(self, words: list[bytes], size: tuple[int, int] | None = None) -> None:
@@ -311,7 +311,7 @@ class Interactive(Running):
             _set_size(self._descriptor, columns, rows)
 
     def conclude(self) -> str:
-        """Kill it, unless it is at its end; return how it ended, as outcome() does."""
+        """Kill it, unless it has ended; return how it ended, as outcome() does."""
         if not (self.is_at_end and self._has_exited(GRACE)):
             self.kill()
         outcome = self.outcome()
@@ -327,7 +327,7 @@ class Interactive(Running):
             self._descriptor = -1
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until there is output, and send it pending input meanwhile."""
+        """Wait for output and send pending input meanwhile; return whether anything has happened."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if self._pending else 0))
         events = dict(poll.poll(seconds * 1000)).get(self._descriptor, 0)
@@ -356,7 +356,7 @@ class Interactive(Running):
         return piece
 
     def _end_input(self) -> None:
-        with contextlib.suppress(OSError):  # it has gone
+        with contextlib.suppress(OSError):  # it has ended
             if self._is_terminal:
                 os.write(self._descriptor, END_OF_FILE)
             else:

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.session import Session, Sessions
 
-    OpenStorage = Callable[[str, str], SFTPAbstractServerStorage]  # of a user's name, and an address
+    OpenStorage = Callable[[str, str], SFTPAbstractServerStorage]  # of a user name and an address
 
 log = logging.getLogger("pysftpserver.remo")
-MOST_INPUT = 1 << 20  # bytes for an interactive command at once
+MOST_INPUT = 1 << 20  # bytes of input for an interactive command at once
 MOST_CELLS = 10_000  # columns or rows of a terminal
 
 
 class Refusal(Exception):
-    """A request that is refused. text: one line, which names nothing of the host and of the user."""
+    """A request that is refused. text: one line, which reveals nothing about the host or the user."""
 
     def __init__(self, status: int, text: str, headers: list[tuple[str, str]] | None = None) -> None:
         super().__init__(text)
@@ -54,7 +54,7 @@ class Transfer:
         self.is_stopped = True
 
     def go_on(self, piece: bytes) -> bytes:
-        """The same piece. Raises FileProblem once it was stopped, so that the reply breaks off."""
+        """Return the piece. Raises FileProblem once the transfer was stopped: the reply breaks off."""
         if self.is_stopped:
             raise FileProblem("the session has ended")
         return piece
@@ -62,8 +62,8 @@ class Transfer:
 
 @dataclass
 class Answer:
-    """A reply. is_eager: whether pieces are sent at once. done: called at its end, with whether all of it was
-    sent.
+    """A reply. is_eager: whether pieces are sent at once. done: called when it ends; its argument is whether
+    all of it was sent.
     """
 
     pieces: Iterable[bytes] = (b"",)
@@ -74,8 +74,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Route:
-    """A row. methods: of HTTP. needs: the permission. unreadable: the status for an argument that is not
-    token; None: it has no argument. ends_command: whether the interactive command that is running ends.
+    """A row. methods: HTTP methods. needs: the permission. unreadable: the status for an argument that is not
+    a token; None if it takes no argument. ends_command: whether it ends a running interactive command.
     """
 
     serve: Callable[[Routes, Exchange, bytes], Answer]
@@ -135,7 +135,7 @@ class Routes:
     # --- files --------------------------------------------------------------------------------------------
 
     def _storage(self, session: Session) -> SFTPAbstractServerStorage:
-        """The session's storage: a directory that has been replaced is served from the next session on."""
+        """The session's storage. If its directory is replaced, the next session serves the new one."""
         try:
             return session.storage(lambda: self._open_storage(session.user.name, session.address))
         except BadInput as error:
@@ -192,7 +192,7 @@ class Routes:
         return Answer()
 
     def lst(self, exchange: Exchange, name: bytes) -> Answer:
-        """A directory: a line of JSON for each name, with mode, size, time and the line of `ls -l`."""
+        """List a directory: a line of JSON for each name, with mode, size, time and the line of `ls -l`."""
         self._taken(exchange, MOST_INPUT)
         session = exchange.session
         listing = Listing(self._storage(session), name)
@@ -208,7 +208,7 @@ class Routes:
     # --- commands -----------------------------------------------------------------------------------------
 
     def cmd(self, exchange: Exchange, line: bytes) -> Answer:
-        """Run a command to its end. It starts once all of its input has come and is authentic."""
+        """Run a command to its end. It starts once all of its input has arrived and been authenticated."""
         session = exchange.session
         words = split(line)
         began = time.monotonic()
@@ -242,7 +242,7 @@ class Routes:
         session = exchange.session
         given = self._taken(exchange, MOST_INPUT)
         with session.turn:
-            self._end_command(session)  # of another request, which has come at the same time
+            self._end_command(session)  # started by another request at the same time
             command = Interactive(split(line), size)
             command.after_stop = functools.partial(self._conclude, session, command)
             if not session.begin(command):
@@ -254,7 +254,7 @@ class Routes:
             return self._exchange(session, command, given)
 
     def pty(self, exchange: Exchange, argument: bytes) -> Answer:
-        """The same on a terminal. The argument begins with its columns and rows, `80x24 `."""
+        """Start an interactive command on a terminal. The argument begins with columns and rows, `80x24 `."""
         size, _, line = argument.partition(b" ")
         return self.icm(exchange, line, _parse_size(size))
 
@@ -297,12 +297,12 @@ class Routes:
         return Answer(pieces, is_eager=True, done=done)
 
     def sts(self, exchange: Exchange, _: bytes) -> Answer:
-        """How the latest command ended: its status as a shell has it, and why it was stopped, if it was."""
+        """How the latest command ended: its status as in a shell, and why it was stopped, if it was."""
         self._taken(exchange, MOST_INPUT)
         return Answer((exchange.session.outcome.encode(),))
 
     def info(self, exchange: Exchange, _: bytes) -> Answer:
-        """Name and version, for a session."""
+        """The server's name and version, for a client with a session."""
         self._taken(exchange, MOST_INPUT)
         return Answer((wire.NAME.encode(),))
 
@@ -332,7 +332,7 @@ class Routes:
             session.turn.release()
 
     def _end_command(self, session: Session) -> None:
-        """With the turn held."""
+        """End the interactive command. The caller holds the turn."""
         command = session.command
         if isinstance(command, Interactive):
             session.command = None
@@ -341,13 +341,13 @@ class Routes:
             _record_outcome(session, "exit")
 
     def _conclude(self, session: Session, command: Interactive) -> None:
-        """Close what a command has open that was stopped because its session ended."""
+        """Release a command that was stopped because its session ended."""
         with session.turn:
             if session.command is command:
                 self._end_command(session)
 
     def _taken(self, exchange: Exchange, most: int) -> bytes:
-        """All of a body. Raises Refusal."""
+        """Read all of a body, at most `most` bytes. Raises Refusal."""
         found = bytearray()
         for piece in exchange.data:
             found += piece
@@ -364,7 +364,7 @@ def _result(is_whole: bool) -> str:
 
 
 def _record_outcome(session: Session, request: str, **details: Any) -> None:
-    """Record how a command ended. status: as a shell tells it."""
+    """Record how a command ended, with its status as in a shell."""
     status, _, message = session.outcome.partition(" ")
     result = "FAILURE" if message else "OK"
     more = {"message": message} if message else {}
@@ -372,7 +372,7 @@ def _record_outcome(session: Session, request: str, **details: Any) -> None:
 
 
 def _kept_input() -> IO[bytes]:
-    """A file for a command's input. Raises Refusal."""
+    """A temporary file for a command's input. Raises Refusal."""
     try:
         return tempfile.TemporaryFile(prefix="pysftpremo-", buffering=0)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A server: the application that settings describe, its log, and serving until a signal comes.
+"""A server: the application that settings describe, its log, and serving until a signal arrives.
 
 What may not enter: what requests do, concrete storages (open_storage opens one by its name).
 """
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
     class OpenByName(Protocol):
-        """Opens storages by their names. key: the setting that has one. Raises BadInput, Unavailable."""
+        """Opens storages by name. key: the setting that contains it. Raises BadInput, Unavailable."""
 
         def __call__(self, text: str, key: str, values: Mapping[str, str]) -> SFTPAbstractServerStorage:
-            """The storage with a name. values: of the fields in it."""
+            """Open the storage with a name. values: the values of the fields in it."""
 
         def try_out(self, text: str, key: str, *known: str) -> None:
-            """Raise for a name that cannot be used. known: the fields that will have a value."""
+            """Check that a name can be used. known: the fields that will have a value."""
 
         def check_site(self, path: str, key: str) -> None:
-            """Raise for a site file that cannot be put over a storage."""
+            """Check that a site file can be applied to a storage."""
 
         def under_site(
             self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str]
         ) -> SFTPAbstractServerStorage:
-            """A storage with what a site file mounts and asks for."""
+            """The storage with a site file applied."""
 
 
 log = logging.getLogger("pysftpserver.remo")
@@ -62,7 +62,7 @@ def make(values: ServerSettings, open_by_name: OpenByName) -> Application:
     setting = "storage"
     if values.root is not None:
         name, setting = f"jail:{values.root}", "root"
-    open_by_name.try_out(name, setting, "user")  # so that a mistake shows now
+    open_by_name.try_out(name, setting, "user")  # report mistakes at the start
     is_whole_host = values.root is values.storage is values.site is None
     may_run = is_whole_host if values.commands is None else values.commands
     log.info("commands are %s", "allowed for users with that permission" if may_run else "not allowed")
@@ -126,7 +126,7 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
 
 
 def set_up_log(values: ServerSettings) -> None:
-    """Send the log where the settings say, or go on there after a change of them. Raises BadInput."""
+    """Send the log where the settings say; call it again after they have changed. Raises BadInput."""
     if values.logging_config is not None:
         try:
             logging.config.fileConfig(values.logging_config, disable_existing_loggers=False)
@@ -148,8 +148,7 @@ def set_up_log(values: ServerSettings) -> None:
 class FromEnviron:
     """A WSGI application whose settings are in the environ: KEYFILE, USER_SERVICE and `remo_serv.NAME`.
 
-    One application is made for each combination of them, at its first request. names: returns what opens
-    storages by their names.
+    One application is made for each combination of them, at its first request. names: returns an OpenByName.
     """
 
     def __init__(self, names: Callable[[], OpenByName]) -> None:

@@ -1,4 +1,4 @@
-"""Sessions: the user, the storage, the numbers that have been used, and when a session is over.
+"""Sessions: the user, the storage, the request numbers used so far, and when a session is over.
 
 What may not enter: HTTP, tokens, files, how commands run. Times are seconds of time.monotonic().
 """
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from pysftpserver.service.audit import DoorAudit
 
     class Work(Protocol):
-        """Something that a session has running."""
+        """Work that a session has running."""
 
         def stop(self) -> None:
             """End it, from another thread; it may be over already."""
 
 
 ID_BYTES = 24
-MOST_UNCONFIRMED = 256  # sessions that have not proved it yet
-#: One-time keys that are remembered, so that a replayed login makes no session.
+MOST_UNCONFIRMED = 256  # sessions that have not yet proved that they know their key
+#: One-time keys that are remembered, so that a replayed login does not open a session.
 MOST_REMEMBERED = 65536
 
 
@@ -44,7 +44,7 @@ class TooMany(Exception):
 
 @dataclass(eq=False, repr=False)
 class Session:
-    """One login. may: what the user may do. address: of the client. id: what is in the cookie."""
+    """One login. may: what the user may do. address: the client's. id: the value of the cookie."""
 
     user: User
     may: Permissions
@@ -73,11 +73,11 @@ class Session:
 
     @property
     def label(self) -> str:
-        """What the logs call it: not its id, which would let a reader of the logs use it."""
+        """Its name in the logs: not its id, which would let a reader of the logs take it over."""
         return self.audit.session
 
     def storage(self, open_storage: Callable[[], SFTPAbstractServerStorage]) -> SFTPAbstractServerStorage:
-        """Its storage, opened at the first use. Raises what open_storage() raises."""
+        """Its storage, opened on first use. Raises what open_storage() raises."""
         with self._opening:
             if self._storage is None:
                 self._storage = open_storage()
@@ -86,7 +86,9 @@ class Session:
             return self._storage
 
     def count(self, number: int, made: int, now: float) -> None:
-        """A numbered request. made: when its token was, by the peer's clock. Raises Tampered."""
+        """Check and count a numbered request. made: when its token was made, by the peer's clock. Raises
+        Tampered.
+        """
         with self.lock:
             expected = next_number(self._number) if self.is_numbered else 1
             is_new = made > self._made and self.is_numbered and now - self._counted >= PAUSE
@@ -98,7 +100,7 @@ class Session:
             self._counted = now
 
     def begin(self, work: Work) -> bool:
-        """Register work that ends with the session; False: the session is over."""
+        """Register work that ends with the session; return False if the session is over."""
         with self.lock:
             if self.is_over:
                 return False
@@ -106,7 +108,7 @@ class Session:
             return True
 
     def done(self, work: Work) -> None:
-        """Work has ended."""
+        """Unregister work that has ended."""
         with self.lock:
             self._work.discard(work)
 
@@ -130,8 +132,8 @@ class Session:
 class Sessions:
     """All sessions of a server.
 
-    values: the limits, which may change meanwhile. told: called with each session that has ended, and why,
-    unless it never proved that it knew its key.
+    values: the limits, which may change while the server runs. told: called with each session that ends and
+    the reason, unless the session never proved that it knew its key.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class Sessions:
         self._told = told
         self._sessions: dict[str, Session] = {}
         self._unconfirmed: dict[str, Session] = {}  # oldest first
-        self._networks: collections.Counter[str] = collections.Counter()  # of those that are confirmed
+        self._networks: collections.Counter[str] = collections.Counter()  # of confirmed sessions
         self._keys: dict[bytes, None] = {}
         self._lock = threading.Lock()
 
@@ -149,7 +151,7 @@ class Sessions:
         return len(self._sessions) + len(self._unconfirmed)
 
     def is_new(self, key: bytes) -> bool:
-        """Whether a login's one-time key comes for the first time; it is remembered."""
+        """Remember a login's one-time key; return whether it is new."""
         with self._lock:
             if key in self._keys:
                 return False
@@ -159,7 +161,7 @@ class Sessions:
             return True
 
     def add(self, session: Session) -> None:
-        """Add one that has not yet proved that it knows its key."""
+        """Add a session that has not yet proved that it knows its key."""
         crowded = None
         with self._lock:
             self._unconfirmed[session.id] = session
@@ -169,7 +171,7 @@ class Sessions:
             crowded.end()
 
     def find(self, ident: str, now: float) -> Session | None:
-        """The session of that id, if it is not over."""
+        """The session with that id, if it is not over."""
         with self._lock:
             session = self._sessions.get(ident) or self._unconfirmed.get(ident)
         if session is None or session.is_over:
@@ -180,12 +182,12 @@ class Sessions:
         return session
 
     def user_of(self, ident: str) -> str | None:
-        """The name of the user of the session of that id, if there is one. Waits for no lock."""
+        """The user name of the session with that id, if there is one. Never waits for a lock."""
         session = self._sessions.get(ident) or self._unconfirmed.get(ident)
         return None if session is None else session.user.name
 
     def confirm(self, session: Session, now: float) -> None:
-        """A session has proved that it knows its key. Raises TooMany."""
+        """Confirm a session that has proved that it knows its key. Raises TooMany."""
         session.used = now
         if session.is_confirmed:
             return
@@ -217,7 +219,7 @@ class Sessions:
             self._told(session, "timed out")
 
     def _remove(self, session: Session) -> bool:
-        """Whether it was there until now."""
+        """Remove a session; return whether it was there."""
         with self._lock:
             was_there = session.id in self._sessions or session.id in self._unconfirmed
             self._unconfirmed.pop(session.id, None)
@@ -227,17 +229,17 @@ class Sessions:
         return was_there
 
     def _left(self, session: Session) -> None:
-        """With the lock held."""
+        """Count a confirmed session as gone. The caller holds the lock."""
         self._networks[session.network] -= 1
         if not self._networks[session.network]:
             del self._networks[session.network]
 
     def sweep(self, now: float) -> list[Session]:
-        """End those that have timed out, and return them."""
+        """End sessions that have timed out, and return them."""
         with self._lock:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
         for session in every:
-            if session.is_over:  # it could not be audited
+            if session.is_over:  # it ended because it could not be audited
                 self.end(session, "ended, because the audit log cannot be written")
         late = [session for session in every if not session.is_over and self._is_late(session, now)]
         for session in late:
@@ -245,16 +247,16 @@ class Sessions:
         return late
 
     def has_from(self, network: str) -> bool:
-        """Whether a confirmed session was begun from that network. network: of network_of()."""
+        """Whether there is a confirmed session from that network. network: as from network_of()."""
         return network in self._networks
 
     def all(self) -> list[Session]:
-        """Those that are confirmed."""
+        """The confirmed sessions."""
         with self._lock:
             return list(self._sessions.values())
 
     def close(self) -> None:
-        """End all of them."""
+        """End all sessions."""
         with self._lock:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
         for session in every:

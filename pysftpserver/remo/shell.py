@@ -61,7 +61,7 @@ class Shell(cmd.Cmd):
         names = _words(line, 0, 1) or ["."]
         try:
             entries = self._remote.list(names[0])
-        except client.NoSuchPath:  # an older server: it has ls(1)
+        except client.NoSuchPath:  # an older server: run ls(1) there
             self.do_exec(shlex.join(["ls", "-la", "--", names[0]]))
             return
         for entry in entries:
@@ -84,10 +84,10 @@ class Shell(cmd.Cmd):
         try:
             size = terminal.size() if is_terminal else None
             self._command, said = self._remote.start(line, size=size)
-        except client.NoSuchPath:  # an older server: it has no terminals
+        except client.NoSuchPath:  # an older server, without terminals
             is_terminal = False
             self._command, said = self._remote.start(line)
-        if not self.is_terminal:  # the lines that follow are for us, and not for the command
+        if not self.is_terminal:  # the lines that follow are for this prompt, not for the command
             terminal.show(said)
         elif terminal.talk(self._command, said, is_terminal):
             self._ended()
@@ -109,7 +109,7 @@ class Shell(cmd.Cmd):
         except client.RequestFailed as error:
             if error.status != 400:
                 raise
-            # The protocol's answer for a command that has ended before.
+            # How the protocol answers when the command has already ended.
         self._ended()
 
     def do_set_encoding(self, line: str) -> None:
@@ -134,7 +134,7 @@ class Shell(cmd.Cmd):
     # --- how it works -------------------------------------------------------------------------------------
 
     def onecmd(self, line: str) -> bool:
-        """Run a line; a failure is shown, and the prompt comes back."""
+        """Run a line; show a failure and return to the prompt."""
         try:
             return bool(super().onecmd(line))
         except (client.RequestFailed, BadInput) as error:

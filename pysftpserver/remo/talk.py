@@ -1,7 +1,7 @@
 """A client's side of a session: the login, the mode, and one request after the other.
 
 What may not enter: what requests are for, files, the terminal. In numbered mode, only verified data of a
-reply is passed on. Any fault ends the session, because the client cannot know then whether the request was
+reply is passed on. Any fault ends the session, because the client can no longer know whether the request was
 served.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.remo.transport import Place, Reply
 
-IDLE = 60.0  # seconds, after which a session may have timed out
+IDLE = 60.0  # seconds without a request after which a session may have timed out
 MOST_TOKEN = 64 << 20  # bytes of a token that a server may send
 FILE_THERE = b"/dev/null"
 #: The most likely reasons for replies that are not signed.
@@ -48,7 +48,7 @@ class Security(RemoError):
 
 
 class NotNumbered(Security):
-    """Numbered mode is required, and the server does not speak it, or an attacker makes it look so."""
+    """Numbered mode is required, but the server does not speak it, or an attacker makes it seem so."""
 
 
 class RequestFailed(RemoError):
@@ -91,7 +91,7 @@ class Talk:
 
     def log_in(self) -> None:
         """Begin a session, in the best mode that the server knows. Raises RemoError."""
-        # Neither request changes anything, in either mode. An older server that knows numbered mode may
+        # Neither request changes anything in either mode. An older server that knows numbered mode may
         # answer an unknown path in plain mode.
         for path, argument in (("/sts", None), ("/get/", FILE_THERE)):
             self._authenticate()
@@ -151,8 +151,8 @@ class Talk:
         return 200
 
     def _revive(self) -> None:
-        """Begin a session if there is none, or if it has timed out. A harmless request finds that out,
-        because a request that failed must never be repeated.
+        """Begin a session if there is none or it has timed out. A harmless request finds that out, because a
+        failed request must never be repeated.
         """
         if self._cipher is not None and time.monotonic() - self._used > IDLE:
             with contextlib.suppress(Security):
@@ -180,10 +180,10 @@ class Talk:
         revive: bool = True,
     ) -> Iterator[bytes]:
         """Make a request; return the reply in pieces. path: ends in a slash if there is an argument. pieces:
-        of the body. is_eager: return the output of a command as it comes, however long it takes.
+        the body's. is_eager: return the output of a command as it arrives, however long it takes.
 
-        The request is made when the first piece is asked for; a caller who does not read to the end has to
-        close the iterator. revive: a session that was lost before is begun anew. Raises RemoError.
+        The request is made when the first piece is asked for; a caller that does not read to the end has to
+        close the iterator. revive: begin a new session if the last one was lost. Raises RemoError.
         """
         if revive:
             self._revive()
@@ -201,11 +201,11 @@ class Talk:
         except RequestFailed:
             is_whole = True
             raise
-        except GeneratorExit:  # the rest is not wanted
+        except GeneratorExit:  # the caller does not want the rest
             is_whole = True
             self._transport.close()
             raise
-        except (KeyboardInterrupt, SystemExit):  # which also ends a running command
+        except (KeyboardInterrupt, SystemExit):  # logging out also ends a running command
             self._transport.close()
             self.log_out()
             raise
@@ -229,7 +229,7 @@ class Talk:
     ) -> Iterator[bytes]:
         self._number = wire.next_number(self._number)
         sent: set[bytes] = set()
-        bound = wire.path_hash(path.encode())  # a proxy may take the prefix away
+        bound = wire.path_hash(path.encode())  # without a prefix, which a proxy may strip
         body = self._sealed(cipher, bound, pieces, sent)
         single = pieces is None or isinstance(pieces, tuple)
         reply = self._request(method, path, b"".join(body) if single else body, is_eager)
@@ -244,7 +244,7 @@ class Talk:
     def _sealed(
         self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: set[bytes]
     ) -> Iterator[bytes]:
-        """The tokens of a request. sent: gets known_by() of each."""
+        """The tokens of a request. sent: known_by() of each is added to it."""
         for token in wire.sealed_stream(cipher, self._number, pieces or (), bound):
             sent.add(wire.known_by(token))
             yield token + wire.END
@@ -263,14 +263,14 @@ class Talk:
             if isinstance(pieces, tuple):
                 body = b"".join(body)
         reply = self._request(method, path, body, is_eager)
-        if reply.status == 403:  # perhaps the session has timed out: the next request asks
+        if reply.status == 403:  # the session may have timed out: the next request checks
             self._used = float("-inf")
         if reply.status != 200:
             if reply.is_tokens:
-                self._transport.close()  # and with it, what is not read
+                self._transport.close()  # discards what was not read
             raise _failure(reply.status, reply.text)
         if not reply.is_tokens:
-            if path != "/info":  # which needs no session
+            if path != "/info":  # /info needs no session
                 raise wire.Tampered("a reply that is not encrypted")
             yield reply.text
             return

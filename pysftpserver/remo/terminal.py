@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LEAVE = b"\x1d"  # Ctrl-]
 AT_ONCE = 8192  # bytes of typed input
-SHORTEST, LONGEST = 0.01, 0.3  # seconds between two looks for output while nothing is typed
+SHORTEST, LONGEST = 0.01, 0.3  # seconds between polls for output while nothing is typed
 
 
 def size() -> tuple[int, int]:
@@ -30,9 +30,9 @@ def size() -> tuple[int, int]:
 
 
 def run(remote: Client, line: str, left: int) -> int:
-    """Run a command on a terminal of its own; return its exit status. left: what to return after Ctrl-].
+    """Run a command on its own terminal; return its exit status. left: the status to return after Ctrl-].
 
-    Raises BadInput where this side has no terminal, RemoError.
+    Raises BadInput if this side has no terminal, RemoError.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInput("--pty needs a terminal on this side, too; leave it out in a script")
@@ -46,7 +46,7 @@ def run(remote: Client, line: str, left: int) -> int:
 def talk(command: Interactive, said: bytes, is_terminal: bool) -> bool:
     """Connect this terminal to a command; return True when it has ended, False when Ctrl-] was typed.
 
-    said: its output so far. is_terminal: whether it has a terminal of its own, which echoes and takes Ctrl-C.
+    said: its output so far. is_terminal: whether it has its own terminal, which echoes and handles Ctrl-C.
     Raises RemoError.
     """
     before = termios.tcgetattr(0) if is_terminal else None
@@ -90,7 +90,7 @@ def show(said: bytes) -> None:
 
 
 class Output:
-    """Standard output, unbuffered: a command may take its time for the next piece."""
+    """Standard output, unbuffered: the next piece of a command's output may be a long time off."""
 
     def write(self, data: bytes) -> None:
         show(data)

@@ -1,4 +1,4 @@
-"""Files to and from a server, as commands name them: patterns, directories, `-`, and whole files only.
+"""Transfers files as commands name them: patterns, directories, `-`; targets appear only when complete.
 
 What may not enter: the protocol, prompts.
 """
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from pysftpserver.service.terminal import Progress
 
 MAGIC = "*?["
-NEW = 0o666  # what the umask leaves of it
+NEW = 0o666  # before the umask
 
 
 class Transfers:
-    """Transfers of one session. progress: shows them; None: nothing does."""
+    """Transfers of one session. progress: shows them; None: nothing is shown."""
 
     def __init__(self, remote: client.Client, progress: Progress | None = None) -> None:
         self._remote = remote
         self._progress = progress
 
     def get(self, patterns: Sequence[str], target: str) -> None:
-        """Download files. patterns: of remote names. target: a local name or directory, or `-`.
+        """Download files. patterns: for remote names. target: a local name or directory, or `-`.
 
         Raises BadInput, RemoError, OSError.
         """
@@ -45,7 +45,7 @@ class Transfers:
             self._fetch(name, target)
 
     def put(self, patterns: Sequence[str], target: str) -> None:
-        """Upload files. patterns: of local names, or `-`. target: a remote name or directory.
+        """Upload files. patterns: for local names, or `-`. target: a remote name or directory.
 
         Raises BadInput, RemoError, OSError.
         """
@@ -86,7 +86,7 @@ class Transfers:
             temporary.commit()
 
     def _shown(self, name: str, size: int | None) -> Callable[[int], object] | None:
-        """What to tell of each piece of a file."""
+        """The callback for each piece of a file."""
         if self._progress is None:
             return None
         self._progress.begin(name, size)
@@ -126,7 +126,9 @@ class Transfers:
 
 
 def local_names(pattern: str) -> list[str]:
-    """The local files that a pattern matches; a name without * ? [ is itself. Raises BadInput for none."""
+    """The local files that a pattern matches; a name without * ? [ stands for itself. Raises BadInput for
+    none.
+    """
     if pattern == "-" or os.path.lexists(pattern) or not any(letter in pattern for letter in MAGIC):
         return [pattern]
     found = sorted(glob.glob(pattern))
@@ -146,6 +148,6 @@ def _umask() -> int:
 
 
 def unencodable(error: UnicodeError, encoding: str) -> BadInput:
-    """The complaint about a text that the server's encoding has no letters for."""
+    """The error for a text that cannot be encoded in the server's encoding."""
     text = error.object if isinstance(error, UnicodeEncodeError) else ""
     return BadInput(f"{text}: cannot be encoded in {encoding}; choose another --encoding")

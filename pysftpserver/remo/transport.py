@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8080
 KEEP = 30.0  # seconds after which an idle connection is not used again
-#: Whether a host is still there that says nothing: asked after a minute, and given up after another one.
+#: TCP keepalive: a silent host is probed after a minute and given up after another one.
 PROBES = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
@@ -33,7 +33,7 @@ PROBES = (
     ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
 )
 READ = 131072  # bytes at once
-UNSENT = 131072  # bytes that the kernel may keep before they are on their way
+UNSENT = 131072  # bytes that the kernel may buffer before it sends them
 MOST_TEXT = 65536  # bytes of a reply without tokens
 AGENT = f"pysftpremo/{__version__}"
 _IDENT = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")  # RFC 6265, section 4.1.1
@@ -77,7 +77,7 @@ class Reply:
         self.text = b"" if self.is_tokens else self._read(response.read, MOST_TEXT)
 
     def read(self, is_eager: bool) -> bytes:
-        """The next bytes; none at the end. is_eager: return as soon as there are any. Raises Unreachable."""
+        """The next bytes; b"" at the end. is_eager: return as soon as there are any. Raises Unreachable."""
         return self._read(self._response.read1 if is_eager else self._response.read, READ)
 
     def _read(self, read: Callable[[int], bytes], most: int) -> bytes:
@@ -88,7 +88,7 @@ class Reply:
 
 
 class Transport:
-    """A connection to a server, made when it is needed. timeout: seconds that the server may be silent."""
+    """A connection to a server, opened when it is needed. timeout: seconds that the server may be silent."""
 
     def __init__(self, place: Place, timeout: float) -> None:
         self._place = place
@@ -105,7 +105,7 @@ class Transport:
         may_be_silent: bool = False,
     ) -> Reply:
         """Make a request; bytes are sent with their length, other bodies in chunks. may_be_silent: wait for a
-        silent command for as long as the other host is there. Raises Unreachable.
+        silent command as long as the other host is reachable. Raises Unreachable.
         """
         headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
         if cookie is not None:
@@ -118,7 +118,7 @@ class Transport:
         try:
             connection.sock.settimeout(self._timeout)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                # A request that is refused halfway may have a reply all the same.
+                # A request that is refused halfway may still get a reply.
                 connection.request(method, target, body, headers, encode_chunked=is_chunked)
             if may_be_silent:
                 connection.sock.settimeout(None)
@@ -130,7 +130,7 @@ class Transport:
         return reply
 
     def close(self) -> None:
-        """Close the connection; the next request makes another one."""
+        """Close the connection; the next request opens another one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -143,8 +143,8 @@ class Transport:
             connection = kind(self._place.host, self._place.port, timeout=self._timeout)
             try:
                 connection.connect()
-                # Tokens have a time: one for a slow line is better made later than kept by the kernel, which
-                # keeps megabytes.
+                # Tokens expire: on a slow line it is better to make them later than to let the kernel buffer
+                # megabytes of them.
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 for option, value in PROBES:
                     connection.sock.setsockopt(*option, value)
@@ -154,7 +154,7 @@ class Transport:
         return self._connection
 
     def _is_fresh(self, connection: http.client.HTTPConnection) -> bool:
-        """Whether the connection is still open, as far as this side knows before it sends anything."""
+        """Whether the connection is still open, as far as this side can tell without sending anything."""
         if connection.sock is None or time.monotonic() - self._used > KEEP:
             return False
         poll = select.poll()

@@ -1,7 +1,7 @@
 """The users: names, public keys and permissions, in SQLite.
 
 What may not enter: sessions, HTTP. Facts: the table is `users(id, user, key, pub)` in databases of older
-programs; the column `permissions` is ours, and is added where it is missing.
+programs; the column `permissions` is ours, and is added if it is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pysftpserver.remo.crypto import PublicKey
 
 MOST_NAME = 255  # characters
-BUSY = 5.0  # seconds to wait for another program that writes
+BUSY = 5.0  # seconds to wait while another program writes
 SERVICES = ("sqliteuserservice",)  # in any capitalisation
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT UNIQUE, "
@@ -65,13 +65,13 @@ WORDS = {
 
 
 def parse_permissions(text: str | None) -> Permissions:
-    """Words separated by commas. None, as in rows that an older program made, is everything.
+    """Parse words separated by commas. None, as in rows that an older program made, means everything.
 
     Raises UserError.
     """
     if text is None:
         return Permissions.ALL
-    if not isinstance(text, str):  # a database has what was put into it
+    if not isinstance(text, str):  # the column may contain any type
         raise _unknown(text)
     found = Permissions.NONE
     for word in text.split(","):
@@ -94,15 +94,15 @@ class User:
     permissions: str | None
 
     def key(self) -> PublicKey:
-        """Raises KeyProblem."""
+        """The public key. Raises KeyProblem."""
         return load_public(self.public)
 
     def may(self) -> Permissions:
-        """Raises UserError."""
+        """What the user may do. Raises UserError."""
         return parse_permissions(self.permissions)
 
     def line(self) -> str:
-        """The user in a list: name, permissions, and the fingerprint of the key, separated by tabs."""
+        """The line for a list of users: name, permissions, and the key's fingerprint, separated by tabs."""
         try:
             self.may()
             permitted = "all" if self.permissions is None else self.permissions
@@ -116,13 +116,13 @@ class User:
 
 
 class Users:
-    """A user database. path: of the file. Several threads may use it."""
+    """A user database. path: the file's. Several threads may use it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def create(self) -> None:
-        """Make the file, for its owner alone, and the table, where they are missing. Raises UserError."""
+        """Make the file, for its owner only, and the table, if they are missing. Raises UserError."""
         try:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
@@ -178,7 +178,7 @@ class Users:
         return found
 
     def change(self, name: str, public: str | None, permissions: str | None) -> None:
-        """Change a user's public key and permissions; None for what stays. Raises UserError, NoSuchUser."""
+        """Change a user's public key and permissions; None keeps them. Raises UserError, NoSuchUser."""
         parse_permissions(permissions)
         if public is not None:
             _fingerprint(public)
@@ -193,14 +193,14 @@ class Users:
                 raise NoSuchUser(name)
 
     def remove(self, name: str) -> None:
-        """Raises NoSuchUser, UserError."""
+        """Remove a user. Raises NoSuchUser, UserError."""
         with self._opened(is_writing=True) as database:
             if not database.execute("DELETE FROM users WHERE user = ?", (name,)).rowcount:
                 raise NoSuchUser(name)
 
     @contextlib.contextmanager
     def _opened(self, is_writing: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection for one thing, which is committed. Raises UserError, sqlite3.IntegrityError."""
+        """A connection for one transaction, which is committed. Raises UserError, sqlite3.IntegrityError."""
         mode = "rw" if is_writing else "ro"
         quoted = os.path.abspath(self._path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         try:

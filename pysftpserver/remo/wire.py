@@ -1,8 +1,8 @@
-"""The remo protocol: paths, what a login says, token streams and their numbers.
+"""The remo protocol, for both sides: paths, logins, token streams and their numbers.
 
-Both roles. What may not enter: sockets, HTTP, files, keys; a cipher is handed in.
-Facts: a body is Fernet tokens, one a line; numbered mode puts six bytes before the data of each, and
-binds a request to its path and a response to its status.
+What may not enter: sockets, HTTP, files, keys; a cipher is passed in. Facts: a body is Fernet tokens, one per
+line; numbered mode puts six bytes before the data of each, and binds a request to its path and a response to
+its status.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 NAME = f"pysftpserver.remo {__version__}"
 COOKIE = "SESSION_ID"
-OTHER_INFO = b"remo_serv"  # of the derivation of session keys
+OTHER_INFO = b"remo_serv"  # for the derivation of session keys
 X448_BYTES = 56
 END = b"\r\n"
 LIFETIME = 10  # seconds for which a token is accepted in numbered mode
 AHEAD = 60  # seconds that a peer's clock may be ahead
-PAUSE = 2 * LIFETIME  # seconds without a request, after which any number may follow
-TOKEN_DATA = 65536  # bytes of data in a token of a stream
-MOST_TOKEN_DATA = 1 << 20  # the same of the longest streams
+PAUSE = 2 * LIFETIME  # seconds without a request after which any number may follow
+TOKEN_DATA = 65536  # bytes of data in each token of a stream
+MOST_TOKEN_DATA = 1 << 20  # the same for the longest streams
 NUMBERS = 1 << 16
 TURN = 1 << 15  # tokens of one body that are numbered before the numbers turn negative
 _PART = struct.Struct(">2shh")
@@ -133,7 +133,7 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def unb64(text: str | bytes) -> bytes:
-    """Decode it, strictly. Raises ProtocolError."""
+    """Decode URL-safe base64, strictly. Raises ProtocolError."""
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
         data = binascii.a2b_base64(raw.translate(_URL_SAFE), strict_mode=True)
@@ -148,7 +148,7 @@ def unb64(text: str | bytes) -> bytes:
 
 
 class Lines:
-    """Splits a stream into tokens. most: bytes of one; a longer one raises ProtocolError."""
+    """Splits a stream into tokens. most: maximum size of one in bytes; a longer one raises ProtocolError."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -171,7 +171,7 @@ class Lines:
         self._check(len(self._rest))
 
     def end(self) -> Iterator[bytes]:
-        """Return the last token, which needs no line end."""
+        """Return the last token, which may lack its line end."""
         rest, self._rest = bytes(self._rest), bytearray()
         yield from _token(rest)
 
@@ -233,9 +233,9 @@ def _looking_ahead(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 class Opener:
-    """Takes the tokens of one numbered body apart, in their order. bound: as for sealed().
+    """Verifies the tokens of one numbered body, in order. bound: as for sealed().
 
-    number: of the request; None: whatever the first token says, for the caller to judge. now: seconds since
+    number: the request's; None: take the first token's, for the caller to judge. now: returns seconds since
     the epoch, by this host's clock.
     """
 
@@ -256,7 +256,7 @@ class Opener:
         return self.take(self._cipher.decrypt(token), made_at(token))
 
     def take(self, plain: bytes, made: int) -> bytes:
-        """The same for a decrypted token."""
+        """The data of the next token, already decrypted. made: when it was made. Raises Tampered."""
         if self.is_complete:
             raise Tampered("there is more after the last token")
         if not self._token and not _is_first(plain):
@@ -288,7 +288,7 @@ class Opener:
         return plain[start:]
 
     def finish(self) -> None:
-        """End the body. Raises Tampered if its last token has not come."""
+        """End the body. Raises Tampered if its last token has not arrived."""
         if not self._token:
             raise Unnumbered("a body without a token")
         if not self.is_complete:
@@ -296,7 +296,7 @@ class Opener:
 
 
 def begins_numbered(plain: bytes, bounds: Iterable[bytes]) -> bytes | None:
-    """The path hash that the first token of a request is bound to; None: it is not such a token."""
+    """The path hash that the first token of a request is bound to; None if it is not a first token."""
     if len(plain) < _PART.size + _PATH_HASH or not _is_first(plain):
         return None
     found = plain[_PART.size : _PART.size + _PATH_HASH]
@@ -325,7 +325,7 @@ def known_by(token: bytes) -> bytes:
 
 
 def check_age(made: int, now: float, held: float = 0.0) -> None:
-    """held: seconds that a token may have waited on this side. Raises Tampered."""
+    """Check when a token was made. held: seconds that it may have waited on this side. Raises Tampered."""
     if made + LIFETIME + held < int(now):
         raise Tampered(f"a token of {int(now) - made} seconds ago, or the clocks differ")
     if made > now + AHEAD:
@@ -333,14 +333,14 @@ def check_age(made: int, now: float, held: float = 0.0) -> None:
 
 
 def status_bound(status: int) -> bytes:
-    """What the first token of a reply is bound to."""
+    """The bytes to which the first token of a reply is bound."""
     return b"%03d" % status
 
 
 def data_size(length: int | None) -> int:
-    """How many bytes of a stream to put into each token, so that the numbers do not run out.
+    """Bytes of a stream to put into each token, so that the numbers do not run out.
 
-    length: None: not known.
+    length: of the stream, in bytes; None if unknown.
     """
     size = TOKEN_DATA
     while length is not None and length // size >= TURN - 2 and size < MOST_TOKEN_DATA:

@@ -1,9 +1,8 @@
-"""Self-signed certificates: pairs of files by which an SK Sync server, or a client, is authenticated.
+"""Self-signed certificates: pairs of files that authenticate an SK Sync server or a client.
 
 The other side checks such a certificate against a copy of it. What may not enter: sockets, options, printing.
-Facts: RFC 5280; OpenSSL 3 with X509_V_FLAG_X509_STRICT, which
-Python 3.13 sets; OpenSSL 1.1.1, which takes no certificate as self-signed whose key usage leaves out
-certificates.
+Facts: RFC 5280; OpenSSL 3 with X509_V_FLAG_X509_STRICT, which Python 3.13 sets; OpenSSL 1.1.1, which does not
+accept a certificate as self-signed if its key usage excludes signing certificates.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import wholefiles
 
 TYPES = ("ecdsa", "ed25519")
-EARLIER = datetime.timedelta(hours=1)  # before now: clocks differ
+EARLIER = datetime.timedelta(hours=1)  # validity begins this long before now: clocks differ
 LONGEST_COMMON_NAME = 64  # characters
 LONGEST_NAME = 253  # characters
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -57,7 +56,7 @@ def make_pair(
 
 
 def _check_place(path: str, replace: bool) -> None:
-    """Raises BadInput for a path that cannot or may not be written."""
+    """Check that a file can be written there. Raises BadInput."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -90,8 +89,8 @@ def _certificate(
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(sans), critical=False)
         # Not a certificate authority: trusting this certificate does not mean trusting others that its key
-        # signs. And no key usage: OpenSSL 1.1.1 refuses one without the signing of certificates, and strict
-        # checking forbids one with it.
+        # signs. And no key usage: OpenSSL 1.1.1 refuses one without certificate signing, and strict checking
+        # refuses one with it.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -101,7 +100,7 @@ def _certificate(
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    """A name as a certificate has it. Raises BadInput."""
+    """A name in the form that certificates use. Raises BadInput."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -117,7 +116,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def is_name(name: str) -> bool:
-    """Whether a certificate can have that name."""
+    """Whether a certificate can contain that name."""
     try:
         _general_name(name)
     except BadInput:
@@ -126,7 +125,7 @@ def is_name(name: str) -> bool:
 
 
 def _write(certfile: str, certificate: bytes, keyfile: str, key: bytes, replace: bool) -> None:
-    """Write both files or, if the disk is full or one of them exists by now, none. Raises BadInput."""
+    """Write both files, or neither if the disk is full or one of them exists by now. Raises BadInput."""
     at = keyfile
     try:
         with wholefiles.open_temporary(keyfile, key) as new_key:
@@ -147,7 +146,7 @@ def _write(certfile: str, certificate: bytes, keyfile: str, key: bytes, replace:
 
 
 def configuration_lines(certfile: str, keyfile: str) -> str:
-    """What to write into the configurations of both sides, with headings."""
+    """The lines to add to the configurations of both sides, with headings."""
     parts = []
     for title, side, has_key in (
         ("For a server, in its sksync.json:", "server", True),

@@ -1,6 +1,6 @@
-"""The client: sync() brings a directory of a storage and one of a server up to date with each other.
+"""The client: sync() synchronises a directory of a storage with a directory of a server.
 
-It blocks and does not need an event loop. What may not enter: concrete storages, the format of the
+It blocks and needs no event loop. What may not enter: concrete storages, the format of the
 configuration, how progress is shown. Facts: docs/sksync.md, "The protocol".
 """
 
@@ -39,14 +39,14 @@ __all__ = ["ClientTLS", "Dialect", "Observer", "Request", "Summary", "SyncError"
 
 @dataclass(frozen=True)
 class Request:
-    """Which sync is wanted.
+    """The sync to do.
 
     host, port: the server's. server_path: a directory there. sync_type, is_recursive: what goes where.
-    dialect: the protocol's name. login: (user, password), None for no login. tls: None for no encryption.
-    excluded: shell patterns of names that are left out. ignores_time_errors: whether a modification time that
-    cannot be set is accepted. timeout: seconds that the server may be silent. client_path: the name of this
-    side for the server. max_names, max_name_bytes: maximum number of files that the server may send, and
-    maximum length of all their names.
+    dialect: the protocol's name. login: (user, password), or None. tls: None for no encryption. excluded:
+    shell patterns of names that are left out. ignores_time_errors: whether a modification time that cannot be
+    set is accepted. timeout: seconds that the server may be silent. client_path: this side's path, as told to
+    the server. max_names, max_name_bytes: maximum number of files that the server may send, and maximum
+    length of all their names.
     """
 
     host: str
@@ -69,11 +69,11 @@ class Request:
 class Summary:
     """What a sync did, or in a dry run would do.
 
-    sent, received: bytes of each file, by name. failed: why files were not sent or received, by name.
-    A file counts as sent when it was handed to the connection, and as received when it is in its place.
-    skipped: paths that cannot be encoded in this protocol. unchanged: number of the client's other files.
-    time_errors: number of modification times that could not be set. leftovers: number of temporary files of
-    interrupted syncs that were removed. seconds: the duration.
+    sent, received: bytes of each file, by name. failed: why files were not sent or received, by name. A file
+    counts as sent once it is handed to the connection, and as received once it is in place. skipped: paths
+    that cannot be encoded in this protocol. unchanged: number of the client's other files. time_errors:
+    number of modification times that could not be set. leftovers: number of temporary files of interrupted
+    syncs that were removed. seconds: the duration.
     """
 
     sent: dict[str, int] = field(default_factory=dict)
@@ -87,14 +87,14 @@ class Summary:
 
     @property
     def bytes(self) -> int:
-        """Of the contents of all files that were sent and received."""
+        """Total size of the files that were sent and received."""
         return sum(self.sent.values()) + sum(self.received.values())
 
 
 class Observer:
-    """Hears how a sync proceeds. The methods do nothing; subclasses override them.
+    """Is told how a sync proceeds. The methods do nothing; subclasses override them.
 
-    files: the number of them. size: bytes. name: a path below the synced directory. why: one line.
+    files: number of files. size: bytes. name: a path below the synced directory. why: one line.
     """
 
     def listed(self, files: int) -> None:
@@ -107,7 +107,7 @@ class Observer:
         """A file has been sent."""
 
     def received(self, name: str, size: int) -> None:
-        """A file has been received and is in its place."""
+        """A file has been received and put in place."""
 
     def failed(self, name: str, why: str) -> None:
         """A file could not be sent or received; the sync goes on."""
@@ -120,12 +120,12 @@ def sync(
     observer: Observer | None = None,
     is_dry: bool = False,
 ) -> Summary:
-    """Bring a directory of a storage and one of a server up to date with each other.
+    """Synchronise a directory of a storage with a directory of a server.
 
-    storage: this side. request: the other, and what goes where. path: the directory in the storage. observer:
-    told of what happens. is_dry: find out what would be sent and received, and change nothing. Raises
-    SyncError if the sync was not completed; its attribute `summary` says what was done until then. Single
-    files that failed are in the summary and raise nothing.
+    storage: this side. request: the other side, and what goes where. path: the directory in the storage.
+    observer: told of what happens. is_dry: find out what would be sent and received, and change nothing.
+    Raises SyncError if the sync was not completed; its attribute `summary` says what was done until then.
+    Single files that failed are in the summary and raise nothing.
     """
     run = _Run(storage, directory(path), request, observer or Observer())
     began = time.monotonic()
@@ -157,7 +157,7 @@ def _ended(text: str, summary: Summary) -> SyncError:
 
 @dataclass(eq=False)
 class _Run:
-    """One sync, in as many connections as it takes: one, unless files cannot be read."""
+    """One sync. It takes one connection, or more if files cannot be read."""
 
     storage: SFTPAbstractServerStorage
     top: bytes
@@ -195,13 +195,13 @@ class _Run:
                 self._in_one_connection(here)
                 break
             except CannotSend as error:
-                # The server waits for that file and accepts nothing else. So connect again, without it.
+                # The server waits for that file and accepts nothing else, so connect again without it.
                 here.withhold(error.name, error.why)
                 self.fail(error.name, error.why)
         self.count_unchanged(here)
 
     def count_unchanged(self, here: Listing) -> None:
-        """Count this side's files that were not to be changed."""
+        """Count this side's files that the sync leaves unchanged."""
         summary = self.summary
         touched = (summary.sent, summary.received, summary.failed)
         summary.unchanged = sum(1 for name in here.files if not any(name in names for names in touched))
@@ -309,7 +309,7 @@ def _entries(files: dict[str, int], dialect: Dialect) -> Iterator[bytes]:
 
 
 def taken(offered: dict[str, int], line: bytes, dialect: Dialect) -> str:
-    """The name of a file that the server wants, removed from what is offered. Raises Malformed."""
+    """The name of a file that the server wants; remove it from offered. Raises Malformed."""
     name = wire.parse_name(line, dialect)
     if offered.pop(name, None) is None:
         raise Malformed("the name of a file that it was not offered or already has")
@@ -349,7 +349,7 @@ class DownloadCheck:
 
 
 def request_of(settings: ClientSettings) -> Request:
-    """The request that a client's settings describe. Raises BadInput."""
+    """The request for a client's settings. Raises BadInput."""
     login = tls = None
     if settings.username is not None and settings.password is not None:
         need_srptools()
@@ -388,6 +388,6 @@ def storage_of(
     key = f"{settings.place}: client_path"
     if os.path.lexists(path) or not SYNC_TYPES[settings.sync_type].from_server:
         return open_storage(Folder(path), key), "/"
-    # The directory is made for the first file that is received; its parent has to exist.
+    # The directory is made when the first file is received; its parent has to exist.
     parent, name = os.path.split(os.path.abspath(path))
     return open_storage(Folder(parent), key), name

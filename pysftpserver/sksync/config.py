@@ -1,6 +1,6 @@
 """sksync.json: one file for the server and for clients, read, checked and turned into settings.
 
-A comma after a last item is accepted, because files in the field have them. All other mistakes are reported
+A comma after the last item is accepted, because files in the field have one. All other mistakes are reported
 in one line, with the key, or with file, line and column. The server's settings are options of the command as
 well. What may not enter: sockets, TLS, storages, how users are changed. Facts: docs/sksync.md.
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 DEFAULT_FILE = "sksync.json"
-LONE_CLIENT = "client"  # the section, and the name of its client
+LONE_CLIENT = "client"  # the section, and also the name of its client
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 SYNC_TYPES = {kind.name.lower(): kind for kind in SyncType}
 DIALECTS = {dialect.title: dialect for dialect in Dialect}
@@ -116,9 +116,9 @@ PATIENCE = seconds(0.1, 1_000_000)
 
 
 class ServerSettings(ServiceSettings):
-    """The settings of a server, and what else is in its file.
+    """The settings of a server, and the rest of its file.
 
-    unknown: keys of the file that have no meaning. clients: the settings of the file's clients, by name.
+    unknown: unknown keys of the file. clients: the settings of the file's clients, by name.
     """
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", "-l", unset="standard error")
@@ -262,7 +262,7 @@ class ServerSettings(ServiceSettings):
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
-        """The values that were typed, else those of a JSON file, else the defaults. Raises BadInput."""
+        """Values from the command line (typed), else from a JSON file, else defaults. Raises BadInput."""
         given = {} if path is None else parse(read_file(path, LONGEST_FILE), path)
         return cls.made(given, path or DEFAULT_FILE, typed)
 
@@ -294,7 +294,7 @@ class ServerSettings(ServiceSettings):
             self.unknown += [f"{place}.{key}" for key in unknown]
 
     def _faults(self) -> Iterator[str]:
-        """What is wrong with settings of the server that exclude each other, or need each other."""
+        """Faults of server settings that exclude or need each other."""
         if self.sksync1_compat and self.require_auth:
             yield f"require_auth: {NOT_WITH} sksync1_compat, which has no logins; {NOT_BOTH}"
         if self.server_dir_whitelist_policy == "silent" and not self.server_dir_whitelist:
@@ -303,12 +303,12 @@ class ServerSettings(ServiceSettings):
             yield f"storage: {NOT_WITH} server_root; remove one of them"
         if self.sksync1_compat and self.use_ssl:
             yield NO_TLS
-        # The server's key is not a client's business: its section may accept any certificate.
+        # Clients have no use for the server's key: a client's section may accept any certificate.
         if self.ssl_server_keyfile is not None and self.ssl_server_certfile is None:
             yield "ssl_server_keyfile: needs ssl_server_certfile, the certificate of that key"
 
     def check_server(self) -> None:
-        """Raises BadInput for what a server lacks and a client does not need."""
+        """Check settings that a server needs and a client does not. Raises BadInput."""
         if self.use_ssl and self.ssl_server_certfile is None:
             raise BadInput(
                 "ssl_server_certfile: missing; use_ssl needs a certificate, which pysksync make-cert makes"
@@ -336,7 +336,7 @@ class ServerSettings(ServiceSettings):
 
 
 class ClientKeys(Settings):
-    """What a client's section may have, with the whole file's value as the default."""
+    """The keys of a client's section, each of which defaults to the whole file's value."""
 
     host = Setting(
         MAYBE_EMPTY, "127.0.0.1", "Connect to this host; an address that means all of a host's is 127.0.0.1."
@@ -378,7 +378,7 @@ class ClientKeys(Settings):
         return {key for name, setting in cls.table().items() for key in (name, *setting.aliases)}
 
     def _faults(self) -> Iterator[str]:
-        """What is wrong with a client's settings that exclude each other, or need each other."""
+        """Faults of client settings that exclude or need each other."""
         if self.sksync1_compat and self.use_ssl:
             yield NO_TLS
         if self.sksync1_compat and self.username is not None:
@@ -446,7 +446,7 @@ class Sections(Settings):
 
 
 class StorageSettings(Settings):
-    """A bucket in MongoDB, in the older way: names say the same. One of uri and uri_file is set."""
+    """A bucket in MongoDB, in a form older than storage names. One of uri and uri_file is set."""
 
     type = Setting(optional(one_of("gridfs")), None, "gridfs, a bucket in MongoDB.")
     uri = Setting(optional(text()), None, "mongodb://... or mongodb+srv://...", is_secret=True)
@@ -476,7 +476,7 @@ class StorageSettings(Settings):
 
 
 def from_json(kind: Kind[Any], value: object) -> object:
-    """What a kind makes of a value. Raises ValueError."""
+    """Convert a JSON value to a kind's. Raises ValueError."""
     return kind.from_json(value)
 
 

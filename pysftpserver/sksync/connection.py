@@ -16,11 +16,11 @@ from pysftpserver.service.patience import Patience
 from pysftpserver.sksync.parsing import LineParser
 from pysftpserver.sksync.unsent import unsent
 
-MOST_WAITING = 1 << 20  # bytes that were received and not yet used, before the peer has to wait
+MOST_WAITING = 1 << 20  # bytes received but not yet used, at which the peer has to wait
 MOST_OF_STRANGERS = 64 << 10  # the same before the login
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
 LINGER = 5.0  # seconds for the peer to close
-GLANCE = 0.02  # seconds between two looks at the buffer below TLS
+GLANCE = 0.02  # seconds between checks of the buffer below TLS
 MOST_AFTER = 1 << 20  # bytes that are discarded after the end
 
 
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
-        transport.pause_reading()  # until it is clear whether TLS is used
+        transport.pause_reading()  # until it is known whether TLS is used
         self._use(transport)
         self._on_made(self)
 
@@ -110,14 +110,14 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(
             min(self._timeout, most)
-        ):  # ends handshakes that are slow and not silent, too
+        ):  # also ends handshakes that are slow but not silent
             encrypted = await loop.start_tls(self.transport, self, context, server_side=True)
         if encrypted is None:
             raise ConnectionResetError("the connection was closed")
         self._use(encrypted)
 
     def trust(self) -> None:
-        """Receive more ahead from now on: the client has logged in."""
+        """Buffer more received bytes from now on: the client has logged in."""
         self._most_waiting = MOST_WAITING
 
     async def receive(self) -> bytes:
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         return piece
 
     async def is_quiet(self, seconds: float = math.inf) -> bool:
-        """Wait until there is data or the peer has closed; whether that took longer than seconds.
+        """Wait until there is data or the peer has closed; return whether that took longer than `seconds`.
 
         Raises OutOfPatience.
         """
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._patience.waited(loop.time() - start, self._waiting)
 
     async def receive_all(self) -> list[bytes]:
-        """The next piece, and those that have arrived with it; empty when the peer sends no more.
+        """The next piece and all others that have arrived; empty when the peer sends no more.
 
         Raises OutOfPatience.
         """
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
             self._may_write = None
 
     async def _some_taken(self, what: Coroutine[None, None, None]) -> None:
-        """Wait for something that happens when the peer reads. Raises OutOfPatience when it does not read."""
+        """Wait for something that happens when the peer reads. Raises OutOfPatience if it does not read."""
         loop = asyncio.get_running_loop()
         start, before = loop.time(), self._unsent()
         taken = 0
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
 
     def _buffered(self) -> int:
         """Bytes that have not been handed to the system yet."""
-        # TLS has a transport of its own, above the one of the socket, and each has a buffer.
+        # TLS has its own transport above the socket's, and each has a buffer.
         buffers = {self.transport, self._raw}
         return 0 if self._is_lost else sum(transport.get_write_buffer_size() for transport in buffers)
 
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
         return self._buffered() + unsent(self._raw.get_extra_info("socket").fileno())
 
     async def end(self) -> None:
-        """Close in such a way that everything sent arrives, even if the peer has sent more than was read."""
+        """Close so that everything sent arrives, even if the peer has sent more than was read."""
         try:
             if self._reads:
                 await self._all_sent()

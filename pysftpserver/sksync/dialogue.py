@@ -1,6 +1,6 @@
 """A client's side of one connection, blocking: connecting, logging in, lines and pieces.
 
-What may not enter: storages, what is planned.
+What may not enter: storages, the plan.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MOST_ENCRYPTED = 64 << 10  # bytes that are sent in one call with TLS
 
 
 class SyncError(Exception):
-    """A sync could not be done, or not completed. The text is one line, for the user.
+    """A sync could not be started or completed. The text is one line, for the user.
 
-    summary: what was done until then.
+    summary: what was done before.
     """
 
     summary: Summary
@@ -100,7 +100,7 @@ class Dialogue:
         return line
 
     def _or_else(self, answer: bytes | None) -> str:
-        """What else may be the reason when a server closes the connection without a reply."""
+        """Another possible reason why a server closes the connection without a reply."""
         if answer is not None:
             return ""
         if self._request.tls is None:
@@ -125,7 +125,7 @@ class Dialogue:
                     raise SyncError("the server stopped reading") from None
             except OSError:
                 raise SyncError("the server ended the connection; its log says why") from None
-            # A server that takes much may be slow to ask for more.
+            # A server that has just received a lot may be slow to read more.
             taken = before + sent - unsent(self._socket.fileno())
             self._patience.waited(time.monotonic() - began, max(0, taken))
             left = left[sent:]
@@ -134,7 +134,7 @@ class Dialogue:
         """Wait for more data; return whether there is any."""
         self._start = self._end = 0
         while not self._has_received():
-            pass  # the server has taken something and may be busy with it
+            pass  # the server has received something and may be busy with it
         return self._end > 0
 
     def _has_received(self) -> bool:
@@ -152,7 +152,7 @@ class Dialogue:
         except ssl.SSLEOFError:
             pass
         except ssl.SSLError as error:
-            # A server refuses a certificate when the handshake is already over on this side.
+            # When a server refuses a certificate, the handshake is already over on this side.
             raise SyncError(f"TLS: the server says {tls_words(error)}") from None
         except OSError:
             pass
@@ -177,7 +177,7 @@ class Dialogue:
         return line
 
     def lines_at_hand(self) -> list[bytes]:
-        """The next line and those that have arrived with it, up to an empty one.
+        """The next line and all others that have arrived, up to an empty one.
 
         Raises Malformed, OutOfPatience, SyncError.
         """
@@ -187,7 +187,7 @@ class Dialogue:
         return found
 
     def is_quiet(self, seconds: float) -> bool:
-        """Wait until the server sends something; whether that took longer than seconds.
+        """Wait until the server sends something; return whether that took longer than `seconds`.
 
         Raises OutOfPatience.
         """
@@ -202,8 +202,8 @@ class Dialogue:
             self._patience.waited(time.monotonic() - began, 0)
 
     def feed(self, parser: ContentParser) -> int:
-        """Give a parser what comes next; return its length in bytes. Raises what the parser raises,
-        OutOfPatience, SyncError.
+        """Receive more data and give it to a parser; return its length in bytes. Raises what the parser
+        raises, OutOfPatience, SyncError.
         """
         if self._start == self._end and not self._receive():
             raise SyncError("the server ended the connection early; its log says why")

@@ -1,8 +1,8 @@
-"""Dry runs: find out what a sync would do, from a server that has no dry run.
+"""Dry runs: find out what a sync would do, from a server that does not support dry runs.
 
-The server asks for the files that it wants and gets, instead of the first one's length, a line that makes it
+The server asks for the files that it wants; in place of the first one's length it gets a line that makes it
 end the connection. What the server would send is read and discarded. If a file is so large that connecting
-again is cheaper, the connection is closed, and the next one says that the file is here already. Nothing is
+again is cheaper, the connection is closed, and the next one claims that the file is already here. Nothing is
 written on either side. What may not enter: the storage, except its listing and sizes.
 """
 
@@ -98,7 +98,9 @@ class _TooMuch(Exception):
 
 
 class _Nowhere:
-    """A sink that keeps names. files: (time in seconds, bytes) by name. most: largest file to read."""
+    """A sink that keeps names only. files: (time in seconds, bytes) by name. most: largest file to read, in
+    bytes.
+    """
 
     def __init__(self, most: int) -> None:
         self.files: dict[str, tuple[int, int]] = {}

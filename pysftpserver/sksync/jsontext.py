@@ -1,6 +1,6 @@
 """Change one member of an object in a JSON text, and nothing else.
 
-The texts are those that config.parse() accepts, which may have commas after last items. What may not enter:
+Texts are as config.parse() accepts them: there may be a comma after the last item. What may not enter:
 what the members mean. Facts: RFC 8259.
 """
 
@@ -17,7 +17,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Member(NamedTuple):
-    """Where a member is in its text: from the quote before its key to the end of its value."""
+    """The position of a member in the text: from the quote before its key to the end of its value."""
 
     start: int
     value: int
@@ -25,7 +25,7 @@ class Member(NamedTuple):
 
 
 def members(text: str, start: int = 0) -> dict[str, Member]:
-    """Where the members of the object are that begins at start, in their order. The text has to be valid."""
+    """The members of the object that begins at start, in order. The text has to be valid."""
     plain = without_trailing_commas(text)
     found: dict[str, Member] = {}
     at = _skip(plain, _skip(plain, start) + 1)
@@ -41,7 +41,7 @@ def members(text: str, start: int = 0) -> dict[str, Member]:
 
 
 def with_member(text: str, start: int, key: str, value: str) -> str:
-    """The text with a value, which is JSON, for a key of the object that begins at start."""
+    """The text with a value (JSON) set for a key of the object that begins at start."""
     start = _skip(text, start)
     known = members(text, start)
     if key in known:
@@ -72,7 +72,7 @@ def without_member(text: str, start: int, key: str) -> str:
 
 
 def _closing(text: str, at: int) -> int:
-    """Where an object ends after its last member, a comma or not."""
+    """Where an object ends after its last member, with or without a comma."""
     return _skip(text, _skip(text, at) + 1) if text[_skip(text, at)] == "," else _skip(text, at)
 
 

@@ -1,6 +1,6 @@
 """The listing of a directory for a sync: regular files, by name, with their times.
 
-Links are not followed. What may not enter: sockets, what is planned.
+Links are not followed. What may not enter: sockets, the plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Listing:
         if not self._excluded:
             return False
         parts = name.split("/")
-        # One path at a time: together they may be a hundred times as long as the name, which a peer chose.
+        # One path at a time: all together may be a hundred times as long as the name, which the peer chose.
         paths = ("/".join(parts[: count + 1]) for count in range(1, len(parts)))
         return any(
             fnmatch.fnmatchcase(text, pattern)
@@ -53,7 +53,7 @@ class Listing:
         )
 
     def withhold(self, name: str, why: str) -> None:
-        """Remove a file that cannot be read; it is not replaced either, because it may be the newer one."""
+        """Remove a file that cannot be read. It is not replaced either, because it may be the newer one."""
         self._withheld[name] = why
         del self.files[name]
 
@@ -89,7 +89,7 @@ def listing(
 
     excluded: shell patterns of names that are left out: of a file, of a directory, or of a whole path.
     may_be_missing: whether a missing directory counts as an empty one. take: called with the bytes of memory
-    that each entry needs; may raise what ends the listing. Raises what the storage raises for the top.
+    that each entry needs; may raise to end the listing. Raises what the storage raises for the top.
     """
     found = Listing(excluded, is_recursive)
     todo: list[tuple[bytes, int]] = [(b"", 0)]
@@ -106,7 +106,7 @@ def listing(
                     todo.append((directory + name + b"/", depth + 1))
         except (OSError, SFTPException) as error:
             if directory:
-                # Its files are unknown, so none may be received there: they might replace newer ones.
+                # Its files are unknown, so none may be received there: one might replace a newer file.
                 found.unlisted[directory.decode("utf-8", "backslashreplace").rstrip("/")] = reason_of(error)
             elif not (may_be_missing and is_missing(error)):
                 raise
@@ -115,7 +115,7 @@ def listing(
 
 def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -> bool:
     """Add an entry; return whether it is a directory to list."""
-    mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may leave them out
+    mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a minimal plugin may omit them
     last = path.rpartition(b"/")[2]
     if temporary.is_temporary(last):
         if S_ISREG(mode) and temporary.is_abandoned(last, attrs):

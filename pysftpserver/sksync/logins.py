@@ -1,4 +1,4 @@
-"""Who may log in to a server, and how soon again after failures: every refusal is the same to a client.
+"""Who may log in to a server, and how soon after failures. Every refusal looks the same to a client.
 
 What may not enter: sockets, lines, the formulas of SRP.
 """
@@ -29,7 +29,7 @@ class Logins:
         self._throttle = Throttle()
 
     def check(self, address: str) -> None:
-        """Raises LoginFailed for an address whose logins are not looked at now."""
+        """Raises LoginFailed if logins from the address have to wait."""
         if self._throttle.wait(address, time.monotonic()) > 0:
             raise LoginFailed(THROTTLED)
 
@@ -39,7 +39,7 @@ class Logins:
 
 
 def need_srptools() -> None:
-    """Raises BadInput if logins are not possible."""
+    """Raises BadInput if srptools, which logins need, is not installed."""
     with needed("sksync", "srptools"):
         import srptools  # noqa: F401
 
@@ -47,7 +47,7 @@ def need_srptools() -> None:
 def _decoy(users: Mapping[str, tuple[bytes, int]]) -> bytes:
     """A secret that is the same after a restart with the same users.
 
-    The salts that unknown users get are made from it. If they changed with every start, that would tell
+    The salts of unknown users are derived from it. If they changed with every start, that would distinguish
     unknown users from known ones.
     """
     if not users:

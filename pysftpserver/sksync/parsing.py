@@ -1,6 +1,6 @@
 """Parsers for what a peer sends, fed with pieces of any size: lines, listings, contents.
 
-A parser keeps what it cannot use yet, which is never more than a line. Contents go to a sink. What may not
+A parser keeps what it cannot use yet, never more than a line. Contents go to a sink. What may not
 enter: I/O.
 """
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
         """Receives contents: begin(), write() for each piece, and end(), one file after the other."""
 
         def begin(self, name: str, mtime: int, length: int) -> None:
-            """A file begins. mtime: seconds since the epoch. length: bytes."""
+            """Begin a file. mtime: seconds since the epoch. length: bytes."""
 
         def write(self, piece: memoryview) -> None:
-            """The next piece of it, which is valid during this call only."""
+            """The next piece of the file, valid only during this call."""
 
         def end(self) -> None:
-            """The file is complete, and its digest, if there is one, is right."""
+            """The file is complete and its digest, if any, is right."""
 
 
-OBJECT = 100  # bytes of memory that a str takes in addition to its letters, at most
-ENTRY = 112  # bytes of memory that a name in a listing takes in addition to the str, with its time
+OBJECT = 100  # most bytes of memory that a str takes in addition to its characters
+ENTRY = 112  # bytes of memory that a name in a listing and its time take in addition to the str
 
 
 class Damaged(Exception):
-    """The content of a file is not what was sent. The text is for the log."""
+    """The received content differs from what was sent. The text is for the log."""
 
 
 class LineParser:
@@ -48,9 +48,9 @@ class LineParser:
         self._begun = bytearray()
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> tuple[bytes | None, int]:
-        """(line without its end, where the next begins); the line is None until all of it is there.
+        """(line without its end, where the next begins); the line is None while it is incomplete.
 
-        Raises Malformed for a line without end.
+        Raises Malformed for a line that is too long.
         """
         stop = data.find(b"\n", start, end)
         stop_or_end = end if stop < 0 else stop
@@ -69,7 +69,7 @@ class ListingParser:
 
     files: modification times in whole seconds, by name. undecodable: number of names that are not in the
     dialect's encoding. is_done: whether the listing is complete. most_names, most_bytes: its maximum size.
-    take: called with the bytes of memory that each piece has needed; may raise what ends the parsing.
+    take: called with the bytes of memory that each piece has needed; may raise to end the parsing.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ListingParser:
         self._lines = LineParser()
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> int:
-        """Take what comes next; return where it ended. Raises Malformed, and what take() raises."""
+        """Parse data[start:end]; return where parsing stopped. Raises Malformed, and what take() raises."""
         while start < end:
             line, after = self._lines.feed(data, start, end)
             self._bytes_left -= after - start
@@ -117,7 +117,7 @@ class ListingParser:
             return
         if "/" in name and not self._is_recursive:
             raise Malformed("a name in a directory, where only one directory was asked for")
-        # A single letter beyond the BMP makes a str take four bytes for each of its letters.
+        # A single character beyond the BMP makes a str take four bytes for each character.
         size = sys.getsizeof(name)
         self._bytes_left -= max(0, size - OBJECT - len(line))
         self._needs += size + ENTRY
@@ -137,13 +137,15 @@ class ContentParser(ABC):
         self._dialect = dialect
         self._sink = sink
         self._lines = LineParser()
-        self._left = 0  # bytes of the content
-        # A function and not a method of this object: the cycle would keep the sink's storage open for long.
+        self._left = 0  # bytes of the content still to come
+        # Not a bound method: the reference cycle would keep the sink's storage open for long.
         self._on_line: Callable[[Any, bytes], None] = type(self)._on_first_line
         self._digest = hashlib.md5(usedforsecurity=False)
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> int:
-        """Take what comes next; return where it ended. Raises Malformed, Damaged, and what the sink does."""
+        """Parse data[start:end]; return where parsing stopped. Raises Malformed, Damaged, and what the sink
+        raises.
+        """
         view = memoryview(data)
         while start < end and not self.is_done:
             if self._left:
@@ -188,7 +190,7 @@ class ContentParser(ABC):
 
     @abstractmethod
     def _on_first_line(self, line: bytes) -> None:
-        """The first of the lines before a content."""
+        """Parse the first of the lines before a content."""
 
 
 class UploadParser(ContentParser):

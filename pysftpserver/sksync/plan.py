@@ -1,4 +1,5 @@
-"""Which files go where: two listings and a type in, the actions out. What may not enter: I/O, wire formats.
+"""Decides which files go where: takes two listings and a type, returns the actions. What may not enter: I/O,
+wire formats.
 
 Facts: by time, a file that is missing on one side is copied there, and one that exists on both sides is
 copied from the newer side if the times differ by a second or more. Ignoring time, only missing files are
@@ -25,7 +26,7 @@ class Plan:
 
 
 def plan(client: Listing, server: Listing, sync_type: SyncType) -> Plan:
-    """What a sync of that type does. client, server: modification times in whole seconds, by name."""
+    """Plan a sync of that type. client, server: modification times in whole seconds, by name."""
     to_server = [name for name in client if sends_to_server(client[name], server.get(name), sync_type)]
     from_server = [name for name in server if sends_from_server(client.get(name), server[name], sync_type)]
     return Plan(sorted(to_server), sorted(from_server))

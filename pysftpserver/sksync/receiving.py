@@ -1,11 +1,11 @@
-"""Receives the files of a sync in temporary files, and puts them in place some at a time.
+"""Receives the files of a sync in temporary files, and puts them in place in batches.
 
-To make a file safe from a crash, the disk is waited for, and to wait for each of 1,500 small files takes
-many seconds. Files that are complete wait for others until there are MOST_WAITING of them or MOST_BYTES, or
-for MOST_SECONDS; then all are synced together and renamed. Files without a descriptor of the host's do not
-wait: they cannot be synced together, and their storage may keep them in memory.
+Making a file safe from a crash means waiting for the disk; for 1,500 small files one by one, that takes many
+seconds. So complete files wait for others until there are MOST_WAITING of them or MOST_BYTES, or for
+MOST_SECONDS; then all are synced together and renamed. Files without a descriptor of this host do not wait:
+they cannot be synced together, and their storage may keep them in memory.
 
-Blocking calls of the storage's. What may not enter: sockets, wire formats, what is planned.
+Calls of the storage block. What may not enter: sockets, wire formats, the plan.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pysftpserver.uploads.leftovers import remove_leftovers
 
 DIRECTORY = 0o777
 MOST_WAITING = 128  # complete files: each is an open file
-MOST_BYTES = 64 << 20  # of complete files: to be received again if this process is killed
+MOST_BYTES = 64 << 20  # of complete files, which are lost if this process is killed
 MOST_SECONDS = 2.0  # that a complete file waits, however slow the peer is
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Overtaken(Exception):
-    """A file was changed here after it was listed, so that the plan does not apply to it any more."""
+    """A file was changed here after it was listed, so the plan no longer applies to it."""
 
 
 @dataclass(eq=False)
@@ -44,11 +44,11 @@ class Receiver:
     top: the directory, with a slash at its end; it is made for the first file. here: the listing of it.
     sync_type: says whether a file that appeared since may be replaced. ignores_time_errors: whether a time
     that cannot be set is accepted. on_file: called with name and bytes for each file that is in its place.
-    on_failure: called with name and reason for each that failed; the others are received all the same, unless
-    the reason applies to them, too. on_overtaken: the same for each that was changed here since it was
-    listed, and is kept.
+    on_failure: called with name and reason for each file that failed; the others are still received, unless
+    the reason applies to them as well. on_overtaken: the same for each file that was changed here since it
+    was listed, and is kept.
 
-    It counts files and bytes that are in place, failures, times that could not be set, and leftovers: removed
+    It counts files and bytes in place, failures, times that could not be set, and leftovers: removed
     temporary files of interrupted syncs.
     """
 
@@ -74,13 +74,13 @@ class Receiver:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether files are complete that are not in their place: commit() when the peer is silent."""
+        """Whether there are complete files not yet in place: call commit() when the peer is silent."""
         return bool(self._waiting)
 
     # --- a sink -------------------------------------------------------------------------------------------
 
     def begin(self, name: str, mtime: int, length: int) -> None:
-        """Begin a file, or report why it cannot be received."""
+        """Begin a file; if it cannot be received, report why."""
         self._name = name
         self._mtime = mtime
         if self.here.is_excluded(name):
@@ -106,7 +106,7 @@ class Receiver:
                 self.commit()  # a large file may take hours
 
     def end(self) -> None:
-        """Set the file's time; with enough others, put it in place."""
+        """Set the file's time; once enough files are complete, put them in place."""
         if self._incoming is None:
             return
         try:
@@ -130,7 +130,7 @@ class Receiver:
         return self._waiting_bytes + more >= MOST_BYTES or not has_time
 
     def commit(self) -> None:
-        """Put the files that are complete in place. What was reported to on_file then survives a crash."""
+        """Put the complete files in place. Files reported to on_file survive a crash."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         failures = commit_all(list(waiting.values()))
         try:
@@ -153,7 +153,7 @@ class Receiver:
             _raise_fatal(error)
 
     def close(self) -> None:
-        """Put the files that are complete in place, and remove one that is not."""
+        """Put the complete files in place, and remove an incomplete one."""
         self._give_up()
         self.commit()
 
@@ -195,7 +195,7 @@ class Receiver:
         return open_temporary(self.storage, path, replaced)
 
     def _check_unchanged(self, name: str, mtime: int) -> None:
-        """Check that the plan, which may be hours old, still applies. mtime: of the file that was received.
+        """Check that the plan, which may be hours old, still applies. mtime: of the received file.
 
         Raises Overtaken, and what the storage raises.
         """
@@ -209,7 +209,9 @@ class Receiver:
             raise Overtaken("it was changed here meanwhile")
 
     def _make_directory(self, path: bytes) -> None:
-        """path: with a slash at its end. Raises what the storage does, and NotADirectoryError for a link."""
+        """Make a directory and those above it. path: ends in a slash. Raises what the storage raises, and
+        NotADirectoryError for a link.
+        """
         if path in self._directories:
             return
         stripped = path.rstrip(b"/")

@@ -1,4 +1,4 @@
-"""What a user sees of a sync: a progress display on a terminal, otherwise a line for each file; the summary.
+"""Shows a sync to the user: progress on a terminal or else a line for each file, and the summary.
 
 What may not enter: what is synced, and how.
 """
@@ -68,7 +68,7 @@ class Display(Observer):
 
 @contextlib.contextmanager
 def observer(is_quiet: bool, tell: Tell) -> Iterator[Observer]:
-    """What shows how a sync proceeds. is_quiet: only failures. tell: prints a line to standard error."""
+    """An observer that shows progress. is_quiet: only failures. tell: prints a line to standard error."""
     if is_quiet:
         yield Failures(tell)
         return

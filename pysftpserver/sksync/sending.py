@@ -1,6 +1,6 @@
-"""Reads files into blocks to be sent: many small files in one block, a large file in many.
+"""Reads files into blocks to send: many small files in one block, a large file in many.
 
-Blocking calls of the storage's. What may not enter: sockets, what is planned.
+Calls of the storage block. What may not enter: sockets, the plan.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCK = 256 << 10  # bytes that are sent at once
 class CannotSend(Exception):
     """A file cannot be read, or is shorter than announced.
 
-    has_begun: whether part of it was sent. is_missing: whether it does not exist any more.
+    has_begun: whether part of it was sent. is_missing: whether it no longer exists.
     """
 
     def __init__(self, name: str, why: str, has_begun: bool, is_missing: bool = False) -> None:
@@ -42,7 +42,7 @@ class CannotSend(Exception):
 
 @dataclass(eq=False)
 class Sender:
-    """Contents of files in a directory of a storage.
+    """Reads the contents of files in a directory of a storage.
 
     top: the directory, with a slash at its end. on_file: called with name and bytes for each file that was
     read to its end.
@@ -56,7 +56,7 @@ class Sender:
     size: int = 0
 
     def uploads(self, names: Iterable[str]) -> Generator[bytes | bytearray, None, None]:
-        """What a client sends for names that were asked for. Raises CannotSend."""
+        """What a client sends for the requested names. Raises CannotSend."""
         return self._blocks((name, b"") for name in names)
 
     def downloads(
@@ -88,7 +88,7 @@ class Sender:
                     if ready and (is_large or len(ready) >= BLOCK):
                         yield ready
                         ready = bytearray()
-                    if is_large:  # it is not copied again
+                    if is_large:  # sent without another copy
                         yield piece
             except CannotSend as error:
                 if ready:
@@ -112,7 +112,7 @@ class Sender:
                 size = attrs.size or 0
                 first = self._read(handle, 0, min(size, BLOCK))
                 if len(first) < min(size, BLOCK):
-                    size = len(first)  # it is shorter now; no length was sent yet
+                    size = len(first)  # the file has shrunk; its length has not been sent yet
                 has_begun = True
                 yield head + wire.number(size) + (first if len(first) < BLOCK else b"")
                 if len(first) == BLOCK:

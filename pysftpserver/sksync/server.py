@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-DESCRIPTORS = 8 + MOST_WAITING  # that one session may need
+DESCRIPTORS = 8 + MOST_WAITING  # most that one session may need
 
 
 class Server:
     """Serves what is shared to any number of clients.
 
-    shares: what clients may name. context: for TLS, or None. sink: of the audit log, or None.
+    shares: the directories that clients may name. context: for TLS, or None. sink: of the audit log, or None.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Server:
         return [one.getsockname()[:2] for one in sockets]
 
     def reload(self, settings: ServerSettings, shares: Find, context: ssl.SSLContext | None) -> None:
-        """Serve new clients by other settings; running sessions keep theirs."""
+        """Use new settings for new clients; running sessions keep the old ones."""
         self._settings, self._shares, self._context = settings, shares, context
         self._logins.users = settings.users
         self._log_limit.rate = settings.log_rate
         self._memory.limit(settings.max_listing_memory, settings.max_connections)
 
     async def stop(self, seconds: float = 0.0) -> None:
-        """Stop listening, let running syncs finish, and end what is left, with the files half received.
+        """Stop listening, let running syncs finish, then end the rest and remove incomplete files.
 
-        seconds: that running syncs get. Clients that have not named a directory yet are ended at once.
+        seconds: time for running syncs. Clients that have not yet named a directory are ended at once.
         """
         for listener in self._listeners:
             listener.close()
@@ -132,7 +132,7 @@ class Server:
         self._clients.add(client)
 
     def _log_of(self, connection: Connection) -> SFTPLog:
-        """The log, with a limit for the lines that the address causes."""
+        """A log that limits the number of lines caused by the connection's address."""
         return self._log_limit.of(network_of(connection.address[0]))
 
     async def _serve(self, client: _Client) -> None:
@@ -153,7 +153,7 @@ class Server:
             )
             await client.session.run()
             await connection.end()
-        except (OSError, TimeoutError) as error:  # of the handshake
+        except (OSError, TimeoutError) as error:  # from the handshake
             self._log_of(connection).error(f"{connection.peer}: ended: {tls_reason(error)}")
         finally:
             connection.abort()
@@ -163,7 +163,7 @@ class Server:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # Cleaning up has to come after it, and not at the same time.
+            # Clean up after the function has returned, not while it runs.
             await asyncio.wait([done])
             raise
 
@@ -181,13 +181,13 @@ class _Client:
 
     @property
     def holder(self) -> str:
-        """The name that its share of what is for all is counted by."""
+        """The name under which its share of common resources is counted."""
         user = None if self.session is None else self.session.user
         return self.network if user is None else f"user {user}"
 
     @property
     def is_stranger(self) -> bool:
-        """Whether it has neither logged in nor, where no login is required, named a directory."""
+        """Whether it has neither logged in nor, if no login is required, named a directory."""
         return not self.is_syncing and (self.session is None or self.session.user is None)
 
     @property
@@ -199,7 +199,7 @@ class _Client:
 
 
 class Service:
-    """A server as a configuration describes it.
+    """A server run from a configuration.
 
     ident: the program's name in the log. load: reads the settings. file: the configuration's name, for
     messages. Raises BadInput, Unavailable.
@@ -236,9 +236,9 @@ class Service:
         self._log.info("stopped")
 
     def _read_again(self) -> Callable[[], None]:
-        """Read what the configuration names, in a thread; return what takes it over.
+        """Read what the configuration names, in a thread; return a function that applies it.
 
-        Raises BadInput, and then everything stays as it was.
+        Raises BadInput; everything then stays as it was.
         """
         new = self._load()
         if new.storage != self._settings.storage:
@@ -276,7 +276,7 @@ class Service:
         return shares
 
     def _remark(self, settings: ServerSettings) -> None:
-        """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
+        """Log settings that may be mistakes. Raises BadInput if logins are not possible."""
         for key in settings.unknown:
             self._log.error(f'{self._file}: unknown key "{key}", ignored')
         if settings.needs_login or settings.users:
@@ -292,5 +292,5 @@ class Service:
 
 
 def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage) -> None:
-    """Serve until a signal comes. Arguments and exceptions are those of Service."""
+    """Serve until a signal arrives. Arguments and exceptions are those of Service."""
     asyncio.run(Service(ident, load, file, open_storage).run())

@@ -1,8 +1,7 @@
 """A server's side of one sync, from the first line to the last.
 
-Storages block, so their work is done in other threads: a whole piece of what was received, or a whole block
-to be sent, at a time. What may not enter: how connections are made, concrete storages.
-Facts: docs/sksync.md, "The protocol".
+Storages block, so their work is done in other threads: one received piece, or one block to be sent, at a
+time. What may not enter: how connections are made, concrete storages. Facts: docs/sksync.md, "The protocol".
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[..., Result], *arguments: Any) -> Awaitable[Result]: ...
 
 
-ASKED_AHEAD = 64 << 10  # bytes of names that were asked for and whose contents have not arrived yet
-EACH = 64  # bytes that a file counts for in addition to its content: a peer may send many empty ones slowly
-MOST_TOLD = 20  # lines in the log for each kind of failure in a session
+ASKED_AHEAD = 64 << 10  # bytes of names that were requested and whose contents have not arrived yet
+EACH = 64  # bytes credited for a file in addition to its content: a peer may slowly send many empty files
+MOST_TOLD = 20  # most log lines for each kind of failure in a session
 
 
 class Incomplete(Exception):
@@ -63,9 +62,9 @@ class Incomplete(Exception):
 class Session:
     """One sync. run() raises nothing except when it is cancelled.
 
-    shares: what clients may name. logins: who may log in. memory: for the listings of all clients.
-    must_be_in: time of the event loop until which the client has to name a directory. sink: of the audit log,
-    None for none. user: who has logged in. is_syncing: whether the client has named a directory.
+    shares: directories that clients may name. logins: who may log in. memory: for the listings of all
+    clients. must_be_in: time of the event loop by which the client has to name a directory. sink: of the
+    audit log, or None. user: who has logged in. is_syncing: whether the client has named a directory.
     """
 
     connection: Connection
@@ -86,7 +85,7 @@ class Session:
         address = self.connection.address
         self._audit = None if self.sink is None else DoorAudit(self.sink, "", *address, self.log)
         self._who = self.connection.peer
-        self._told: dict[str, int] = {}  # how often each reason was one for a failure
+        self._told: dict[str, int] = {}  # number of failures for each reason
 
     async def run(self) -> None:
         """Serve the client until the sync ends."""
@@ -104,7 +103,7 @@ class Session:
             )
         except (BadInput, OSError, SFTPException) as error:
             self._tell(f"ended: {self._what}{reason_of(error)}")
-        except Exception as error:  # a storage's fault, or ours
+        except Exception as error:  # a bug in a storage, or ours
             self._tell("ended by a fault:")
             self.log.fault(error)
         finally:
@@ -122,7 +121,7 @@ class Session:
             async with limit:
                 share = await self._first_request()
         except TimeoutError:
-            if not limit.expired():  # it is the storage's
+            if not limit.expired():  # the storage raised it
                 raise
             grace = self.settings.login_grace
             raise ConnectionEnded(f"no login and directory within {grace:g} seconds (login_grace)") from None
@@ -138,7 +137,7 @@ class Session:
             await self.in_thread(share.storage.release)
 
     async def _first_request(self) -> Share:
-        """All up to the directory that the client names."""
+        """Handle everything up to the directory that the client names."""
         connection = self.connection
         self._dialect = dialect = await self._introduction()
         connection.send(wire.ESTABLISHED)
@@ -162,7 +161,7 @@ class Session:
         connection.send(wire.END)
         sent = await self._send(planned.from_server, share, here)
         if self._failed:
-            # The client has to know, and the protocol has no other way to say it.
+            # The client has to know, and the protocol has no other way to tell it.
             raise Incomplete(f"{self._what}{self._failed} failed; {received}, {sent}")
         connection.send(wire.END)
         self.log.info(f"{self._who}: {self._what}{received}, {sent}")
@@ -187,7 +186,7 @@ class Session:
 
     async def _login(self, line: bytes) -> None:
         try:
-            from pysftpserver.sksync import srp  # a server without users does not need srptools
+            from pysftpserver.sksync import srp  # servers without users do not need srptools
         except ModuleNotFoundError:
             raise LoginFailed("srptools is not installed") from None
         logins, host = self.logins, self.connection.address[0]
@@ -207,7 +206,7 @@ class Session:
         except (srp.Refused, Malformed):
             raise LoginFailed(known) from None
         finally:
-            if answer is None:  # also of a client that has gone: the calculation is what a flood is after
+            if answer is None:  # also if the client has disconnected: floods aim at the calculation
                 logins.failed(host)
         logins.check(host)  # again, so that many connections at once cannot get around it
         self.user = user
@@ -249,7 +248,7 @@ class Session:
         return here
 
     def _plan(self, theirs: dict[str, int], here: Listing) -> plan.Plan:
-        """The plan, without what cannot be done."""
+        """The plan, without files that cannot be sent or received."""
         for name in [name for name in theirs if here.is_excluded(name)]:
             del theirs[name]
         planned = plan.plan(theirs, here.files, self._type)
@@ -290,8 +289,8 @@ class Session:
             came = 0
             while not parser.is_done:
                 if ask := requests.after(came):
-                    # Not waiting until it is sent: a client that is sending does not read, and then both
-                    # sides would wait for ever.
+                    # Do not wait until it is sent: a client does not read while it sends, and both sides
+                    # would wait for ever.
                     self.connection.send(ask)
                 if receiver.has_waiting and await self.connection.is_quiet(MOST_SECONDS):
                     await self.in_thread(receiver.commit)
@@ -330,7 +329,7 @@ class Session:
         self._note(request, path=self._top + name.encode(), size=size)
 
     def _on_overtaken(self, name: str, why: str) -> None:
-        # Not a failure: often, another client has sent it. A sync that began now would not ask for this one.
+        # Not a failure: often another client has sent it. A sync that began now would not ask for it.
         self.log.info(f"{self._who}: {name!a}: {why}; it was kept")
 
     def _note(self, request: str, result: str = "OK", path: bytes | None = None, size: int = 0) -> None:
@@ -346,7 +345,7 @@ class Session:
 
 
 def feed(parser: ListingParser | UploadParser, pieces: list[bytes]) -> list[bytes]:
-    """Give pieces to a parser, one after the other; return what it has not used."""
+    """Feed pieces to a parser in order; return the unused ones."""
     for number, piece in enumerate(pieces):
         used = parser.feed(piece, 0, len(piece))
         if parser.is_done:
@@ -363,11 +362,11 @@ class Requests:
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
-        self._lengths: deque[int] = deque()  # of those that were sent and whose contents have not arrived
-        self._ahead = 0  # their bytes
+        self._lengths: deque[int] = deque()  # of sent lines whose contents have not arrived
+        self._ahead = 0  # their sum in bytes
 
     def after(self, came: int) -> bytes:
-        """What to send now. came: number of contents that have arrived since the last call."""
+        """The lines to send now. came: number of contents that have arrived since the last call."""
         for _ in range(came):
             self._ahead -= self._lengths.popleft()
         if self._ahead > ASKED_AHEAD // 2:

@@ -1,7 +1,7 @@
-"""What a server shares: the storage, and the directory in it, that the path of a client means.
+"""What a server shares: maps the path that a client sends to a storage and a directory in it.
 
-A share is opened anew for each session, so that a directory that was replaced while the server runs (a
-restored backup, a new mount) is served and not the deleted one. What may not enter: concrete storages,
+A share is opened anew for each session, so if a directory is replaced while the server runs (a restored
+backup, a new mount), the new one is served and not the deleted one. What may not enter: concrete storages,
 sockets.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     class Find(Protocol):
         """Finds the directory that a client names. user: who has logged in; None: no login.
 
-        Raises NotShared, and what opening a storage does.
+        Raises NotShared, and what opening a storage raises.
         """
 
         def __call__(self, path: str, user: str | None = None) -> Share: ...
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         """Opens a storage: a directory of this host as a jail, a storage by its name, or a database.
 
         key: the setting that names it, for messages. is_dry: whether to change nothing in a database. user:
-        what {user} in the name stands for. site: a site file put over all. Raises BadInput, Unavailable.
+        the value of {user} in the name. site: a site file to apply. Raises BadInput, Unavailable.
         """
 
         site: str | None
@@ -47,21 +47,21 @@ if TYPE_CHECKING:
         ) -> SFTPAbstractServerStorage: ...
 
         def is_of_user(self, name: str, key: str) -> bool:
-            """Whether {user} is in a name. Raises for one that cannot be used."""
+            """Whether a name contains {user}. Raises BadInput for one that cannot be used."""
 
         def directories(self, name: str, key: str, user: str) -> list[str]:
-            """The directories of this host that are jails in the storage of a user."""
+            """The directories of this host that a user's storage jails clients in."""
 
 
 class Folder:
-    """A directory of this host, where names of storages could be meant as well."""
+    """A directory of this host, as opposed to a storage name."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
 
 class NotShared(Exception):
-    """Clients may not name that path. The text is for the log."""
+    """The path is not shared. The text is for the log."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def whole_storage(open_storage: Callable[[], SFTPAbstractServerStorage]) -> Find
 def listed_directories(shares: dict[str, Callable[[], Share]], is_silent: bool) -> Find:
     """Share the directories of a white list and nothing else.
 
-    shares: what opens the share of each path that clients may name, by path. is_silent: whether any other
+    shares: a function that opens the share, for each path that clients may name. is_silent: whether any other
     path means the first of them.
     """
     by_path = {directory(path): share for path, share in shares.items()}
@@ -97,7 +97,7 @@ def listed_directories(shares: dict[str, Callable[[], Share]], is_silent: bool) 
 
 
 def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find, str]:
-    """What a server shares, and the same in words. Opens each share once. Raises BadInput, Unavailable."""
+    """What a server shares, and a description of it. Opens each share once. Raises BadInput, Unavailable."""
     listed = settings.server_dir_whitelist
     shown = ", ".join(listed)
     is_silent = settings.server_dir_whitelist_policy == "silent"
@@ -133,7 +133,7 @@ def _in_storage(settings: ServerSettings, opener: Callable[[], SFTPAbstractServe
 
 
 def _of_users(settings: ServerSettings, named: str, open_storage: OpenStorage) -> Find:
-    """What is shared of a storage whose name has {user} in it. Raises BadInput where nobody logs in."""
+    """What is shared of a storage whose name contains {user}. Raises BadInput if there are no logins."""
     if not settings.needs_login:
         raise BadInput("storage: {user} needs logins; set require_auth to true, or write a name without it")
 
@@ -153,18 +153,18 @@ def _part(opener: Callable[[], SFTPAbstractServerStorage], top: bytes) -> Callab
 
 
 def _directory(path: str, key: str, open_storage: OpenStorage) -> Callable[[], SFTPAbstractServerStorage]:
-    open_storage(Folder(path), key)  # a mistake in the configuration ends the start, and not a session
+    open_storage(Folder(path), key)  # a mistake in the configuration fails at the start, not in a session
     absolute = Folder(os.path.abspath(path))
     return lambda: open_storage(absolute, key)
 
 
 def top_directory(settings: ServerSettings) -> str:
-    """The directory that is shared where neither a database nor a white list says otherwise."""
+    """The directory that is shared unless a database or a white list is configured."""
     return os.getcwd() if settings.server_root is None else settings.server_root
 
 
 def exposed(settings: ServerSettings, file: str, open_storage: OpenStorage) -> list[str]:
-    """Files of the server's own that clients can reach, because they are in a directory that is shared.
+    """The server's own files that clients can reach because they are in a shared directory.
 
     file: the configuration.
     """
@@ -190,7 +190,7 @@ def exposed(settings: ServerSettings, file: str, open_storage: OpenStorage) -> l
 
 
 def _is_in(path: str, opened: int) -> bool:
-    """Whether a file is below a directory that is open."""
+    """Whether a file is below an open directory. opened: its descriptor."""
     from pysftpserver.host import homes
 
     return homes.is_in(path, os.fstat(opened))

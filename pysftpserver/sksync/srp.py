@@ -1,11 +1,11 @@
-"""SRP-6a as in this protocol: SHA-1, RFC 5054's group of 2048 bits, and none of RFC 5054's padding.
+"""SRP-6a as this protocol uses it: SHA-1, RFC 5054's 2048-bit group, and none of RFC 5054's padding.
 
 srptools does the arithmetic. It differs from this protocol in three places, which are overridden here: it
-pads g in k, and A and B in u, and it turns digests in M into integers, which lose their leading zeros. What
-may not enter: lines, sockets, where users are stored.
-Facts: k = H(N | g), u = H(A | B), x = H(s | H(I ":" P)), v = g^x, K = H(S),
-M = H((H(N) xor H(g)) | H(I) | s | A | B | K), HAMK = H(A | M | K); integers as minimal big-endian bytes,
-digests as their 20 bytes. RFC 5054 has the group, and the reasons for refusing A, B and u.
+pads g in k, and A and B in u, and it converts digests in M to integers, which lose their leading zeros. What
+may not enter: lines, sockets, where users are stored. Facts: k = H(N | g), u = H(A | B), x = H(s | H(I ":"
+P)), v = g^x, K = H(S), M = H((H(N) xor H(g)) | H(I) | s | A | B | K), HAMK = H(A | M | K); integers as
+minimal big-endian bytes, digests as their 20 bytes. RFC 5054 has the group, and the reasons for refusing A, B
+and u.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pysftpserver.sksync.wire import minimal
 
 SALT = 16  # bytes of a new user's
 PRIVATE = 256  # bits of a and b
-EXPONENT = 20  # bytes of x, and of what takes its place for an unknown user
+EXPONENT = 20  # bytes of x, and of its substitute for an unknown user
 PRIME = int(constants.PRIME_2048, 16)
 _MADE_UP = 64  # bytes of what an unknown user is made from, before the salt
 
@@ -69,12 +69,12 @@ def new_salt() -> bytes:
 
 
 class ServerLogin:
-    """A server's side of one login. Whatever is wrong, only answer() refuses it.
+    """A server's side of one login. Only answer() refuses it, whatever is wrong.
 
     users: (salt, verifier) by name. decoy: a secret of the server. An unknown user's salt is derived from it,
     so that it is always the same for a name, as a real user's salt is. must_abort: after challenge(), whether
-    A is zero in the group. In that case the protocol sends no challenge, which tells the client nothing that
-    it did not do itself; answer() refuses as usual, after the usual work.
+    A is zero in the group. In that case the protocol sends no challenge, which tells the client nothing but
+    its own mistake; answer() refuses as usual, after the usual work.
     """
 
     def __init__(self, users: Mapping[str, tuple[bytes, int]], decoy: bytes) -> None:
@@ -84,14 +84,14 @@ class ServerLogin:
     def challenge(self, user: str, public: int) -> tuple[bytes, int]:
         """(s, B) for the client's A. A login that will be refused takes the same work and time.
 
-        A verifier is made up for known users, too, and an A outside of the group is replaced by another
-        number: stopping here would tell, by time, what was wrong.
+        A verifier is made up for known users as well, and an A outside the group is replaced by another
+        number: stopping here would reveal, by timing, what was wrong.
         """
         self.must_abort = public % PRIME == 0
         made_up = self._made_up(user)
         known = self._users.get(user)
         self._salt, stored = known or made_up
-        # A verifier of zero makes a key that anyone can compute. No password has that verifier.
+        # A verifier of zero leads to a key that anyone can compute. No password has that verifier.
         self._is_sound = known is not None and stored % PRIME != 0 and 0 < public < PRIME
         self._client_public = public if 0 < public < PRIME else made_up[1]
         self._context = _Context(user)
@@ -117,7 +117,7 @@ class ServerLogin:
         return seed[_MADE_UP : _MADE_UP + length], pow(int(constants.PRIME_2048_GEN, 16), exponent, PRIME)
 
     def answer(self, proof: bytes) -> bytes:
-        """HAMK for the client's M, once. Raises Refused, in the same words and time whatever was wrong."""
+        """HAMK for the client's M; works once. Raises Refused with the same text and timing for any fault."""
         expected = self._context.get_common_session_key_proof(
             session_key=self._key,
             salt=self._salt,
@@ -128,7 +128,7 @@ class ServerLogin:
         answer: bytes = self._context.get_common_session_key_proof_hash(
             session_key=self._key, session_key_proof=proof, client_public=self._client_public
         )
-        is_sound, self._is_sound = self._is_sound, False  # one guess for one challenge
+        is_sound, self._is_sound = self._is_sound, False  # one guess per challenge
         if not (is_right and is_sound):
             raise Refused("user and password do not match")
         return answer

@@ -1,8 +1,8 @@
 """TLS by the standard library: which certificates are presented, and which are accepted.
 
-A client accepts the very certificate that it was given, whatever host that names, or one that the owner of
-it has signed for the host. OpenSSL compares names during the handshake, before it is known which of the two
-it is. So it checks signatures only, and service-identity compares the names afterwards. What may not enter:
+A client accepts the very certificate that it was given, whatever host that names, or one that its owner has
+signed for the host. OpenSSL would compare names during the handshake, before it is known which of the two
+applies, so it checks signatures only, and service-identity compares the names afterwards. What may not enter:
 connections of the server, what is sent on them.
 """
 
@@ -26,7 +26,7 @@ class TLSError(Exception):
 
 
 class PassPhrase:
-    """The pass phrase of a server's key, asked for on the terminal once. may_ask: whether it may be still."""
+    """The pass phrase of a server's key, asked for once on the terminal. may_ask: whether it may still be."""
 
     def __init__(self) -> None:
         self.may_ask = True
@@ -36,7 +36,7 @@ class PassPhrase:
         if not self._known and self.may_ask:
             import getpass
 
-            with contextlib.suppress(EOFError):  # no terminal: the key cannot be used
+            with contextlib.suppress(EOFError):  # without a terminal, the key cannot be used
                 self._known = getpass.getpass("Pass phrase of the key in ssl_server_keyfile: ")
         return self._known
 
@@ -48,7 +48,7 @@ def server_context(
     minimum_version: str,
     phrase: PassPhrase | None = None,
 ) -> ssl.SSLContext:
-    """For a server. client_certfile: what clients' certificates are checked against, None for no check.
+    """A server's context. client_certfile: what clients' certificates are checked against, None for no check.
 
     Raises BadInput.
     """
@@ -64,9 +64,9 @@ def server_context(
 class ClientTLS:
     """TLS of a client.
 
-    trusted: the file with the server's certificate, or with that of its signer; in that case the server's has
-    to name the host. None for no check. certfile, keyfile: what to present.
-    minimum_version: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Raises BadInput for what cannot be used.
+    trusted: the file with the server's certificate, or its signer's; in that case the server's has to name
+    the host. None for no check. certfile, keyfile: the certificate and key to present. minimum_version:
+    TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Raises BadInput for files that cannot be used.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ def _names(certificate: bytes, host: str) -> bool:
 
 
 def tls_reason(error: Exception, untrusted: str = "TLS") -> str:
-    """Why TLS failed, in a few words. untrusted: what begins the words about a certificate."""
+    """Why TLS failed, in a few words. untrusted: the prefix of a text about a certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{untrusted}: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

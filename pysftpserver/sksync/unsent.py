@@ -1,5 +1,5 @@
 """The bytes that the kernel still holds because the peer has not acknowledged them. There may be MiB of them,
-and the kernel accepts more in large steps only, so that a slow peer looks like a silent one.
+and the kernel accepts more only in large steps, so a slow peer looks like a silent one.
 
 What may not enter: waiting. Facts: tcp(7), SIOCOUTQ.
 """

@@ -1,4 +1,4 @@
-"""Editing users at a prompt: passwords that are typed or in a file, and the menu.
+"""Editing users at a prompt: passwords typed or read from a file, and the menu.
 
 A password is never shown. What may not enter: options, the format of the file.
 """
@@ -21,14 +21,14 @@ DONE = {
 
 
 def act(action: str, path: str, name: str, password_file: str | None = None) -> None:
-    """Add, change or remove a user, and say so. Raises BadInput, Unavailable.
+    """Add, change or remove a user, and print what was done. Raises BadInput, Unavailable.
 
-    password_file: has the password in its first line, - is standard input; None to ask for it.
+    password_file: a file with the password in its first line, - for standard input; None to ask for it.
     """
     if action == "remove":
         users.remove(path, name)
     elif action == "add":
-        users.check_new(path, name)  # before a password is typed
+        users.check_new(path, name)  # before asking for a password
         users.add(path, name, password_for(name, password_file))
     else:
         users.check_known(path, name)
@@ -51,7 +51,7 @@ def say(text: str) -> None:
 
 
 def password_for(name: str, file: str | None) -> str:
-    """The password in the first line of a file, or the one that is typed. Raises BadInput."""
+    """The password in the first line of a file, or typed by the user. Raises BadInput."""
     if file is not None:
         if file == "-":
             return first_line(0, "standard input", keep_spaces=True)

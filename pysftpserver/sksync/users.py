@@ -1,8 +1,8 @@
-"""The users in sksync.json: listing, adding, changing and removing them, and nothing else.
+"""The users in sksync.json: listing, adding, changing and removing them.
 
-A file is replaced whole, after its new content has been read as a server would read it. It is locked
-meanwhile; if an editor has changed it all the same, the change is made again in the new text. What may not
-enter: prompts, options. Facts: flock(2), docs/sksync.md.
+A file is replaced whole, after checking its new content as a server would. It is locked meanwhile; if an
+editor changes it all the same, the change is made again in the new text. What may not enter: prompts,
+options. Facts: flock(2), docs/sksync.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pysftpserver.sksync.wire import minimal
 
 LONGEST_NAME = 255  # bytes
 LONGEST_PASSWORD = 4096  # bytes
-ATTEMPTS = 100  # at changing a file that another program changes
+ATTEMPTS = 100  # to change a file that another program changes
 #: Control characters, surrogates, ends of lines and paragraphs.
 _UNFIT = ("Cc", "Cs", "Zl", "Zp")
 
 
 def names(path: str) -> list[str]:
-    """The names of a file's users, in its order. Raises BadInput."""
+    """The names of a file's users, in the file's order. Raises BadInput."""
     with _opened(path, os.path.realpath(path)) as (text, _):
         if text is None:
             raise BadInput(f"{path}: no such file or directory; adding a user makes it")
@@ -88,7 +88,7 @@ def check_known(path: str, name: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raises BadInput for what cannot be the name of a user."""
+    """Check that a name can be a user's. Raises BadInput."""
     if not name:
         raise BadInput("the name of a user cannot be empty")
     if any(unicodedata.category(letter) in _UNFIT for letter in name):
@@ -98,7 +98,7 @@ def check_name(name: str) -> None:
 
 
 def check_password(password: str) -> None:
-    """Raises BadInput for what cannot be a password, without showing it."""
+    """Check that a text can be a password. Raises BadInput, whose text does not contain it."""
     if not password:
         raise BadInput("the password is empty")
     if any(unicodedata.category(letter) in _UNFIT for letter in password):
@@ -113,7 +113,7 @@ def check_password(password: str) -> None:
 def _pair(name: str, password: str) -> str:
     check_password(password)
     salt = srp.new_salt()
-    # Two digits for each byte: other programs read these files, too.
+    # Two digits for each byte: other programs read these files as well.
     return json.dumps([salt.hex(), minimal(srp.verifier(name, password, salt)).hex()])
 
 
@@ -130,7 +130,7 @@ def _known(path: str, text: str | None, name: str) -> str:
 
 
 def _change(path: str, edit: Callable[[str | None], str]) -> None:
-    """Replace the file with what edit makes of its text, None for no file. Raises BadInput."""
+    """Replace the file with what edit() returns for its text (None for no file). Raises BadInput."""
     target = os.path.realpath(path)
     try:
         for _ in range(ATTEMPTS):
@@ -187,7 +187,7 @@ def _opened(path: str, target: str) -> Iterator[tuple[str | None, os.stat_result
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            # Some network file systems lock only files that are open for writing. A change is noticed anyway.
+            # Some network file systems lock only files open for writing. Changes are noticed anyway.
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise BadInput(f"{path}: {reason_of(error)}") from None
         st = os.fstat(descriptor)

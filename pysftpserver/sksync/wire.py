@@ -1,4 +1,4 @@
-"""The lines of the SK Sync protocol, to values and back.
+"""Converts the lines of the SK Sync protocol to values and back.
 
 Lines end in a line feed; their text is in the encoding of the protocol's name, and numbers are decimal.
 Everything that a peer may send is checked, so values from this module can be used as they are. What may not
@@ -13,7 +13,7 @@ import re
 DEFAULT_PORT = 23456
 MOST_LINE = 64 << 10  # bytes, the line feed included
 MOST_LENGTH = (1 << 63) - 1  # bytes of a file
-MOST_DEEP = 100  # directories in each other
+MOST_DEEP = 100  # nested directories
 MOST_TIME = 253_402_300_799_999  # milliseconds: the end of the year 9999
 ESTABLISHED = b"Protocol Established\n"
 WITH_DIGESTS = b"md5\n"
@@ -86,7 +86,7 @@ class SyncType(enum.IntEnum):
 
     @property
     def by_time(self) -> bool:
-        """Whether the newer of two files takes the place of the older."""
+        """Whether the newer of two files replaces the older."""
         return self < 3
 
 
@@ -126,7 +126,7 @@ def parse_time(line: bytes) -> int:
 
 
 def parse_digest(line: bytes) -> str:
-    """The MD5 of what was before it. Raises Malformed."""
+    """The MD5 of the content before it. Raises Malformed."""
     if len(line) != DIGEST or not _HEX.fullmatch(line):
         raise Malformed("a malformed digest")
     return line.decode().lower()
@@ -184,7 +184,7 @@ def parse_srp_challenge(line: bytes) -> tuple[bytes, int]:
 
 
 def parse_hex(text: bytes) -> bytes:
-    """Bytes in hexadecimal; an odd number of digits lacks a leading zero. Raises Malformed."""
+    """Decode hexadecimal; if the number of digits is odd, a leading zero is missing. Raises Malformed."""
     if len(text) > MOST_SRP:
         raise Malformed("a number that is too long")
     text = text.rjust(len(text) + len(text) % 2, b"0")
@@ -194,17 +194,17 @@ def parse_hex(text: bytes) -> bytes:
 
 
 def srp_start(user: str, public: int) -> bytes:
-    """How a client begins to log in. public: A."""
+    """The line with which a client begins to log in. public: A."""
     return f"{SRP_START.decode()}{user.encode().hex()} {minimal(public).hex()}\n".encode()
 
 
 def srp_challenge(salt: bytes, public: int) -> bytes:
-    """The server's answer. public: B."""
+    """The line with the server's challenge. public: B."""
     return f"{salt.hex()} {minimal(public).hex()}\n".encode()
 
 
 def srp_proof(proof: bytes) -> bytes:
-    """M of the client, or HAMK of the server."""
+    """The line with the client's M or the server's HAMK."""
     return proof.hex().encode() + b"\n"
 
 
@@ -214,5 +214,5 @@ def minimal(value: int) -> bytes:
 
 
 def digest(hexadecimal_digits: str) -> bytes:
-    """The MD5 of the content before it."""
+    """The line with the MD5 of the content before it."""
     return hexadecimal_digits.encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What the tests of the audit log share: records read strictly, sinks that keep or fail, audited sessions."""
+"""Helpers for tests of the audit log: strictly read records, sinks that keep or fail, audited sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record_of(line: bytes) -> dict[str, Any]:
 
 
 def records_of(data: bytes) -> list[dict[str, Any]]:
-    """The records in a file, every line of which must be one."""
+    """The records in a file. Every line must be a record."""
     return [record_of(line) for line in data.splitlines(keepends=True)]
 
 
@@ -40,7 +40,7 @@ def original(record: dict[str, Any], field: str) -> bytes:
 
 
 def moment(record: dict[str, Any]) -> datetime:
-    """When the operation of a record began. Raises AssertionError for a time of another form."""
+    """When the operation of a record began. Raises AssertionError for a time in another form."""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["time"]), record
     return datetime.fromisoformat(record["time"]).astimezone(UTC)
 
@@ -51,13 +51,13 @@ def documented() -> tuple[set[str], set[str]]:
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     table = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     paragraph = section.split("\nWhere there is one: ")[1].split("\n\n")[0]
-    # A field stands at the beginning of a part, alone or in a list; requests are named after "of" and "for".
+    # Fields are at the beginning of a part, alone or in a list; requests are named after "of" and "for".
     words = re.sub(r"(?:of|for|what|that) `[\w-]+`|`\"[^`]*`", "", paragraph)
     return table, set(re.findall(r"`(\w+)`", words)) | set(re.findall(r"`(\w+_hex)`", section))
 
 
 class Kept:
-    """A sink: keeps lines. After `room` more of them it raises `error`."""
+    """A sink that keeps lines. After `room` lines it raises `error`."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -80,7 +80,7 @@ class Kept:
 
 
 class Audited(unittest.TestCase):
-    """A test case with a sink, self.sink, and the errors that the audit log logs, self.errors."""
+    """A test case with a sink, self.sink, and the errors logged by the audit log, self.errors."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -94,7 +94,7 @@ class Audited(unittest.TestCase):
     def session(
         self, storage: Any, *others: SFTPHook, best_effort: bool = False, sink: Any = None, **options: Any
     ) -> Client:
-        """A session on a storage; others: hooks that are asked after the audit log."""
+        """A session on a storage. others: hooks that are called after the audit log."""
         audit = self.audit(best_effort, sink)
         hook = SFTPHooks(audit, *others) if others else audit
         client = Client(storage, hook=hook, **options)

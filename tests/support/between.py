@@ -1,4 +1,4 @@
-"""A network that fails: a proxy on loopback between a client and a server, which a test gives orders."""
+"""A failing network: a proxy on loopback between a client and a server, controlled by a test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.ports import LOOPBACK
 
 PIECE = 1 << 16  # bytes
 UP, DOWN = "up", "down"  # to the server, to the client
-RESET, CLOSE = "reset", "close"  # both ends of a connection end: with an error, or as if all were said
-ABORTED = struct.pack("ii", 1, 0)  # SO_LINGER: nothing waits, the peer gets a reset
+RESET, CLOSE = "reset", "close"  # both ends of a connection are closed: with an error, or cleanly
+ABORTED = struct.pack("ii", 1, 0)  # SO_LINGER: discard unsent data and reset the connection
 
 Order = str | float | bytes | None
 
@@ -22,9 +22,9 @@ Order = str | float | bytes | None
 class Between:
     """Forwards connections to a port of loopback, from construction to close().
 
-    order: asked about each piece with (direction, bytes of the connection in it so far, the piece). None: it
-    is forwarded; a number: after so many seconds; RESET or CLOSE: the connection ends before it; bytes: they
-    are sent to the client instead, and the connection is closed.
+    order: called for each piece with (direction, bytes so far in this direction, the piece). It returns None
+    to forward the piece; a number to forward it after so many seconds; RESET or CLOSE to end the connection
+    before it; bytes to send to the client instead, before the connection is closed.
     """
 
     def __init__(self, port: int) -> None:

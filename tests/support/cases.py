@@ -1,4 +1,4 @@
-"""What test cases of several files stand on: a directory of their own, and an end to what hangs."""
+"""Base classes for test cases: each test has its own directory, and a way to end what hangs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import PATIENCE
 
 
 class InAPlace(unittest.TestCase):
-    """Each test has an empty directory of its own, self.place, made in made_in."""
+    """Each test has its own empty directory, self.place, made in made_in."""
 
     made_in: ClassVar[str | None] = None
 
@@ -27,7 +27,7 @@ class InAPlace(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.place)
 
     def unless_over(self, act: Callable[[], Any], seconds: float = 3 * PATIENCE) -> None:
-        """Do this when the test takes so long: it ends what a system call waits for, which hangs the run."""
+        """Call act if the test takes this long: it has to end what a hanging system call waits for."""
         watchdog = threading.Timer(seconds, act)
         watchdog.daemon = True
         watchdog.start()
@@ -53,7 +53,7 @@ class InADirectory(InAPlace):
 
 
 class OnFiles(InADirectory):
-    """The same with the file f, the directory d and the link l, and self.client."""
+    """InADirectory with the file f, the directory d and the link l, and self.client."""
 
     client: Client  # type: ignore[assignment]
 

@@ -1,7 +1,7 @@
-"""A server as a process, on sockets, pipes and files, that tests look at from outside.
+"""A server as a process, on sockets, pipes and files, that tests observe from outside.
 
-Nothing here waits for a fixed time and hopes: tests wait for a condition, with a deadline. The one window
-of time is that in which a server that has nothing to do must use no processor.
+Nothing here waits for a fixed time: tests wait for a condition, with a deadline. The only fixed time is the
+window in which an idle server must not use the processor.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.support.forked import Argument, Process
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
-WINDOW = 0.3  # seconds in which an idle server is watched
-TICKS = 3  # of the 100 a second that the kernel counts: what an idle server may use in that window
+WINDOW = 0.3  # seconds for which an idle server is watched
+TICKS = 3  # that an idle server may use in that window, of the kernel's 100 per second
 RESIDENT = 20 << 10  # KiB
 FILE = string(u32(1))  # the first handle of a session
 SERVE = """
@@ -36,7 +36,7 @@ sys.exit(SFTPServer(SFTPServerStorage(sys.argv[1]), logfile=sys.argv[2]).run())
 
 
 class Door:
-    """A server process, looked at from outside. log: the file that it logs to. how: as for Process."""
+    """A server process, observed from outside. log: the file that it logs to. how: as for Process."""
 
     def __init__(self, argv: Sequence[Argument], log: Path, stdin: Any, stdout: Any, **how: Any) -> None:
         self.log_path = log
@@ -47,7 +47,7 @@ class Door:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
     def end(self) -> int:
-        """Wait until it ends by itself; return its exit status. Nothing may be on standard error."""
+        """Wait until it ends by itself; return its exit status. Its standard error must be empty."""
         try:
             _, errors = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -72,7 +72,9 @@ class Door:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def wait_until_it_waits(self) -> None:
-        """Until it sleeps, and has used no processor for a moment. (Too early is possible, too late not.)"""
+        """Wait until it sleeps and has not used the processor for a moment. (May return too early, never too
+        late.)
+        """
 
         def quiet() -> bool:
             before = self.ticks()
@@ -84,7 +86,7 @@ class Door:
         until(quiet, "the server waits")
 
     def memory(self, field: str = "VmHWM") -> int:
-        """KiB."""
+        """Its memory in KiB. field: of /proc/PID/status."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1])
@@ -107,12 +109,12 @@ class Wire:
             view = view[os.write(self._writing, view) :]
 
     def take(self, size: int) -> bytes:
-        """Exactly size bytes, or fewer at the end."""
+        """Receive exactly size bytes, or fewer at the end."""
         data = bytearray()
         while len(data) < size:
             try:
                 piece = os.read(self._reading, size - len(data))
-            except ConnectionResetError:  # it went with input unread
+            except ConnectionResetError:  # the server ended with unread input
                 break
             if not piece:
                 break
@@ -153,7 +155,7 @@ class DoorCase(InAPlace):
             door.process.kill()
 
     def start_door(self, argv: Sequence[Argument], log: Path, stdin: Any, stdout: Any, **how: Any) -> Door:
-        """A server, as Door has it."""
+        """Start a server; arguments are Door's."""
         door = Door(argv, log, stdin, stdout, forks=self.forks, **how)
         self.doors.append(door)
         self.addCleanup(door.kill)
@@ -161,7 +163,7 @@ class DoorCase(InAPlace):
 
 
 class Doors(DoorCase):
-    """Servers of the directory self.root."""
+    """Tests with servers of the directory self.root."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -169,7 +171,7 @@ class Doors(DoorCase):
         self.root.mkdir()
 
     def argv(self, log: Path, code: str) -> list[str]:
-        """The server's command line. code: the source of one."""
+        """The server's command line. code: its source."""
         return [sys.executable, "-c", code, str(self.root), str(log)]
 
     def door(self, stdin: Any, stdout: Any, code: str = SERVE) -> Door:
@@ -178,7 +180,7 @@ class Doors(DoorCase):
         return self.start_door(self.argv(log, code), log, stdin, stdout)
 
     def on_socket(self, code: str = SERVE) -> tuple[Door, Wire, socket.socket]:
-        """A server on one socket for both directions, as sshd hands it over."""
+        """A server on one socket for both directions, as under sshd."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         with theirs:
@@ -215,12 +217,12 @@ class Doors(DoorCase):
         return content
 
     def open(self, wire: Wire, name: bytes = b"f", flags: int = sftp.READ) -> None:
-        """OPEN; the handle must be FILE if it is the session's first."""
+        """OPEN. If it is the session's first, its handle is FILE."""
         reply = wire.ask("open", string(name), u32(flags), sftp.NO_ATTRS)
         self.assertEqual(reply.kind, "handle")
 
     def block_output(self, wire: Wire, door: Door, count: int = 16) -> None:
-        """Ask for more than the way back holds, and wait until the server waits."""
+        """Request more than the output buffers can hold, and wait until the server blocks."""
         self.open(wire)
         wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(sftp.MAX_DATA)) for n in range(count)))
         door.wait_until_it_waits()

@@ -1,6 +1,6 @@
-"""Hypothesis with the settings of all tests here: however slow the machine is, that alone is no failure.
+"""Hypothesis with the settings for all tests: a slow machine alone does not make a test fail.
 
-Tests import given, settings and the like from this module, and so none runs with Hypothesis's own settings.
+Tests import given, settings and the like from this module, so none runs with Hypothesis's own settings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["SEEDED", "HealthCheck", "Phase", "example", "given", "seed", "settin
 settings.register_profile(
     "here",
     deadline=None,
-    max_examples=100 if IS_HARD else 30,  # fifty tests have no number of their own: a minute of a processor
+    max_examples=100 if IS_HARD else 30,  # the default of fifty tests: a minute of processor time
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
 )
 settings.load_profile("here")
-#: The same examples in every run.
+#: Use the same examples in every run.
 SEEDED = settings(derandomize=True, database=None)

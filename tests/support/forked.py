@@ -1,10 +1,10 @@
-"""Python programs as forks of a process that has imported what they need up to a second for.
+"""Python programs as forks of a process that has already done their imports, which take up to a second.
 
 Each command of bin/ has such a process in each process of tests, from when a test first starts it; programs
-of tests share one. These have one thread, so that no fork inherits a lock that nobody gives back. A fork has
-the arguments, environment, directory, umask, limits and standard files that a new process would have. What
-it does not show is that the interpreter starts, or how much memory a command needs: tests of that say
-``forks=False``. Facts: unix(7), cmsg(3), the source of subprocess.
+of tests share one. These have one thread, so that no fork inherits a lock that is never released. A fork has
+the arguments, environment, directory, umask, limits and standard files that a new process would have. It does
+not show that the interpreter starts, or how much memory a command needs: tests of that use ``forks=False``.
+Facts: unix(7), cmsg(3), the source of subprocess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.waiting import PATIENCE
 
 Argument = str | bytes | os.PathLike[str]
 BEFORE = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]  # as in processes.command()
-#: What a command imports when it knows what it is to do; "" is for programs of tests.
+#: What a command imports once it knows what to do; "" is for programs of tests.
 LATER = {
     "": """pysftpserver.cli.parser pysftpserver.cli.pysftpjail pysftpserver.cli.pysftpserver
         pysftpserver.hook pysftpserver.host.linux pysftpserver.host.sandbox pysftpserver.stdio
@@ -73,12 +73,12 @@ NUMBER = struct.Struct("q")
 END = struct.Struct("qdd")  # exit status, processor time: user and sys
 _servers: dict[tuple[int, str], socket.socket] = {}  # by the process that started them, and the command
 _starting = threading.Lock()
-#: Processor time of the forks that have ended; getrusage(2) tells it when their parent has ended too.
+#: Processor time of the forks that have ended; getrusage(2) reports it only after their parent has ended.
 spent = {"user": 0.0, "sys": 0.0}
 
 
 def _server(command: str) -> socket.socket:
-    """The socket to the process that forks, which ends when the socket is closed."""
+    """The socket to the forking process, which ends when the socket is closed."""
     with _starting:
         if (os.getpid(), command) not in _servers:
             ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -105,13 +105,13 @@ def _end(ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
 
 
 class Process(subprocess.Popen[Any]):
-    """A running program, which ends with the tests, however these end.
+    """A running program, which ends with the tests, even if these are killed.
 
     Args:
         argv: its command line. It is a fork if that is this interpreter with a program.
-        forks: whether it may be.
-        limits: how much it may have, by what comes after RLIMIT_ in the names of setrlimit(2).
-        how: more for subprocess.Popen.
+        forks: whether it may be a fork.
+        limits: its limits, by the names of setrlimit(2) without RLIMIT_.
+        how: further arguments of subprocess.Popen.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Process(subprocess.Popen[Any]):
         poll.register(self._end, select.POLLIN)
         if not poll.poll(None if timeout is None else timeout * 1000):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        # It stays there for other threads, which may wait as well.
+        # MSG_PEEK leaves it there for other threads, which may wait as well.
         is_news = self.returncode is None
         self.returncode, user, system = END.unpack(self._end.recv(END.size, socket.MSG_PEEK))
         if is_news:
@@ -178,7 +178,7 @@ class Process(subprocess.Popen[Any]):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Variables for a command of this checkout: not those of the session that the tests may run in."""
+    """Variables for a command of this checkout, without those of an SSH session around the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
@@ -186,7 +186,7 @@ def environment(**more: str) -> dict[str, str]:
 def run(
     argv: Sequence[Argument], input: bytes | str | None = None, timeout: float = PATIENCE, **how: Any
 ) -> subprocess.CompletedProcess[Any]:
-    """Run a program to its end, with what it is to read; all that it wrote. how: as for Process."""
+    """Run a program with input to its end; return its output. timeout: seconds. how: as for Process."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with Process(argv, **{**pipes, **how}) as process:
         try:
@@ -198,21 +198,21 @@ def run(
 
 
 def _umask() -> int:
-    """This process's; umask(2) could tell it only by changing it for all threads."""
+    """The umask of this process; umask(2) could read it only by changing it for all threads."""
     fields = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["Umask"], 8)
 
 
 def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, list[str]] | None:
-    """What a program is that can be a fork: (command of bin/ or "", source, sys.argv)."""
+    """(command of bin/ or "", source, sys.argv) of a program that can be a fork, else None."""
     words = argv[len(BEFORE) :] if argv[: len(BEFORE)] == BEFORE else argv
     known = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    # An interpreter heeds them when it starts.
+    # An interpreter reads these variables only when it starts.
     others = [name for name in variables if name[:6] == "PYTHON" and known.get(name) != variables[name]]
     if words[0] != sys.executable or others or (words[1][0] == "-" and words[1] not in ("-c", "-m")):
         return None
     if words[1] == "-c":
-        # With the driver, which takes long to import, only what has to do with it.
+        # Only programs that use the MongoDB driver, which takes long to import, are forks of its process.
         return "pysftpmongo" if "mongo" in words[2] else "", words[2], ["-c", *words[3:]]
     if words[1] == "-m":
         return "", f"import runpy; runpy.run_module({words[2]!r}, run_name='__main__')", words[2:]
@@ -221,7 +221,7 @@ def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, l
 
 
 def _serve() -> None:
-    """Fork for each request, and tell the process id and then how it ended."""
+    """Fork for each request, and report the process id and then the exit status."""
     control = socket.socket(fileno=0)
     running: dict[int, tuple[int, int]] = {}  # (process id, where its status goes), by pidfd
     poll = select.poll()
@@ -256,14 +256,14 @@ def _tell(end: int, what: bytes) -> None:
 
 
 def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
-    """Be that program; the exit status."""
+    """Become the requested program; return its exit status."""
     from pysftpserver.host.linux import end_with_parent
 
     try:
         end_with_parent(parent, signal.SIGTERM)
         if request["is_leader"]:
             os.setsid()
-        _tell(files[3], NUMBER.pack(os.getpid()))  # now that its group can be told to end
+        _tell(files[3], NUMBER.pack(os.getpid()))  # now its process group can be killed
         for number in range(3):
             os.dup2(files[number], number)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -295,17 +295,17 @@ def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
             if stream is not None and not stream.closed:
                 stream.flush()
         except OSError:
-            status = status or 120  # as the interpreter has it
+            status = status or 120  # as the interpreter does
     return status & 0xFF
 
 
 if __name__ == "__main__":
     for module in sys.argv[1:]:
-        with contextlib.suppress(ImportError):  # of a library that is not installed
+        with contextlib.suppress(ImportError):  # a library is not installed
             importlib.import_module(module)
     if "asyncssh" in sys.modules:
-        # Looking for faults in an RSA host key was a fifth of what the tests of pysftpd cost.
+        # Validating RSA host keys took a fifth of the time of pysftpd's tests.
         sys.modules["asyncssh"].set_default_skip_rsa_key_validation(True)
     gc.collect()
-    gc.freeze()  # no fork looks through what has been imported, or makes it its own by that
+    gc.freeze()  # forks' garbage collection leaves imported objects alone, so their pages stay shared
     _serve()

@@ -1,6 +1,6 @@
-"""A disk that hangs: whatever looks at it waits until it goes on.
+"""A disk that hangs: every access waits until it goes on.
 
-It is a mount of sshfs, which is stopped. Facts: fuse(4), sshfs(1) on passive.
+It is a mount of sshfs, whose process is stopped. Facts: fuse(4), sshfs(1) on passive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.waiting import PATIENCE, until
 
 
 class HangingDisk:
-    """What is in a directory, at another place, until the test ends. Raises SkipTest without FUSE."""
+    """A directory mounted at another place until the test ends. Raises SkipTest without FUSE."""
 
     def __init__(self, test: unittest.TestCase, directory: Path, at: Path) -> None:
         lacking = why_no_fuse()
@@ -31,7 +31,7 @@ class HangingDisk:
             self._server = subprocess.Popen(
                 command("pysftpjail", directory), stdin=ours.fileno(), stdout=ours.fileno()
             )
-            # The places of files are not remembered, and files are not read ahead.
+            # No caching of names and attributes, and no reading ahead.
             options = "passive,dcache_timeout=0,entry_timeout=0,attr_timeout=0,direct_io,idmap=user"
             words = [program("sshfs"), "-f", "-o", options, ":/", os.fspath(at)]
             self._sshfs = subprocess.Popen(
@@ -46,18 +46,18 @@ class HangingDisk:
             )
 
     def hang(self) -> None:
-        """From now on, everything there waits."""
+        """Make every access wait from now on."""
         self._sshfs.send_signal(signal.SIGSTOP)
-        # One of its threads may still answer until all of them have stopped.
+        # Until all of its threads have stopped, one may still answer.
         os.waitid(os.P_PID, self._sshfs.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def go_on(self) -> None:
-        """Answer what has waited, and what follows."""
+        """Answer waiting and later accesses."""
         self._sshfs.send_signal(signal.SIGCONT)
 
     def _close(self) -> None:
         subprocess.run(["fusermount3", "-u", "-z", self.at], capture_output=True)
-        self._sshfs.kill()  # now what waits there fails
+        self._sshfs.kill()  # waiting accesses fail now
         self._sshfs.wait(PATIENCE)
         self._server.wait(PATIENCE)
         if self._sshfs.stderr is not None:

@@ -1,6 +1,6 @@
-"""A host to throw away: a copy of this one's files in memory, in which root may make accounts and run sshd.
+"""A throw-away host: a copy of this one's files in memory, in which root may make accounts and run sshd.
 
-An overlay in namespaces of its own: nothing that is done there is left, and its processes end with it. Facts:
+It is an overlay in its own namespaces: nothing done there remains, and its processes end with it. Facts:
 unshare(1), mount(8), Linux's documentation on overlayfs.
 """
 
@@ -63,11 +63,10 @@ client() {
 
 
 def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a script for bash as root of a host to throw away, in its /tmp, with the commands of this project
-    in BIN.
+    """Run a bash script as root of a throw-away host, in its /tmp, with the commands of this project in BIN.
 
-    It has the functions start_sshd, systemctl (which reloads it) and client KEY ACCOUNT, sftp with its
-    batch on standard input. Raises unittest.SkipTest where this host cannot make another.
+    The script has the functions start_sshd, systemctl (which reloads sshd) and client KEY ACCOUNT (sftp with
+    its batch on standard input). Raises unittest.SkipTest if this host cannot make another.
     """
     if os.geteuid() or shutil.which("unshare") is None:
         raise unittest.SkipTest("root and unshare(1) are needed, to make accounts on a copy of this host")
@@ -95,7 +94,7 @@ def run(script: str, port: int, seconds: float = 120) -> subprocess.CompletedPro
 
 
 def _installation() -> str:
-    """What puts the commands into BIN, where every account may run them."""
+    """The script that installs the commands in BIN, where every account may run them."""
     lines = [f"mkdir -p {BIN}"]
     for path in (os.path.realpath(sys.executable), os.path.realpath(os.__file__), str(ROOT / "bin")):
         for above in Path(path).parents:

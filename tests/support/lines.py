@@ -14,7 +14,7 @@ from tests.support.waiting import PATIENCE
 class Lines(logging.Handler):
     """Keeps the lines of a log: as a sink of SFTPLog, or as a handler of the logging module.
 
-    lines: what was logged. log: an SFTPLog that ends here.
+    lines: what was logged. log: an SFTPLog that writes here.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Lines(logging.Handler):
         self(record.levelno, self.format(record))
 
     def having(self, *words: str) -> list[str]:
-        """The lines so far that have all of these words."""
+        """The lines so far that contain all of these words."""
         return [line for line in list(self.lines) if all(word in line for word in words)]
 
     def count(self, *words: str) -> int:
@@ -40,7 +40,7 @@ class Lines(logging.Handler):
         return len(self.having(*words))
 
     def wait(self, words: str, count: int = 1) -> str:
-        """Wait until `count` lines have these words, and return the first of them."""
+        """Wait until `count` lines contain these words, and return the first of them."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.count(words) >= count, PATIENCE):
                 raise AssertionError(f"no {words!r} in the log:\n{self}")
@@ -52,7 +52,7 @@ class Lines(logging.Handler):
 
 @contextlib.contextmanager
 def logged(name: str) -> Iterator[Lines]:
-    """The lines that a logger gets in the block, and no other one."""
+    """The lines that a logger gets during the block; no other handler gets them."""
     lines, logger = Lines(), logging.getLogger(name)
     level, propagates = logger.level, logger.propagate
     logger.addHandler(lines)

@@ -1,4 +1,4 @@
-"""The example storage in memory, for tests that need some storage and no files."""
+"""The example storage in memory, for tests that need a storage but no files."""
 
 from __future__ import annotations
 

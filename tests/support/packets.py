@@ -1,6 +1,6 @@
-"""What the unit tests share: requests as bytes, replies read strictly, and a client of an engine.
+"""Helpers for unit tests: requests as bytes, strictly read replies, and a client of an engine.
 
-Encodings come from tests/differential/packets.py, which has no line of the package under test.
+Encodings are from tests/differential/packets.py, which does not use the package under test.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ EXTENSIONS = {
     b"users-groups-by-id@openssh.com": b"1",
     b"check-file": b"md5,sha1,sha224,sha256,sha384,sha512,crc32",
 }
-# The announcement of check-file is that of these two as well.
+# The announcement of check-file stands for these two as well.
 SILENT = (b"check-file-name", b"check-file-handle")
 EXTENDED_NAMES = {name.decode().partition("@")[0]: name for name in (*EXTENSIONS, *SILENT)}
-# A body for every row of the table but limits, which has none; 00000001 is the handle of a file,
+# A body for every row of the table except limits, which has none; 00000001 is the handle of a file,
 # 00000002 of a directory.
 _FILE, _DIRECTORY = string(u32(1)), string(u32(2))
 _CHECK = string(b"md5") + u64(0) + u64(0) + u32(0)
@@ -121,14 +121,14 @@ WAYS: dict[str, tuple[str, tuple[bytes | str, ...]]] = {
 
 
 def request(name: str, number: int, *parts: bytes) -> bytes:
-    """A whole request. name: as `sftp-server -Q requests` has it."""
+    """A whole request. name: as listed by `sftp-server -Q requests`."""
     if name in REQUEST_TYPES:
         return packet(REQUEST_TYPES[name], u32(number) + b"".join(parts))
     return packet(EXTENDED, u32(number) + string(EXTENDED_NAMES[name]) + b"".join(parts))
 
 
 def split(stream: bytes) -> list[bytes]:
-    """The packets in a stream, without their lengths. Raises BadReply when it ends inside one."""
+    """The packets in a stream, without their length fields. Raises BadReply if it ends inside one."""
     packets = []
     reader = Reader(stream)
     rest = len(stream)
@@ -140,7 +140,7 @@ def split(stream: bytes) -> list[bytes]:
 
 
 def replies(stream: bytes) -> list[tuple[int, Reply]]:
-    """The replies in a stream with the ids of their requests; a VERSION is passed over."""
+    """The replies in a stream with the ids of their requests; a VERSION is skipped."""
     parsed = []
     for body in split(stream):
         if body[0] == VERSION:
@@ -176,7 +176,7 @@ class Client:
         self.version = split(self.feed(HELLO))[0]
 
     def feed(self, data: bytes) -> bytes:
-        """Hand bytes to the engine; return all it has to say."""
+        """Pass bytes to the engine; return all of its output."""
         self.server.input_queue += data
         self.server.process()
         output = self.server.output_queue
@@ -184,7 +184,7 @@ class Client:
         return output
 
     def ask(self, name: str, *parts: bytes) -> Reply:
-        """Send a request; return its reply, which must be the only one and carry its id."""
+        """Send a request; return its reply, which must be the only one and have the request's id."""
         self.number += 1
         answered = replies(self.feed(request(name, self.number, *parts)))
         if [number for number, _ in answered] != [self.number]:
@@ -206,11 +206,11 @@ class Client:
         return reply.content
 
     def open(self, path: bytes, flags: int = READ, attributes: bytes = NO_ATTRS) -> bytes:
-        """OPEN; the handle, as it is sent in requests."""
+        """OPEN; return the handle, as sent in requests."""
         return string(self.content("handle", "open", string(path), u32(flags), attributes))
 
     def opendir(self, path: bytes) -> bytes:
-        """OPENDIR; the handle, as it is sent in requests."""
+        """OPENDIR; return the handle, as sent in requests."""
         return string(self.content("handle", "opendir", string(path)))
 
     def lines(self, level: int = DEBUG3) -> list[str]:

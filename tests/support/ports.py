@@ -1,4 +1,4 @@
-"""Ports of loopback. A server that can say which port it got is given port 0 instead."""
+"""Ports of loopback. Use port 0 instead for a server that reports the port it got."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nothing listens on, and that only who asks for its number gets while this process runs.
+    """A port on which nothing listens, reserved while this process runs.
 
-    It stays bound, so that the kernel assigns it to no other socket. A server that sets SO_REUSEADDR, as most
-    do, can still listen there.
+    It stays bound, so the kernel does not assign it to another socket. A server that sets SO_REUSEADDR, as
+    most do, can still listen there.
     """
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The programs that the tests run, and the processes that they become.
+"""The programs that the tests run, and their processes.
 
 ``PYSFTPSERVER_BIN`` may name a directory with installed commands to test instead of this checkout's.
 Facts: proc(5).
@@ -40,10 +40,10 @@ PACKAGES = {
 
 
 def program(name: str) -> str:
-    """Return the absolute path of a program, or say which Debian package has it.
+    """Return the absolute path of a program.
 
     Raises:
-        RuntimeError: the program is not installed.
+        RuntimeError: the program is not installed; the text names its Debian package.
     """
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=path)
@@ -66,7 +66,7 @@ def rclone() -> str:
 
 
 def require(*names: str) -> None:
-    """Raise, naming the Debian package, unless sshd and these programs are installed."""
+    """Raise RuntimeError, naming the Debian package, unless sshd and these programs are installed."""
     for name in ("setpriv", "sshd", "ssh", "ssh-keygen", *names):
         program(name)
 
@@ -100,8 +100,8 @@ class Program(Process):
 
     Args:
         argv: its command line.
-        log: the file for its standard output and standard error, which it is added to.
-        how: more for Process.
+        log: the file to which its standard output and standard error are appended.
+        how: further arguments of Process.
     """
 
     def __init__(self, argv: Sequence[Argument], log: Path, **how: Any) -> None:
@@ -117,10 +117,10 @@ class Program(Process):
             return file.read().decode(errors="replace")
 
     def said(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """Wait until its output has this regular expression so many times; return the first match.
+        """Wait until its output matches a regular expression `count` times; return the first match.
 
         Raises:
-            AssertionError: it ended instead, or time passed.
+            AssertionError: it ended first, or the deadline passed.
         """
 
         def look() -> re.Match[str] | None:
@@ -135,7 +135,7 @@ class Program(Process):
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; the exit status."""
+        """Send a signal and wait for the end; return the exit status."""
         self.send_signal(number)
         try:
             return self.wait(PATIENCE)
@@ -153,7 +153,7 @@ class Program(Process):
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -191,6 +191,6 @@ def peak_memory(pid: int) -> int:
 
 
 def open_descriptors() -> int:
-    """How many descriptors this process has, without those that only garbage of other tests keeps open."""
+    """Number of open descriptors of this process, after collecting the garbage of other tests."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))

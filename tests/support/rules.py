@@ -1,4 +1,4 @@
-"""Which rules of the contract a class of tests has daily: `make test-hard` runs all of them."""
+"""Which rules of the contract a test class runs daily; `make test-hard` runs all of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T", bound=type)
 
 
 def daily(*groups: str, also: tuple[type, ...] = ()) -> Callable[[T], T]:
-    """A decorator for a class with the whole contract, which takes long there.
+    """A decorator for a test class for which the whole contract takes long.
 
     Args:
-        groups: modules of the table whose rules it has daily.
-        also: parts of the suite whose rules it has daily.
+        groups: modules of the table whose rules it runs daily.
+        also: parts of the suite whose rules it runs daily.
     """
     wanted = {f"test_{rule.check.__name__}" for rule in RULES.values() if rule.group in groups}
     wanted.update(*map(dir, also))

@@ -1,4 +1,4 @@
-"""A process that the kernel gives nothing more: no descriptor, and no byte in a file."""
+"""A process to which the kernel grants nothing more: no descriptor, and no further byte in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)  # EMFILE; EFBIG, as if
 
 @contextlib.contextmanager
 def starved() -> Iterator[None]:
-    """Everything that opens or extends a file fails in this process, in all its threads."""
+    """During the block, opening or extending a file fails in all threads of this process."""
     before = [resource.getrlimit(limit) for limit in LIMITS]
     try:
         for limit, (_, hard) in zip(LIMITS, before, strict=True):

@@ -1,4 +1,4 @@
-"""Small storages that the tests of the engine serve: one that has everything, one that fails on demand."""
+"""Small storages for tests of the engine: one that has everything, one that fails on demand."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ rmdir open read write close fsync fileno rm rename symlink readlink link statvfs
 
 
 class Whole(SFTPAbstractServerStorage):
-    """Every method, and one file of ten bytes, whatever the path. calls: the methods that were called."""
+    """Has every method, and one file of ten bytes at any path. calls: the methods that were called."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
 
     def act(self, method: str) -> None:
-        """A method was called."""
+        """Record that a method was called."""
         self.calls.append(method)
 
 
@@ -71,7 +71,7 @@ class Failing(Whole):
 
 
 class Listed(Whole):
-    """Its only directory has the entries it was made with; closed counts the listings that were closed."""
+    """Its only directory has given entries. closed: number of listings that were closed."""
 
     def __init__(self, entries: list[tuple[bytes, SFTPAttributes]]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Looking at directories in which files come and go."""
+"""Looks at directories in which files appear and disappear."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def below(top: Path) -> list[Path]:
-    """All that is below a directory, sorted. What vanishes while it is looked at may be missing."""
+    """Everything below a directory, sorted. Entries that disappear meanwhile may be missing."""
     return sorted(
         Path(directory, name)
         for directory, directories, files in os.walk(top)

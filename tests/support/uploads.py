@@ -1,4 +1,4 @@
-"""What the tests of atomic uploads share: the three storages that have them, on a directory, under watch."""
+"""Helpers for tests of atomic uploads: the three storages that have them, on a watched directory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOOKS_LEFT = LOCKED_PREFIX.decode() + "0123456789abcdef"
 
 
 class OnAStorage(InAPlace):
-    """A storage on self.top, an empty directory. At the end of every test, no descriptor is left open, and
-    no temporary file is left unless the test says so. seed: of everything random."""
+    """A storage on self.top, an empty directory. Every test checks at its end that no descriptor is left
+    open, and no temporary file unless it says so. seed: for everything random."""
 
     kind: type[AtomicUploads]
     options: dict[str, Any] = {}
@@ -34,7 +34,7 @@ class OnAStorage(InAPlace):
     def setUpClass(cls) -> None:
         super().setUpClass()
         gc.collect()
-        gc.freeze()  # descriptors() looks through what these tests make, not all that others have kept
+        gc.freeze()  # so descriptors() collects only garbage of these tests, not objects kept by others
 
     def setUp(self) -> None:
         super().setUp()
@@ -99,8 +99,8 @@ class InAJailWithTheWalk(OnAStorage):
 
 
 def descriptors() -> dict[str, str]:
-    """The open descriptors of this process, but the one that lists them."""
-    while gc.collect():  # a jail has one until the last reference is gone, which may be another one's
+    """The open descriptors of this process, except the one that lists them."""
+    while gc.collect():  # a jail has one until its last reference is gone, perhaps another test's
         pass
     found = {}
     for number in os.listdir("/proc/self/fd"):

@@ -1,6 +1,6 @@
 """Waiting for an event, with a deadline. No test waits by the clock.
 
-The deadline is generous: it passes only when something is wrong, and a busy machine is not.
+The deadline is generous: it passes only if something is wrong, not on a busy machine.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 60.0  # seconds for what takes milliseconds
-NEVER = 20 * PATIENCE  # a time limit that no test lives to see: whoever waits for it fails
-PAUSE = 0.01  # seconds between two looks
+NEVER = 20 * PATIENCE  # a time limit that never passes: a test that waits for it fails
+PAUSE = 0.01  # seconds between polls
 T = TypeVar("T")
 
 
@@ -24,9 +24,9 @@ def until(
     """Poll a condition and return its first true result.
 
     Args:
-        condition: called again and again.
+        condition: called repeatedly.
         what: what is waited for or what is wrong, for the failure; a function is called when it is needed.
-        seconds: until the failure.
+        seconds: the deadline.
 
     Raises:
         AssertionError: the condition stayed false.
@@ -36,7 +36,7 @@ def until(
     while not (result := condition()):
         if is_over:
             raise _timed_out(what, seconds)
-        # Looked at once more after the deadline: the machine may have slept meanwhile.
+        # Polled once more after the deadline: the machine may have slept meanwhile.
         is_over = time.monotonic() > deadline
         time.sleep(PAUSE)
     return result
@@ -47,7 +47,7 @@ async def eventually(
     what: str | Callable[[], str] = "the condition stays false",
     seconds: float = PATIENCE,
 ) -> T:
-    """until() for a coroutine: others run between two looks."""
+    """until() for a coroutine: others run between polls."""
     deadline = time.monotonic() + seconds
     is_over = False
     while not (result := condition()):

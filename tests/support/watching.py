@@ -1,4 +1,4 @@
-"""What the tests of the fast path share: a look at what it served, and sizes that matter to it."""
+"""Helpers for tests of the fast path: a record of what it served, and sizes that matter to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIG = (1 << 20) + 54321
 
 
 class Watch:
-    """Stands in for serve_transfers: what it was called for, and what it served, by type of packet."""
+    """Replaces serve_transfers: records what it was called for and what it served, by type of packet."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -41,7 +41,7 @@ class Watch:
 
 
 class Watched(InADirectory):
-    """The fast path, under watch in every test."""
+    """Watches the fast path in every test."""
 
     def setUp(self) -> None:
         super().setUp()

@@ -1,1 +1,1 @@
-"""Writes docs/conformance.md: SFTP servers under the rules of pysftp-probe."""
+"""Writes docs/conformance.md: SFTP servers tested against the rules of pysftp-probe."""

@@ -1,7 +1,7 @@
 """Writes docs/conformance.md: python -m tools.conformance [--page] [SERVER...]
 
-Every server of servers.py that can be had here is started on loopback and tried; with names only these, while
-the page has the others as they were found last. --page tries none.
+Every server of servers.py that is available here is started on loopback and tested. With names, only these
+are tested, and the page shows the last results of the others. --page tests none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 
 
 def write(texts: dict[str, str]) -> None:
-    """Write the pages, and remove those of servers that break nothing any more."""
+    """Write the pages, and remove those of servers that no longer break a rule."""
     directory = DOCS / "conformance"
     directory.mkdir(exist_ok=True)
     for path in directory.glob("*.md"):
@@ -30,7 +30,7 @@ def write(texts: dict[str, str]) -> None:
 
 
 def probed(servers: Sequence[Server]) -> int:
-    """Probe servers in a process that is confined; return its exit status, 0 unless it could not be."""
+    """Probe servers in a confined process; return its exit status, which is 0 if it could be confined."""
     with probing.top_directory() as top:
         child = os.fork()
         if child == 0:

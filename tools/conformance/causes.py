@@ -1,4 +1,4 @@
-"""Why rules are broken, where that was looked into: what a server's source or its packets say.
+"""Why rules are broken, if that was investigated: what a server's source or its packets show.
 
 What may not enter: what has only been guessed.
 """
@@ -10,7 +10,7 @@ _OPENSSH = (
     "A packet of an unknown type is logged, and not answered.",
 )
 
-#: By the words of servers.py.
+#: Causes by the `word` of a server in servers.py.
 CAUSES: dict[str, tuple[str, ...]] = {
     "openssh": _OPENSSH,
     "internal": _OPENSSH,

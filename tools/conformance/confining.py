@@ -1,8 +1,8 @@
 """Confines this process and those that it starts: they see all files, and can write to few of them.
 
-A server may do anything with a strange request: one has moved the home of its user into the directory of the
-probe, which removes what it finds there. What may not enter: servers. Facts: mount(2) on MS_REMOUNT with
-MS_BIND, user_namespaces(7), mount_namespaces(7) on locked flags, proc_pid_mountinfo(5).
+A server may do anything with a strange request: one moved its user's home into the probe's directory, and the
+probe removes everything there. What may not enter: servers. Facts: mount(2) on MS_REMOUNT with MS_BIND,
+user_namespaces(7), mount_namespaces(7) on locked flags, proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _FLAGS = {
     "nodiratime": _NODIRATIME,
     "relatime": _RELATIME,
 }
-#: What is no place for files, and has to stay as it is.
+#: Kernel file systems, which are not for files and have to stay as they are.
 _KERNELS = ("/proc", "/sys", "/dev")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(*writable: Path) -> None:
-    """Leave these directories writable, which must exist, and nothing else but an empty /run.
+    """Leave only these directories, which must exist, and an empty /run writable.
 
-    Raises OSError where the kernel does not allow it.
+    Raises OSError if the kernel does not allow it.
     """
     uid, gid = os.getuid(), os.getgid()
     _call("unshare", _NEWNS | (_NEWUSER if uid else 0))
@@ -50,7 +50,7 @@ def confine(*writable: Path) -> None:
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """(place, options) of what is mounted, in the order in which it was; each place once."""
+    """(place, options) of all mounts, in the order of mounting; each place once."""
     found = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()

@@ -76,7 +76,7 @@ def pages(found: Found) -> dict[str, str]:
 
 
 def _readable(report: Report) -> Report:
-    """A report on the rules that there are now, with short words for their directories."""
+    """A report on the present rules, with short words for their directories."""
     report.outcomes = [outcome for outcome in report.outcomes if outcome.rule in RULES]
     for outcome in report.outcomes:
         rule = RULES[outcome.rule]
@@ -131,7 +131,7 @@ def _servers(tried: Tried) -> str:
 
 
 def _matrix(tried: Tried, level: str) -> str:
-    """Groups down, servers across."""
+    """A table with a row for each group and a column for each server."""
     rows = [["group", *(server.word for server, _, _ in tried)]]
     tallies = [
         {group: summing.Tally(outcomes) for group, outcomes in summing.groups(report).items()}
@@ -194,10 +194,10 @@ def _short(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text whose characters mean nothing in Markdown."""
+    """Text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", one_line(text))
 
 
 def _anchor(title: str) -> str:
-    """The anchor that GitHub makes of a heading."""
+    """The anchor that GitHub generates for a heading."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""Probes the servers one after the other, and keeps what was found in files, so that one can be done again.
+"""Probes the servers one after the other, and keeps the reports in files, so that one can be repeated alone.
 
 What may not enter: how servers are started, and what the page looks like.
 """
@@ -27,14 +27,14 @@ from tools.conformance import confining
 from tools.conformance.servers import Server
 from tools.conformance.starting import Absent, Running
 
-KEPT = ROOT / "build" / "conformance"  # what was found last, a JSON document a server
+KEPT = ROOT / "build" / "conformance"  # the last reports, one JSON document per server
 PREFIX = "conformance-"
-DEADLINE = 1800.0  # seconds a server
-SECONDS = 300.0  # a rule: stores that are played by other programs are slow
-MANY = 600  # entries of the largest directory: more than a reply holds
-#: What is another one in each run, whole or cut off: the directories of a run, of a probe and of a rule.
+DEADLINE = 1800.0  # seconds per server
+SECONDS = 300.0  # per rule: stores simulated by other programs are slow
+MANY = 600  # entries of the largest directory: more than fit in a reply
+#: What differs between runs, whole or truncated: the directories of a run, of a probe and of a rule.
 RANDOM = re.compile(rf"({PREFIX})[a-z0-9_]{{1,8}}|(pysftp-probe-)([0-9a-f]{{1,16}}(?:/[0-9a-f]{{1,8}})?)")
-#: Where accounts of the host live, which some servers take for the directory of their users.
+#: The home of the host's account, which some servers use as their users' directory.
 HOME = re.compile(rf"{re.escape(pwd.getpwuid(os.getuid()).pw_dir)}(?![\w.-])")
 
 
@@ -55,7 +55,7 @@ class Here(Target):
 def top_directory() -> Iterator[Path]:
     """A directory for the files of all servers, with a short path, the same on every machine."""
     top = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
-    top.chmod(0o755)  # some servers' users are not this one
+    top.chmod(0o755)  # some servers run as other users
     try:
         yield top
     finally:
@@ -63,7 +63,7 @@ def top_directory() -> Iterator[Path]:
 
 
 def confine(top: Path) -> None:
-    """From now on nothing can be written to but this directory and what is kept. Raises OSError."""
+    """Allow writing only to this directory and to KEPT from now on. Raises OSError."""
     KEPT.mkdir(parents=True, exist_ok=True)
     for name in "home", "tmp":
         (top / name).mkdir()
@@ -75,8 +75,8 @@ def confine(top: Path) -> None:
 def probe(
     server: Server, top: Path, only: Sequence[str] = (), say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Start a server and try the rules on it, or those with these names. The document has what was found, or
-    why nothing could be. top: a directory for its files.
+    """Start a server and try all rules on it, or those named in `only`. The returned document has the report,
+    or why there is none. top: a directory for its files.
     """
     begun = time.monotonic()
     document: dict[str, Any] = {"word": server.word, "date": time.strftime("%Y-%m-%d", time.gmtime())}
@@ -113,7 +113,7 @@ def _report(server: Server, running: Running, only: Sequence[str]) -> Report:
 
 
 def _settled(document: dict[str, Any]) -> dict[str, Any]:
-    """A report without what is another one in each run."""
+    """A report without what differs between runs."""
     for outcome in document["outcomes"]:
         outcome["why"] = constant(outcome["why"])
         outcome["seconds"] = 0.0
@@ -124,7 +124,7 @@ def _settled(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def constant(text: str) -> str:
-    """A text without what each run or host has another of; it keeps its length, as packets have to."""
+    """A text without what differs between runs or hosts; its length stays the same, as packets need it."""
     return HOME.sub(
         lambda found: "/home".ljust(len(found[0]), "x")[: len(found[0])], RANDOM.sub(_constant, text)
     )
@@ -138,12 +138,12 @@ def _constant(found: re.Match[str]) -> str:
 
 
 def keep(document: dict[str, Any]) -> None:
-    """Keep what was found, for the next page."""
+    """Keep a report for the next page."""
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{document['word']}.json").write_text(json.dumps(document, indent=1))
 
 
 def kept(server: Server) -> dict[str, Any] | None:
-    """What was found last."""
+    """The last report on a server."""
     path = KEPT / f"{server.word}.json"
     return json.loads(path.read_text()) if path.exists() else None

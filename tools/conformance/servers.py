@@ -39,10 +39,10 @@ from tools.conformance.starting import (
 class Server:
     """A row of the page.
 
-    word: names it on the command line of this tool. title: on the page. how: what was started, in words that
-    fit any machine. version: finds it out; Absent if it is not installed. start: makes it ready in a
-    directory of its own. note: what readers have to know. again: the COMMAND of `pysftp-probe -- COMMAND`,
-    where one is enough.
+    word: its name on the command line of this tool. title: on the page. how: what was started, in words that
+    fit any machine. version: returns the version; raises Absent if it is not installed. start: starts it in
+    its own directory. note: what readers have to know. again: the COMMAND of `pysftp-probe -- COMMAND`, if
+    one is enough.
     """
 
     word: str
@@ -136,7 +136,7 @@ SERVERS = (
     ),
 )  # fmt: skip
 
-#: What is not in the table, and why.
+#: Servers that are not in the table, and why.
 LEFT_OUT: Sequence[tuple[str, str]] = (
     ("Apache MINA SSHD", "Debian has no package with it"),
     ("JSch", "it is a client only"),

@@ -1,7 +1,7 @@
 """How servers are started on loopback, and which versions they have.
 
-Each becomes a command whose standard input and output speak SFTP: the server itself, or OpenSSH's ssh to one
-that listens. What may not enter: rules, and what is written about a server.
+For each there is a command whose standard input and output speak SFTP: the server itself, or OpenSSH's ssh to
+a listening server. What may not enter: rules, and texts about a server.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ GO_STANDALONE = "github.com/pkg/sftp/server_standalone"
 
 
 class Absent(Exception):
-    """A server cannot be had here; the text says why."""
+    """A server is not available here; the text says why."""
 
 
 @dataclass
 class Running:
-    """A server that can be probed. argv: of the command. directory: where the probe works, b"" for where
-    sessions begin. connect: opens a line to it, where it is in this process and argv is empty."""
+    """A server that can be probed. argv: the command. directory: where the probe works, b"" for where
+    sessions begin. connect: opens a line to a server in this process, for which argv is empty."""
 
     argv: list[str]
     directory: bytes = b""
@@ -57,7 +57,7 @@ class Running:
 
 
 def debian(package: str, path: str = "") -> Callable[[], str]:
-    """The version of a Debian package, which has this file."""
+    """The version of a Debian package. path: a file that it has to contain."""
 
     def version() -> str:
         done = subprocess.run(
@@ -91,7 +91,7 @@ def ours() -> str:
 
 
 def as_root(version: Callable[[], str]) -> Callable[[], str]:
-    """A version of what only root can start."""
+    """The version of a server that only root can start."""
 
     def checked() -> str:
         if os.geteuid() != 0:
@@ -118,13 +118,13 @@ def pipe(*argv: str, inside: bool = True) -> Callable[[Path], contextlib.Abstrac
 
 
 def made(path: Path) -> Path:
-    """A directory, made."""
+    """Make a directory; return its path."""
     path.mkdir()
     return path
 
 
 def keys(place: Path) -> SimpleNamespace:
-    """A login for write_ssh_config: key pairs for both sides, with the port still to come."""
+    """A login for write_ssh_config: key pairs for both sides; the port is added later."""
     login = SimpleNamespace(
         port=0,
         user=getpass.getuser(),
@@ -150,7 +150,7 @@ def through_ssh(login: SimpleNamespace, port: int, *more: str) -> list[str]:
 
 
 def script(name: str, chroot: bool = False) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """A server of peers/. chroot: whether it is given the directory that clients see as /."""
+    """A server of peers/. chroot: whether it gets the directory that clients see as / as an argument."""
 
     @contextlib.contextmanager
     def start(place: Path) -> Iterator[Running]:
@@ -168,7 +168,7 @@ def script(name: str, chroot: bool = False) -> Callable[[Path], contextlib.Abstr
 
 @contextlib.contextmanager
 def running(server: Program) -> Iterator[Program]:
-    """A program, until the end."""
+    """A running program, which is ended with the block."""
     try:
         yield server
     finally:
@@ -190,19 +190,19 @@ def internal_sftp(place: Path) -> Iterator[Running]:
 
 
 class MemoryLine(ServerLine):
-    """A line to a session in this process. left: as lines to commands have it; there is nothing."""
+    """A line to a session in this process. left: as for PipeLine; always ""."""
 
     left = ""
     is_closed = False
 
     def send(self, data: bytes) -> None:
-        """Have the session serve it."""
+        """Pass the data to the session, which serves it."""
         if self.is_closed or self.server.ended is not None:
             raise Closed(f"the server ended the session: {self.server.ended}")
         super().send(data)
 
     def close(self) -> None:
-        """The session is over. May be called again."""
+        """End the session. May be called again."""
         if not self.is_closed:
             self.is_closed = True
             super().close()
@@ -250,7 +250,7 @@ def gridfs(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def objects(place: Path) -> Iterator[Running]:
-    """Our server over a bucket, in the S3 server of the tests: moto would take an hour for all rules."""
+    """Our server over a bucket on the tests' S3 server: with moto, all rules would take an hour."""
     environment = {**stores.NO_OTHERS, **stores.CREDENTIALS}
     store = FakeS3()
     store.buckets["probe"], store.uploads["probe"] = {}, {}
@@ -277,7 +277,7 @@ def proxy(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def rclone_sftp(place: Path) -> Iterator[Running]:
-    """rclone on a directory, with a cache of files: without one, files cannot be written in places."""
+    """rclone on a directory, with a file cache: without one, files cannot be written at offsets."""
     login, files = keys(place), made(place / "files")
     argv = [
         rclone(), "serve", "sftp", str(files), "--addr", f"{LOOPBACK}:0", "--key", str(login.host_key),
@@ -291,7 +291,7 @@ def rclone_sftp(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def proftpd(place: Path) -> Iterator[Running]:
-    """ProFTPD with mod_sftp, and a user of its own who has the number of the one who runs this."""
+    """ProFTPD with mod_sftp, and its own user, who has the uid of this process."""
     login, files = keys(place), made(place / "files")
     public = Path(f"{login.client_key}.pub")
     authorized = subprocess.run(
@@ -349,7 +349,7 @@ def login_name(uid: int) -> str:
 
 
 def wait_for(port: int) -> None:
-    """Until something listens there."""
+    """Wait until something listens on the port."""
     import socket
 
     for _ in range(600):
@@ -361,7 +361,7 @@ def wait_for(port: int) -> None:
 
 
 def program_of(name: str) -> str:
-    """A program that may be in a directory for root."""
+    """The path of a program, which may be in a directory for root."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
         raise Absent(f"{name} is not installed")
@@ -386,7 +386,7 @@ def pkg_sftp(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def mysecureshell(place: Path) -> Iterator[Running]:
-    """MySecureShell with a configuration that limits nothing, which it sees in place of the host's."""
+    """MySecureShell with a configuration without limits in place of the host's."""
     files, config = made(place / "files"), place / "sftp_config"
     config.write_text(f"<Default>\nHome {files}\nStayAtHome false\nShowLinksAsLinks true\n</Default>\n")
     mounting = 'mount --bind "$0" /etc/ssh/sftp_config && exec mysecureshell -c sftp-server'
@@ -396,7 +396,7 @@ def mysecureshell(place: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def perl(place: Path) -> Iterator[Running]:
-    """Perl's Net::SFTP::SftpServer with everything allowed that it can do."""
+    """Perl's Net::SFTP::SftpServer with all of its features allowed."""
     user = login_name(os.getuid())
     made(made(place / "files") / user)
     text = (

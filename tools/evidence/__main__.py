@@ -1,8 +1,8 @@
 """Runs the sections, and writes the page: python -m tools.evidence [--quick] [--page FILE] [SECTION...]
 
-A section that fails does not keep the others from running; the exit status is 1 then. With names only these
-run, and the page has the others as they were found last. On a terminal it shows what is running; otherwise it
-prints what fails, and nothing else.
+If a section fails, the others still run, and the exit status is 1. With names, only these run, and the page
+shows the last results of the others. On a terminal it shows what is running; otherwise it prints only what
+fails.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def progress(words: str) -> Iterator[None]:
 
 
 def found(name: str, quick: bool, place: Path) -> Result:
-    """Run a section. What goes wrong is a failure in its result."""
+    """Run a section. An error becomes a failure in its result."""
     log = place / f"{name}.log"
     place.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: {verdict} in {result.seconds:.0f} s. {result.ran}", file=sys.stderr)
         for failure in result.failures:
             print(f"{name}: {failure}", file=sys.stderr)
-        # After each: a run that is interrupted has written what it found.
+        # After each section, so that an interrupted run has written its results.
         target.parent.mkdir(parents=True, exist_ok=True)
         every = (kept(section, place) for section in SECTIONS)
         target.write_text(page.text([one for one in every if one is not None]))

@@ -1,6 +1,6 @@
-"""docs/evidence.md: what the sections have found last, and with which versions.
+"""docs/evidence.md: the last results of the sections, and the versions that they ran with.
 
-What may not enter: running anything but programs that say their version.
+What may not enter: running anything but programs that print their version.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def text(results: Sequence[Result]) -> str:
 
 
 def versions() -> list[list[str]]:
-    """What the sections ran with."""
+    """The versions that the sections ran with."""
     rows = [
         ["pysftpserver", __version__],
         ["system", _os_release()],
@@ -83,7 +83,7 @@ def commit() -> str:
     """The commit of the checkout, and whether it has changes."""
     found = _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
-    # The page itself, and what is recorded, change in every run.
+    # The page itself and recorded results change in every run.
     others = [line for line in changed.splitlines() if not line.endswith(("docs/evidence.md", ".json"))]
     return f"{found} with changes" if others else found
 
@@ -123,7 +123,7 @@ def _cell(text: str) -> str:
 
 
 def _said(*argv: str) -> str:
-    """What a program says, on either stream; nothing where it is missing."""
+    """A program's output, on either stream; empty if the program is missing."""
     with contextlib.suppress(OSError):
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
         return (done.stdout or done.stderr).strip()

@@ -1,6 +1,6 @@
 """Probes some of the servers of `make conformance`: python -m tools.evidence.probing WORD...
 
-What is found is kept where `make conformance` keeps it, so that its pages have it the next time.
+The reports are kept where `make conformance` keeps its own, so that its next pages include them.
 """
 
 from __future__ import annotations

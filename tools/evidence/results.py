@@ -1,4 +1,4 @@
-"""What a section has found, as it is kept between runs; and texts without anything of this machine.
+"""The results of a section, kept between runs; and texts without traces of this machine.
 
 What may not enter: what sections do, what the page looks like.
 """
@@ -21,9 +21,9 @@ TEMPORARY = re.compile(
 
 @dataclass
 class Result:
-    """name: of the section. command: what to type for all of it. ran: what it ran, with counts. rows: a
-    table's, the first of which is its head. failures: one line each; there are none where it passed. load:
-    of the machine when it began.
+    """name: the section's. command: what to type for the whole of it. ran: what it ran, with counts. rows: a
+    table's, the first of which is its heading. failures: one line each; empty if it passed. load: the
+    machine's when it began.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Result:
 
 
 def keep(result: Result, place: Path) -> None:
-    """Keep a result, until the section runs again. Nothing in it names this machine or a directory of it."""
+    """Keep a result until the section runs again. It contains neither the machine's name nor its paths."""
     place.mkdir(parents=True, exist_ok=True)
     values = asdict(result)
     values["rows"] = [[neutral(cell) for cell in row] for row in result.rows]
@@ -52,13 +52,13 @@ def keep(result: Result, place: Path) -> None:
 
 
 def kept(name: str, place: Path) -> Result | None:
-    """What a section found last, or None."""
+    """The last result of a section, or None."""
     path = place / f"{name}.json"
     return Result(**json.loads(path.read_text())) if path.exists() else None
 
 
 def neutral(text: str) -> str:
-    """A text without paths of this machine, its name, and the name of who runs this."""
+    """A text without paths of this machine, its name, and the name of this user."""
     text = text.replace(f"{ROOT}/", "").replace(str(ROOT), "the checkout")
     text = TEMPORARY.sub("...", text)
     host = socket.gethostname()

@@ -1,7 +1,7 @@
-"""The sections: what each runs, and how it reads what that printed.
+"""The sections: what each runs, and how it reads the output.
 
-A section is a function of a Run, which has where its log goes and whether it has to be quick. It returns a
-Result, and raises Failed where it could not get that far. What may not enter: the page, progress.
+A section is a function of a Run, which says where its log goes and whether it has to be quick. It returns a
+Result, or raises Failed if there is none. What may not enter: the page, progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.evidence.results import ROOT, Result
 
 LIMIT = 900.0  # seconds for one command
 AT_ONCE = max(1, os.cpu_count() or 1)
-#: Servers of ours that have to keep every must, and OpenSSH's beside them.
+#: Our servers that have to keep every must, and OpenSSH's for comparison.
 PROBED = ("jail", "plain", "pysftpd", "proxy", "openssh")
 PROBED_QUICKLY = ("jail", "openssh")
 REFERENCES = {"openssh"}
@@ -73,7 +73,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """How a section runs. log: gets all that its commands print."""
+    """How a section runs. log: the file for all output of its commands."""
 
     log: Path
     quick: bool
@@ -150,7 +150,7 @@ def modules(words: str) -> list[str]:
 
 
 def tests(name: str, words: str) -> Callable[[Run], Result]:
-    """A section that runs modules of tests, each in a process."""
+    """A section that runs modules of tests, each in its own process."""
 
     def section(run: Run) -> Result:
         chosen = modules(QUICK[name] if run.quick else words)

@@ -1,4 +1,4 @@
-"""The declarations of all commands, as the tables of pysftpserver/cli/ have them."""
+"""The declarations of all commands, from the tables of pysftpserver/cli/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pysftpserver.cli import parser
 from pysftpserver.cli.options import Command, Commands, Option
 from pysftpserver.cli.registry import PROGRAMS, Program
 
-#: Commands that are other commands' subcommands under an older name.
+#: Older names of other commands' subcommands.
 OLDER = {"add_user": "pysftpremo", "build_key_pair": "pysftpremo"}
 #: Commands that users run; the others are for administrators.
 OF_USERS = {"pysksync", "pysftpremo", "pysftplab", "pysftp-probe", *OLDER}
@@ -18,12 +18,12 @@ VERSION = Option("--version", help=parser.VERSION)
 
 
 def programs() -> list[Program]:
-    """The commands that have a page of their own."""
+    """The commands that have their own page."""
     return [program for program in PROGRAMS if program.name not in OLDER]
 
 
 def main_of(name: str) -> Callable[..., int]:
-    """What runs a command. It takes the words after the command's name."""
+    """The function that runs a command. It takes the words after the command's name."""
     (program,) = (program for program in PROGRAMS if program.name == name)
     main = vars(importlib.import_module(f"pysftpserver.cli.{program.module}"))["main"]
     assert callable(main)
@@ -54,7 +54,7 @@ def walk(
 
 
 def options_of(declared: Command | Commands) -> list[Option]:
-    """The options that may stand behind the words of a command, --help and --version among them."""
+    """The options that a command accepts, including --help and --version."""
     if isinstance(declared, Command):
         own: Sequence[Option] = declared.options
     else:
@@ -63,7 +63,7 @@ def options_of(declared: Command | Commands) -> list[Option]:
 
 
 def arguments_of(declared: Command | Commands) -> list[tuple[str, str, bool]]:
-    """Name, help and whether there may be several, of each argument that is not a subcommand."""
+    """Name, help and whether there may be several, for each argument that is not a subcommand."""
     command = declared.own if isinstance(declared, Commands) else declared
     if command is None:
         return []
@@ -72,12 +72,12 @@ def arguments_of(declared: Command | Commands) -> list[tuple[str, str, bool]]:
 
 
 def help_of(option: Option) -> str:
-    """An option's text; argparse wants a percent sign doubled."""
+    """An option's text, without argparse's doubled percent signs."""
     return option.help.replace("%%", "%")
 
 
 def choices_of(option: Option) -> Sequence[str]:
-    """The words that an option's value may be; none for any."""
+    """The words that an option accepts as its value; empty if it accepts any."""
     return option.choices() if callable(option.choices) else option.choices
 
 

@@ -1,6 +1,6 @@
 """Completion for bash, zsh and fish: one file for each command and shell, which starts no process of ours.
 
-What a value may be comes from an option's choices, and otherwise from the word that stands for it: FILE, DIR.
+Possible values come from an option's choices, or else from its placeholder: FILE, DIR.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METAVARS = {
     "ACCOUNT": ACCOUNT,
     "GROUP": GROUP,
 }
-#: What arguments are, by their names; by command and name where the name is not enough.
+#: Kinds of arguments, by name, or by command and name if the name is not enough.
 ARGUMENTS = {
     "chroot": DIRECTORY,
     "file": FILE,
@@ -47,12 +47,12 @@ ARGUMENTS = {
     "pysftpremo put name": FILE,
 }
 _BEGINNINGS = {"s3": "s3://", "gs": "gs://", "az": "az://", "sftp": "sftp://"}
-#: How names of storages begin. Those of site files and classes begin with no word of their own.
+#: Prefixes of storage names. Names of site files and classes have none.
 PREFIXES = [_BEGINNINGS.get(name, f"{name}:") for name in SCHEMES if name not in (CLASS, SITE)]
 
 
 class Value(NamedTuple):
-    """What may be typed in a place. words: the only ones, if there are any; separator: between several."""
+    """What may be typed in a place. words: the only possible ones, if any; separator: between several."""
 
     kind: str
     words: Sequence[str] = ()
@@ -93,11 +93,11 @@ def files() -> dict[str, str]:
     return found
 
 
-# --- what may stand where ---------------------------------------------------------------------------------
+# --- what may be typed where ------------------------------------------------------------------------------
 
 
 def places_of(declared: Command | Commands) -> list[Place]:
-    """A command and its subcommands; `help` is one where there are any."""
+    """A command and its subcommands, `help` included if there are any."""
     found = []
     for words, command in walk(declared):
         commands = []
@@ -140,7 +140,7 @@ def first_sentence(words: str) -> str:
 
 
 def function_name(name: str) -> str:
-    """What the function for a command is called in a shell."""
+    """The name of a command's function in a shell."""
     return "_" + name.replace("-", "_")
 
 

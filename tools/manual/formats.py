@@ -17,7 +17,7 @@ from pysftpserver.web.config import WebSettings
 from tools.manual import roff
 from tools.manual.pages import see_also
 
-#: Examples of files; a test reads each as its command would.
+#: Example files; a test reads each as its command would.
 SITE_EXAMPLE = """\
 storage = "jail:/srv/partners/{user}"    # what is at the top
 
@@ -231,7 +231,7 @@ def _meaning(setting: Setting[object]) -> str:
     return words + (" It takes effect on SIGHUP." if setting.reloads else "")
 
 
-# --- files with formats of their own ----------------------------------------------------------------------
+# --- files with other formats -----------------------------------------------------------------------------
 
 
 def _site_page() -> list[str]:

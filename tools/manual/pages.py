@@ -1,4 +1,4 @@
-"""The pages of commands, and what stands there that --help does not say: files, environment, other pages."""
+"""The pages of commands, and what they have in addition to --help: files, environment, other pages."""
 
 from __future__ import annotations
 
@@ -261,9 +261,9 @@ def _examples(declared: Command | Commands) -> Rows:
 
 
 def with_common(own: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The exit statuses of a command, what it says of one itself first.
+    """The exit statuses of a command; its own text about a status comes first.
 
-    A failure that all commands have is one of a command that says more of its status, too.
+    For a failure that all commands have, the common text is added to the command's own.
     """
     common, said = dict(STATUSES), dict(own)
     both = {

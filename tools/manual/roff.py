@@ -12,8 +12,8 @@ from pysftpserver import __version__
 
 #: Pages of docs/ that are manual pages as well.
 MANUALS = {"storages.md": "`pysftp-storages`(7)", "site.md": "`pysftpsite`(5)"}
-LONG = 40  # letters of a word that may be broken after a slash and the like
-DAY = "2026-11-30"  # on the pages, unless SOURCE_DATE_EPOCH says another: two builds make the same pages
+LONG = 40  # letters from which a word may be broken after a slash and the like
+DAY = "2026-11-30"  # on the pages, unless SOURCE_DATE_EPOCH is set: two builds make the same pages
 WIDTH = 78  # mandoc complains about lines of more than 80
 _CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
@@ -29,7 +29,7 @@ def page(name: str, section: int, summary: str, body: Iterable[str]) -> str:
     day = time.strftime("%Y-%m-%d", time.gmtime(int(epoch))) if epoch.isdecimal() else DAY
     title = f'.TH {literal(name.upper())} {section} {day} "pysftpserver {__version__}"'
     named = _wrapped(f"{literal(name)} \\- {_escaped(summary)}")
-    # Neither blanks to fill lines nor hyphens to break words: options and paths are to be read and copied.
+    # No justified lines and no hyphenated words: people read and copy options and paths.
     return "\n".join([title, ".ad l", ".nh", ".SH NAME", named, *body]) + "\n"
 
 
@@ -44,7 +44,7 @@ def subsection(title: str, *body: str) -> list[str]:
 
 
 def text(words: str) -> str:
-    """A running text, with `code` and options in bold, on lines of their own."""
+    """Running text, with `code` and options in bold, on separate lines."""
     words = _LINK.sub(lambda found: MANUALS.get(found[1], found[1]), words)
     for name, manual in MANUALS.items():
         words = words.replace(f"docs/{name}", manual)
@@ -57,17 +57,17 @@ def text(words: str) -> str:
 
 
 def bold(words: str) -> str:
-    """Words to be typed as they are; none is hyphenated."""
+    """Words to be typed literally; none is hyphenated."""
     return "\\fB" + " ".join(f"\\%{literal(word)}" for word in words.split(" ")) + "\\fR"
 
 
 def italic(words: str) -> str:
-    """What stands for something else."""
+    """A placeholder."""
     return f"\\fI{literal(words)}\\fR"
 
 
 def literal(words: str) -> str:
-    """Words that are copied: hyphens, quotes and accents stay what they are."""
+    """Words to be copied: hyphens, quotes and accents stay unchanged."""
     return _escaped(words).replace("-", "\\-").replace("'", "\\(aq")
 
 
@@ -77,7 +77,7 @@ def tagged(tag: str, words: str) -> list[str]:
 
 
 def quoted(lines: str) -> list[str]:
-    """Lines as they are, in a typewriter's letters."""
+    """Lines unchanged, in a fixed-width font."""
     return [".RS 4", ".EX", *(_not_a_request(literal(line)) for line in lines.splitlines()), ".EE", ".RE"]
 
 

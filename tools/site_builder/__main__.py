@@ -1,6 +1,6 @@
 """Writes build/site: python -m tools.site_builder [--to DIR]
 
-Every warning of Sphinx is an error, broken links and anchors among them. The exit status is then 1.
+Every warning of Sphinx, such as a broken link or anchor, is an error, and the exit status is 1.
 """
 
 from __future__ import annotations

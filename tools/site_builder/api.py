@@ -1,8 +1,8 @@
-"""The API reference: what the published modules have, from their signatures and docstrings.
+"""The API reference: the content of the published modules, from their signatures and docstrings.
 
-Nothing is imported: what a module needs of other people's packages need not be there. A docstring of this
-project is text whose paragraphs may have sentences that begin with the names of arguments (`size: bytes.`);
-these become a list. What may not enter: Sphinx; what is published beside the table below.
+Nothing is imported, so packages that a module needs need not be installed. Docstrings of this project may
+contain sentences that begin with the name of an argument (`size: bytes.`); these become a list. What may not
+enter: Sphinx; published names that are not in the table below.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Published(NamedTuple):
-    """A module that people import, the names in it that stay, and what one does with it.
+    """A module that people import, its stable names, and its purpose.
 
-    Without names, those in __all__. A class has all its members, or only those that are named after it with a
-    dot; a name that ends in a dot stands for none.
+    Without names, those in __all__. A class has all its members, or only those listed after it with a dot; a
+    name that ends in a dot stands for no members.
     """
 
     module: str
@@ -29,7 +29,7 @@ class Published(NamedTuple):
     purpose: str
 
 
-#: In the order in which the author of a storage meets them.
+#: In the order in which the author of a storage needs them.
 PUBLISHED = (
     Published(
         "pysftpserver.abstractstorage",
@@ -105,15 +105,15 @@ PUBLISHED = (
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-#: What a docstring says of a class whose constructor is not for callers.
+#: How a docstring marks a class whose constructor is not for callers.
 MADE_BY_OTHERS = re.compile(r"\b[Mm]ade by ")
-#: Names of classes that are no words of the language.
+#: Names of classes that cannot be English words.
 CAMELS = re.compile(r"(?<![`\w./\[])(?:[A-Z]+[a-z]+[A-Z]|SFTP[A-Z])\w*(?![`\w])")
 FOR_MAINTAINERS = re.compile(r"What may not enter[^.]*(?:\.(?!\s|$)[^.]*)*\.\s*")
 
 
 class Source:
-    """The text of a module, and what it defines and imports, also for type checkers alone."""
+    """The text of a module, and what it defines and imports, including imports for type checkers only."""
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -137,7 +137,7 @@ class Source:
         return tuple(ast.literal_eval(self.statements["__all__"].value))  # type: ignore[attr-defined]
 
     def remark(self, node: ast.stmt) -> str:
-        """The comment that says what an attribute is: the lines with `#:` above it, or the end of its own."""
+        """The comment that describes an attribute: the `#:` lines above it, or the end of its own line."""
         above = node.lineno - 2
         found: list[str] = []
         while above >= 0 and (text := self.lines[above].strip()).startswith("#:"):
@@ -186,7 +186,7 @@ def names_of(published: Published) -> tuple[str, ...]:
 
 @cache
 def _classes() -> frozenset[tuple[str, str]]:
-    """All classes that are published, by the module that they are defined in."""
+    """All published classes, as (defining module, name)."""
     every = ((published, name) for published in PUBLISHED for name in names_of(published))
     places = (found(published.module, name) for published, name in every)
     return frozenset((source.module, node.name) for source, node in places if isinstance(node, ast.ClassDef))
@@ -204,7 +204,7 @@ def _parts(source: Source, node: ast.ClassDef) -> list[tuple[Source, ast.ClassDe
     return parts
 
 
-# --- what there is to say of a name -------------------------------------------------------------------
+# --- entries: what is known about a name --------------------------------------------------------------
 
 
 class Entry(NamedTuple):
@@ -218,7 +218,7 @@ class Entry(NamedTuple):
 
 
 def entries(published: Published) -> Iterator[Entry]:
-    """All of a module, the attributes and methods of a class after it."""
+    """All entries of a module; a class is followed by its attributes and methods."""
     for name in names_of(published):
         source, node = found(published.module, name)
         if isinstance(node, ast.ClassDef):
@@ -262,12 +262,12 @@ def _class_entries(source: Source, node: ast.ClassDef) -> Iterator[Entry]:
 
 
 def _is_told(text: str, name: str) -> bool:
-    """Whether a docstring says of an attribute what it is."""
+    """Whether a docstring describes an attribute."""
     return re.search(rf"\b{name}(?:, \w+)*: ", text) is not None
 
 
 def _set_in(source: Source, start: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.stmt]:
-    """The attributes with a remark that a constructor sets, as if the class did."""
+    """The attributes that a constructor sets and that have a remark, as if they were set in the class."""
     for one in start.body:
         target = ast.unparse(one.targets[0]) if isinstance(one, ast.Assign) else ""
         if isinstance(one, ast.Assign) and re.fullmatch(r"self\.[a-z]\w*", target) and source.remark(one):
@@ -275,7 +275,7 @@ def _set_in(source: Source, start: ast.FunctionDef | ast.AsyncFunctionDef) -> It
 
 
 def inherited(module: str, name: str) -> list[str]:
-    """The methods of a class without a docstring of their own: those of a base class that it has."""
+    """The methods of a class whose docstrings are those of a base class."""
     source, node = found(module, name)
     assert isinstance(node, ast.ClassDef)
     return [
@@ -317,7 +317,7 @@ def _entry(source: Source, name: str, node: ast.stmt) -> Entry:
 
 
 def _result_of(source: Source, value: ast.Call) -> str:
-    """What a function returns that another one has made, if that is not what the first returns."""
+    """The result of a function made by another function, if it differs from the original's."""
     maker = source.statements.get(ast.unparse(value.func))
     returns = ast.unparse(maker.returns) if isinstance(maker, FUNCTIONS) and maker.returns else ""
     result = returns.rstrip("]").rpartition(", ")[2]
@@ -325,7 +325,7 @@ def _result_of(source: Source, value: ast.Call) -> str:
 
 
 def _made_from(source: Source, value: ast.expr) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """The function that another one is made from, such as the one that blocks from the one that does not."""
+    """The function from which another one is made, such as the async original of a blocking one."""
     holder, _, name = ast.unparse(value).rpartition(".")
     if not holder:
         node = source.statements.get(name)
@@ -345,7 +345,7 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, result: str = "") -> str:
-    """A declaration without `self`. result: what is returned, instead of what the function says."""
+    """A declaration without `self`. result: the type of the result, in place of the function's own."""
     takes = ast.parse(f"def f({ast.unparse(node.args)}): ...").body[0].args  # type: ignore[attr-defined]
     positional = takes.posonlyargs or takes.args
     if positional and positional[0].arg in ("self", "cls"):
@@ -395,7 +395,7 @@ def _with_list(paragraph: str, arguments: tuple[str, ...]) -> str:
 
 @cache
 def _places() -> dict[str, str]:
-    """Where each published class is that has a name of its own among them all, as a link within api/."""
+    """For each published class with a unique name, a link to it within api/."""
     every = [(name, published) for published in PUBLISHED for name in names_of(published)]
     names = [name for name, _ in every]
     return {
@@ -406,7 +406,7 @@ def _places() -> dict[str, str]:
 
 
 def with_links(text: str, but: str) -> str:
-    """A text in which the names of published classes lead to them. but: the name of what it is about."""
+    """A text in which names of published classes are links. but: the subject's name, which is not."""
     places = _places()
 
     def linked(found: re.Match[str]) -> str:
@@ -418,7 +418,7 @@ def with_links(text: str, but: str) -> str:
 
 
 def page(published: Published, source_page: str) -> str:
-    """The page of a module. source_page: a link to its text."""
+    """The page of a module. source_page: a link to its source."""
     source = source_of(published.module)
     parts = [f"# {published.module}", as_markdown(source.docstring, ())]
     parts.append(f"[Source]({source_page})")
@@ -451,7 +451,7 @@ def page_name(module: str) -> str:
 
 
 def markdown_table() -> str:
-    """The modules, for docs/api.md; in a checkout, the links lead to their text."""
+    """The table of modules for docs/api.md; in a checkout, the links lead to their source."""
     rows = ["| module | for | names |", "| --- | --- | --- |"]
     for one in PUBLISHED:
         path = source_of(one.module).path.relative_to(ROOT)

@@ -26,5 +26,5 @@ html_theme_options = {
         "font-stack--monospace": "ui-monospace, monospace",
     },
 }
-# Files of the repository and the API's modules are reached by links, and by the search.
+# Files of the repository and the API's modules are reached through links and the search.
 suppress_warnings = ["toc.not_included"]

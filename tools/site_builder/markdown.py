@@ -1,4 +1,4 @@
-"""Links, headings and anchors of a page, as GitHub and MyST read Markdown. Knows no files."""
+"""Links, headings and anchors of a page, as GitHub and MyST read Markdown. Does not access files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-# What is not text: fenced code, comments, code in a line.
+# What is not text: fenced code, comments, inline code.
 _NOT_TEXT = re.compile(
     r"^(`{3,}|~{3,}).*?^\1[`~]*$|<!--.*?-->|(?<!`)(`+)(?!`).*?(?<!`)\2(?!`)", re.MULTILINE | re.DOTALL
 )
@@ -30,7 +30,7 @@ class Heading(NamedTuple):
 
 @cache
 def _blanked(page: str) -> str:
-    """The page with spaces in the place of what is not text: every position stays what it was."""
+    """The page with spaces in place of what is not text, so that all positions stay the same."""
     return _NOT_TEXT.sub(lambda found: _LETTER.sub(" ", found[0]), page)
 
 
@@ -51,7 +51,7 @@ def links(page: str) -> list[str]:
 
 
 def with_links(page: str, changed: Callable[[str], str]) -> str:
-    """The page with each such target replaced by what the function makes of it."""
+    """The page with each such target replaced by the function's result for it."""
     for found in sorted(_found_links(page), key=lambda found: -found.start()):
         if is_local(found[2]):
             page = page[: found.start(2)] + changed(found[2]) + page[found.end(2) :]
@@ -59,7 +59,7 @@ def with_links(page: str, changed: Callable[[str], str]) -> str:
 
 
 def with_texts(page: str, text_of: Callable[[str], str]) -> str:
-    """The page with what the function says for each text that is the name of a page: `[a.md](a.md)`."""
+    """The page with each link text that is the name of a page, `[a.md](a.md)`, replaced by text_of()."""
     blanked = _blanked(page)
     for found in reversed(list(_NAMED.finditer(blanked))):
         page = page[: found.start(1)] + text_of(found[2]) + page[found.end(1) :]
@@ -84,7 +84,7 @@ def headings(page: str) -> tuple[Heading, ...]:
 
 
 def anchors(page: str) -> set[str]:
-    """What a `#` may lead to in a page."""
+    """The anchors of a page, to which `#` may link."""
     return {heading.anchor for heading in headings(page)} | set(_ID.findall(_blanked(page)))
 
 

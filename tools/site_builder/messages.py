@@ -1,7 +1,7 @@
-"""Messages: those that docs/troubles.md explains, and the texts in the code that they come from.
+"""Messages: those that docs/troubles.md explains, and the texts in the code from which they come.
 
-A message in the page has `...` where the code fills something in.
-What may not enter: which messages there are.
+A message in the page has `...` where the code inserts something. What may not enter: which messages there
+are.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-FILLED = "\0"  # what the code fills in
+FILLED = "\0"  # stands for what the code inserts
 ELLIPSIS = "..."
 OF_OTHERS = "<!-- words of other programs -->\n"
-LEAST = 8  # letters of a text that say enough to recognise a message
+LEAST = 8  # letters of a text that suffice to recognise a message
 
 
 class Said:
-    """What the files below a directory say: their literals, with FILLED where something is filled in."""
+    """The literals in the files below a directory, with FILLED where something is inserted."""
 
     def __init__(self, root: Path) -> None:
         self._files = [_joined(path.read_text()) for path in sorted(root.rglob("*.py"))]
@@ -34,7 +34,7 @@ class Said:
 
 
 def messages(page: str) -> Iterator[str]:
-    """The messages of this project's programs: code in the first cells of the page's tables of messages."""
+    """The messages of this project's programs: code in the first column of the page's tables of messages."""
     page = re.sub(re.escape(OF_OTHERS) + r"(?:\|.*\n)+", "", page)
     for table in re.findall(r"^\| message \|.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE):
         for row in table.splitlines():

@@ -1,7 +1,7 @@
-"""Which pages the site has, and where: docs/ is its root, and what its pages link to comes with them.
+"""Which pages the site has, and where: docs/ is its root, and files that its pages link to are included.
 
-A page of docs/ keeps its place. Other files of the repository that a page leads to are below repository/:
-Markdown as a page, an image as it is, a directory as a list of its files, every other text as a page that
+A page of docs/ keeps its place. Other files of the repository that a page links to are below repository/:
+Markdown as a page, an image unchanged, a directory as a list of its files, every other text as a page that
 shows it. A link to a published module leads to its page in the API reference. What may not enter: Sphinx.
 """
 
@@ -25,7 +25,7 @@ LANGUAGES = {
     ".socket": "ini",
     ".conf": "ini",
 }
-#: What the side bar has, in order: a title, and pages. What is nowhere here is under the last title.
+#: The side bar, in order: a title, and pages. Pages that are not listed here are under the last title.
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("By task", ("install", "administrators", "developers", "operators", "troubles")),
     ("Doors", ("openssh", "sshd", "web", "sksync", "remo", "laboratory", "proxy")),
@@ -45,7 +45,7 @@ def pages_of(root: Path) -> list[Path]:
 
 
 def place_of(path: str) -> str:
-    """Where a file of the repository is in the site, by its path there."""
+    """The path in the site of a file of the repository, given its path there."""
     module = path.removesuffix(".py").replace("/", ".")
     if any(published.module == module for published in api.PUBLISHED):
         return api.page_name(module)
@@ -53,7 +53,7 @@ def place_of(path: str) -> str:
 
 
 def shown_at(path: str) -> str:
-    """Where a file is shown as it is: Markdown and images keep their names, every other one gets a page."""
+    """The path where a file is shown: Markdown and images keep their names, every other file gets a page."""
     keeps = path.endswith((".md", *IMAGES))
     return f"repository/{path}" + ("" if keeps else "/index.md" if (ROOT / path).is_dir() else ".md")
 
@@ -68,7 +68,7 @@ class Site:
         self._done: set[str] = set()
 
     def write(self) -> None:
-        """Write all pages. What is wrong is in `problems`: links to what is not there."""
+        """Write all pages. Broken links are added to `problems`."""
         shutil.rmtree(self.target, ignore_errors=True)
         for path in pages_of(ROOT):
             self._take(path.relative_to(ROOT).as_posix())
@@ -83,7 +83,7 @@ class Site:
             start.write(self._contents())
 
     def _take(self, path: str) -> None:
-        """Write the page of a file, or of a directory, and remember what it leads to."""
+        """Write the page of a file or a directory, and remember its links."""
         if path in self._done:
             return
         self._done.add(path)
@@ -114,7 +114,7 @@ class Site:
         )
 
     def _title(self, path: str, link: str) -> str:
-        """What a reader of the site knows a page, or a part of one, by: its heading."""
+        """The heading of a page, or of the part that a link leads to."""
         name, _, anchor = link.partition("#")
         wanted = ROOT / posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
         every = markdown.headings(wanted.read_text()) if wanted.exists() else []
@@ -122,7 +122,7 @@ class Site:
         return titles[0] if titles else name
 
     def _moved(self, path: str, place: str, link: str) -> str:
-        """What a link of a page is in the site."""
+        """The link in the site for a link of a page."""
         name, hash_, anchor = link.partition("#")
         if not name:
             return link
@@ -141,7 +141,7 @@ class Site:
         path.write_text(text)
 
     def _contents(self) -> str:
-        """The side bar: hidden lists of pages at the end of the first one."""
+        """The side bar: hidden lists of pages at the end of the first page."""
         every = {path.relative_to(self.target).as_posix()[:-3] for path in self.target.rglob("*.md")}
         listed = {START, *(name for _, names in CONTENTS for name in names)}
         inner = {name for name in every if name.startswith(("repository/", "api/", "conformance/"))}

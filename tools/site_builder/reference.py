@@ -1,4 +1,4 @@
-"""The list of all tables that come from the code, for docs/reference.md, as the pages have them."""
+"""The list of all tables in the pages that come from the code, for docs/reference.md."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tools.site_builder import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = re.compile(r"^<!-- table: ([\w.:]+) -->$", re.MULTILINE)
-#: What kind a table is, by its name in the code; the first that fits.
+#: The kind of a table, by its name in the code; the first match counts.
 KINDS = (
     ("Settings, in files and as options", r"[Ss]ettings|\.site\.schema:"),
     ("Options of commands", r"\.cli\."),
     ("Commands, requests, rules and storages", r""),
 )
-OF_PAGES = "tools.site_builder."  # tables of what there is to read
+OF_PAGES = "tools.site_builder."  # tables of pages to read
 
 
 class Table(NamedTuple):
@@ -41,7 +41,7 @@ def tables(docs: Path) -> list[Table]:
 
 
 def _chain(above: list[markdown.Heading]) -> tuple[markdown.Heading, ...]:
-    """The headings that the last one is below, from the page's title to itself."""
+    """The headings above the last one, from the page's title to itself."""
     chain: list[markdown.Heading] = []
     for heading in reversed(above):
         if not chain or heading.level < chain[0].level:
@@ -50,7 +50,7 @@ def _chain(above: list[markdown.Heading]) -> tuple[markdown.Heading, ...]:
 
 
 def kind_of(table: Table) -> str:
-    """The kind of a table: the title of its part of the list."""
+    """The kind of a table: the title of its section in the list."""
     return next(title for title, pattern in KINDS if re.search(pattern, table.name))
 
 

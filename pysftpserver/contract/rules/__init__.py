@@ -1,4 +1,4 @@
-"""The rules, a module a subject; importing this fills the table, in the order of the modules here.
+"""The rules, one module per subject; importing this fills the table, in the order of the modules here.
 
 What may not enter: how a rule is run, and what a server is (subject.py has both).
 """

@@ -38,7 +38,7 @@ DEFINED = (
     | wire.SSH2_FILEXFER_ATTR_ACMODTIME
     | wire.SSH2_FILEXFER_ATTR_EXTENDED
 )
-COMPARED = ("size", "uid", "gid", "permissions", "mtime")  # looking may change atime
+COMPARED = ("size", "uid", "gid", "permissions", "mtime")  # reading may change atime
 PAIR = packets.sftpstring(b"unknown@example.com") + packets.sftpstring(b"\0value\xff")
 
 
@@ -48,13 +48,13 @@ def mode_of(attrs: SFTPAttributes) -> str:
 
 
 def same(subject: Subject, found: SFTPAttributes, expected: SFTPAttributes, what: str) -> None:
-    """All fields agree but atime."""
+    """Check that all fields except atime agree."""
     for field in COMPARED:
         subject.equal(getattr(found, field), getattr(expected, field), f"{what}: {field}")
 
 
 def has_type(subject: Subject, attrs: SFTPAttributes, expected: int, what: str) -> None:
-    """The permissions are there and have these type bits."""
+    """Check that there are permissions, with these type bits."""
     subject.check(attrs.permissions is not None, f"{what} says nothing about permissions")
     subject.equal(oct(S_IFMT(attrs.permissions or 0)), oct(expected), f"the file type in {what}")
 

@@ -33,7 +33,7 @@ def digest_of(algorithm: str, data: bytes) -> bytes:
 
 
 def blocks_of(algorithm: str, data: bytes, block: int) -> bytes:
-    """The digests of all blocks, one behind the other; one digest of all for a block size of 0."""
+    """The digests of all blocks, concatenated; for a block size of 0, one digest of everything."""
     if not block:
         return digest_of(algorithm, data)
     parts = (data[start : start + block] for start in range(0, len(data), block))
@@ -68,7 +68,7 @@ def check_file(
 
 
 def _tried(subject: Subject) -> str:
-    """The algorithm that most rules try: any that the server has."""
+    """The algorithm that most rules try: any that the server supports."""
     words = announced(subject.client)
     if not words:
         raise Broken("check-file announces no algorithm of the draft")
@@ -78,7 +78,7 @@ def _tried(subject: Subject) -> str:
 def _agrees(
     subject: Subject, content: bytes, offset: int, length: int, block: int, name: bytes = BY_HANDLE
 ) -> None:
-    """The digests of a part of a file are right."""
+    """Check the digests of a part of a file."""
     algorithm = _tried(subject)
     path = subject.file(b"f", content)
     handle = subject.client.open(path)
@@ -225,7 +225,7 @@ def checksum_of_an_empty_file(subject: Subject) -> None:
 def first_known_algorithm(subject: Subject) -> None:
     content = b"content"
     path = subject.file(b"f", content)
-    _tried(subject)  # there is one
+    _tried(subject)  # the server has an algorithm
     words = announced(subject.client)
     for order in (words, words[::-1], ["unknown", *words[-1:]], ["", *words]):
         wanted = next(word for word in order if word in words)

@@ -1,4 +1,4 @@
-"""Rules for copy-data: a copy from one open file into another, as READs and WRITEs would have made it."""
+"""Rules for copy-data: a copy from one open file to another, as READs and WRITEs would have made it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COPY = "copy-data"
 SOURCE = f"{OPENSSH}, 4.10"
-LARGE = 700_001  # bytes: more than a server has in memory at once, and no multiple of anything
+LARGE = 700_001  # bytes: more than a server keeps in memory at once, and not a multiple of a usual block size
 
 
 def _fields(source: bytes, offset: int, length: int, target: bytes, target_offset: int) -> bytes:
@@ -39,7 +39,7 @@ def copy_data(
 
 
 class Pair:
-    """A file to copy from, and one to copy into, both open."""
+    """A file to copy from and one to copy to, both open."""
 
     def __init__(self, subject: Subject, content: bytes, target: bytes = b"", flags: int = WRITE) -> None:
         self.subject = subject
@@ -49,11 +49,11 @@ class Pair:
         self.target = self.client.open(self.path, flags)
 
     def copy(self, offset: int, length: int, target_offset: int) -> None:
-        """copy-data from one into the other."""
+        """copy-data from one to the other."""
         copy_data(self.client, self.source, offset, length, self.target, target_offset)
 
     def content(self) -> bytes:
-        """What is in the target once both are closed."""
+        """Close both; return the content of the target."""
         self.client.close_handle(self.source)
         self.client.close_handle(self.target)
         return self.subject.content(self.path)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 TRANSFER = f"{DRAFT}, 6.4"
 ORDER = f"{DRAFT}, 6.1"
 BOTH = READ | WRITE
-SURE = 1 << 15  # bytes that a READ or a WRITE may move on any server: the draft, section 3
-LONG = 300_000  # bytes, more than most servers move at once
+SURE = 1 << 15  # bytes that a READ or WRITE may transfer on any server: the draft, section 3
+LONG = 300_000  # bytes, more than most servers transfer at once
 BEHIND = (
     1,
     4096,
@@ -33,7 +33,7 @@ BEHIND = (
     1 << 32,
     (1 << 32) + 3,
     1 << 40,
-)  # bytes behind a short file's start
+)  # offsets beyond a short file's end
 IMPOSSIBLE = ((1 << 63) - 1, 1 << 63, (1 << 64) - 1)  # offsets at which no byte can be
 
 
@@ -435,7 +435,7 @@ def write_impossible(subject: Subject) -> None:
     for offset in IMPOSSIBLE:
         subject.refuses(None, subject.client.write, handle, offset, b"x")
     subject.equal(subject.client.read(handle, 0, 100), b"content", "what READ answers afterwards")
-    refusal_of(subject.client.close_handle, handle)  # some servers tell here, too, that not all was stored
+    refusal_of(subject.client.close_handle, handle)  # some servers report only here that data were not stored
     subject.equal(subject.content(path), b"content", "the content")
 
 

@@ -1,4 +1,4 @@
-"""Rules for the end of a session: what it leaves behind, and what it takes along."""
+"""Rules for the end of a session: what remains afterwards, and what does not."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def write_cut_off_by_the_end(subject: Subject) -> None:
 
 
 def _refuses(subject: Subject, client: Client, handle: bytes) -> None:
-    """A session refuses all requests with a handle, or ends for one."""
+    """Check that a session refuses all requests with a handle, or ends at one."""
     try:
         subject.refuses(None, client.read, handle, 0, 7)
         subject.refuses(None, client.fstat, handle)

@@ -32,7 +32,7 @@ LIMITS = "limits@openssh.com"
 EXPAND = "expand-path@openssh.com"
 HOME = "home-directory"
 NAMES = "users-groups-by-id@openssh.com"
-#: OpenSSH's extensions, with the version that each is announced with.
+#: OpenSSH's extensions, each with the version with which it is announced.
 VERSIONS = {
     b"posix-rename@openssh.com": b"1",
     b"statvfs@openssh.com": b"2",
@@ -47,8 +47,8 @@ VERSIONS = {
     b"users-groups-by-id@openssh.com": b"1",
 }
 LEAST_PACKET, LEAST_DATA = 34_000, 32_768  # bytes
-LARGEST = 1 << 24  # bytes; more is not tried
-SPARE_HANDLES = 16  # a server may have some of those that it announces in use itself
+LARGEST = 1 << 24  # bytes; longer ones are not tried
+SPARE_HANDLES = 16  # a server may itself use some of those that it announces
 MOST_HANDLES = 1_024
 
 
@@ -68,7 +68,7 @@ def versions_of_extensions(subject: Subject) -> None:
 
 
 def _arguments(subject: Subject) -> dict[bytes, list[bytes]]:
-    """Fields for each extension that the server should be able to make something of."""
+    """Valid fields for each extension."""
     file = subject.file(b"f", b"content")
     other = subject.file(b"g")
     client = subject.client
@@ -134,7 +134,7 @@ def other_extensions_are_unsupported(subject: Subject) -> None:
     of_server=True,
 )
 def limits_are_four_numbers(subject: Subject) -> None:
-    subject.client.limits()  # strict
+    subject.client.limits()  # decodes strictly
 
 
 @rule(
@@ -155,7 +155,7 @@ def least_limits(subject: Subject) -> None:
 
 
 def _limit(subject: Subject, number: int) -> int:
-    """A limit in bytes, at least what any server takes, and at most what is tried."""
+    """A limit in bytes, at least what any server accepts, and at most what is tried."""
     return min(subject.client.limits()[number] or LEAST_DATA, LARGEST)
 
 

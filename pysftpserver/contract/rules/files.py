@@ -1,4 +1,4 @@
-"""Rules for whole files: what was stored is what is there, under its name, for everybody."""
+"""Rules for whole files: every session sees what was stored, under its name."""
 
 from __future__ import annotations
 

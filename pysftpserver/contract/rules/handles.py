@@ -1,4 +1,4 @@
-"""Rules for handles: what they look like, and what is refused where they are none."""
+"""Rules for handles: what they look like, and that invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EMPTY = SFTPAttributes(permissions=0o600)
 
 
 def requests_of(client: Client) -> list[tuple[str, Callable[[bytes], object]]]:
-    """The requests that take the handle of a file, but for CLOSE."""
+    """The requests that take the handle of a file, except CLOSE."""
     return [
         ("READ", lambda handle: client.read(handle, 0, 10)),
         ("WRITE", lambda handle: client.write(handle, 0, b"x")),
@@ -40,7 +40,7 @@ def requests_of(client: Client) -> list[tuple[str, Callable[[bytes], object]]]:
 def refuse_all(
     subject: Subject, handle: bytes, what: str, *more: tuple[str, Callable[[bytes], object]]
 ) -> None:
-    """Every request refuses a handle, each with a status that no client takes for an end or for success."""
+    """Check that every request refuses a handle, with a status that no client takes for EOF or success."""
     for name, request in (*requests_of(subject.client), *more):
         try:
             request(handle)

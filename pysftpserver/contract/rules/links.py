@@ -19,12 +19,12 @@ LINKS = f"{DRAFT}, 6.10"
 STATS = f"{DRAFT}, 6.8"
 HARD_LINKS = f"{OPENSSH}, 4.5"
 TEXTS = (b"f", b"/absolute/path", b"../..//up/./", b"missing \xff\n'\"", b"x" * 1000, b"%s")
-CHAIN = 8  # links in a row that POSIX's SYMLOOP_MAX allows at least
+CHAIN = 8  # links in a row, the minimum that POSIX's SYMLOOP_MAX allows
 THEN = SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_001)
 
 
 def links(subject: Subject, **targets: bytes) -> dict[str, bytes]:
-    """Make a link for each keyword, with that name and target; their paths by keyword."""
+    """Make a link for each keyword, with that name and target; return their paths by keyword."""
     paths = {name: subject.path(name.encode()) for name in targets}
     for name, target in targets.items():
         subject.client.symlink(target, paths[name])
@@ -32,8 +32,8 @@ def links(subject: Subject, **targets: bytes) -> dict[str, bytes]:
 
 
 def link_to(subject: Subject, text: bytes) -> bytes:
-    """Make a link through which something will be made, and see that it has this text: a server that makes
-    another one of it could make that thing outside of the rule's directory."""
+    """Make a link through which something will be made, and check that it has this text: a server that
+    changes the text could make that thing outside the rule's directory."""
     link = subject.path(b"link")
     subject.client.symlink(text, link)
     subject.equal(subject.client.readlink(link), text, "the text of the link")

@@ -1,4 +1,4 @@
-"""Rules for OPENDIR and READDIR: which entries come, when they end, and what is said of each."""
+"""Rules for OPENDIR and READDIR: which entries are listed, when they end, and what is told about each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SCANNING = f"{DRAFT}, 6.7"
 NAMES = f"{DRAFT}, 7"
 DOTS = (b".", b"..")
-MANY = 300  # entries with names of 100 bytes: more than one reply has room for
-LONGEST = 1 << 18  # bytes; OpenSSH's sftp ends a session in which a packet is longer
+MANY = 300  # entries with names of 100 bytes: more than fit in one reply
+LONGEST = 1 << 18  # bytes; OpenSSH's sftp ends a session if a packet is longer
 
 
 def filled(subject: Subject, *names: bytes) -> bytes:
@@ -32,7 +32,7 @@ def filled(subject: Subject, *names: bytes) -> bytes:
 
 
 def rest_of(subject: Subject, handle: bytes) -> list[bytes]:
-    """The names that a listing still gives until its end."""
+    """The remaining names of a listing."""
     found: list[bytes] = []
     while True:
         try:
@@ -255,7 +255,7 @@ def listings_are_independent(subject: Subject) -> None:
 
 
 def same_as_lstat(subject: Subject, path: bytes) -> None:
-    """What a listing says of entries is what LSTAT says, in all fields that both have."""
+    """Check that a listing and LSTAT agree about entries, in all fields that both have."""
     for name, _, attributes in subject.listing(path):
         if name in DOTS:
             continue

@@ -1,4 +1,4 @@
-"""Rules for longname, the line of `ls -l` that READDIR gives for each entry.
+"""Rules for longname, the line of `ls -l` that READDIR returns for each entry.
 
 The draft recommends its format, and tells clients not to parse it; FileZilla, WinSCP and lftp do.
 """
@@ -22,8 +22,8 @@ FILEZILLA = "FileZilla, directorylistingparser.cpp"
 WINSCP = "WinSCP, RemoteFiles.cpp"
 LFTP = "lftp, FileSet.cc"
 OLD = SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_000)  # in 2001
-A_DAY = 24 * 3600  # seconds; how far a server's time zone may put a date
-#: Names that a parser of longnames may stumble over.
+A_DAY = 24 * 3600  # seconds; how far a server's time zone may shift a date
+#: Names that may confuse parsers of longnames.
 ODD = (b"two words", b"a -> b", b"x Jan  1 10:00 y", b" 7", b"1 2 3", b"tab\there")
 
 
@@ -93,7 +93,7 @@ def longname_size(subject: Subject) -> None:
 
 
 def near(subject: Subject, entry: Entry) -> None:
-    """The date in longname is that of mtime, in some time zone."""
+    """Check that the date in longname is that of mtime, in some time zone."""
     text, mtime = fields_of(subject, entry)["date"], entry[2].mtime
     date = longnames.date_of(text)
     if date is None or mtime is None:

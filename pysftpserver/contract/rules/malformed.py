@@ -1,7 +1,7 @@
-"""Rules for what no client should send: the server refuses it or ends that session; it never hangs, does
-nothing of it, and serves everybody else.
+"""Rules for what no client should send: the server refuses it or ends that session; it never hangs, executes
+none of it, and goes on serving other sessions.
 
-A server may end the session for any malformed packet, as OpenSSH's does: the next probe begins a new one.
+A server may end the session at any malformed packet, as OpenSSH's does: the next probe begins a new one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Shape = tuple[str, int, Callable[["Probes"], tuple[bytes, ...]]]
 
 BAD_MESSAGE = f"{DRAFT}, 7 (BAD_MESSAGE)"
-ID = 0x7F000000  # of malformed requests: none that a Client counts up to
+ID = 0x7F000000  # of malformed requests: higher than a Client ever counts
 FILES = ("open", "write", "close")
 NO_ATTRIBUTES = sftpattrs(NOTHING)
 MODE = wire.encode_u32(wire.SSH2_FILEXFER_ATTR_PERMISSIONS) + wire.encode_u32(0o640)
@@ -45,14 +45,14 @@ REFUSED = (*ANY_FAILURE, UNSUPPORTED, EOF)
 
 
 class Probes:
-    """Sends malformed packets, each to a session that works: after one that has ended comes another."""
+    """Sends malformed packets, each to a working session: one that has ended is replaced."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.file = subject.file(b"file", b"content")
         self.handle = self.listing = b""
         self._client: Client | None = None
-        self.client.close_handle(self.handle)  # some servers cut off what they open to write
+        self.client.close_handle(self.handle)  # some servers truncate files that they open for writing
         self.content = subject.content(self.file)
         self.handle = self.client.open(self.file, READ | WRITE)
 
@@ -66,7 +66,7 @@ class Probes:
         return self._client
 
     def reply(self, stream: bytes) -> bytes | None:
-        """The packet that comes next once these bytes are sent; None if the session ends."""
+        """Send these bytes; return the next packet, or None if the session ends."""
         client = self.client
         try:
             return client.raw(stream)
@@ -76,7 +76,7 @@ class Probes:
             return None
 
     def refused(self, what: str, packet: bytes, statuses: Iterable[int] = REFUSED) -> None:
-        """A packet is answered with one of these statuses, or ends the session; other sessions go on."""
+        """Check that a packet gets one of these statuses or ends the session; other sessions go on."""
         reply = self.reply(packet)
         if reply is None:
             return
@@ -87,27 +87,27 @@ class Probes:
             raise Broken(f"{what} was answered with {kind_of(reply)}, where {expected} was expected")
 
     def answered(self, what: str, packet: bytes) -> None:
-        """A packet is answered with anything, or ends the session."""
+        """Check that a packet gets any answer, or ends the session."""
         reply = self.reply(packet)
         if reply is not None:
             self.check_id(what, packet, reply)
 
     def check_id(self, what: str, packet: bytes, reply: bytes) -> None:
-        """The reply is to the packet."""
+        """Check that the reply has the packet's request id."""
         if reply[4] not in REPLIES or reply[5:9] != packet[5:9]:
             raise Broken(f"{what} was answered with type {reply[4]} and the id {reply[5:9].hex()}")
 
     def finish(self) -> None:
-        """The session of the last probe serves requests, if it goes on, and the first of the rule does."""
+        """Check that the rule's first session serves requests, and the last probe's if it goes on."""
         self.subject.client.realpath(b".")
         if self._client is not None:
             try:
                 self._client.realpath(b".")
             except Closed:
-                pass  # it has ended behind its reply
+                pass  # it has ended after its reply
 
     def unchanged(self) -> None:
-        """The file holds what it held."""
+        """Check that the file still has its content."""
         self.subject.equal(self.subject.content(self.file), self.content, "the content of the file")
 
 
@@ -167,10 +167,10 @@ EXTENDED: tuple[tuple[bytes, Callable[[Probes], tuple[bytes, ...]]], ...] = (
 
 
 def _cuts(fields: tuple[bytes, ...], changes: bool = False) -> Iterator[bytes]:
-    """The body cut off before each field, and within it.
+    """The body, truncated before each field and within it.
 
-    changes: not before, nor in the length of, the first path of what it changes: a server may take none
-    for the user's home.
+    changes: whether the request changes something; then it is not truncated before the first path or in the
+    path's length, because a server may take a missing path for the user's home.
     """
     for number, field in enumerate(fields):
         before = b"".join(fields[:number])
@@ -332,7 +332,7 @@ def strings_longer_than_their_packet(subject: Subject) -> None:
         first, *rest = fields(probes)
         for said in (len(first), 1 << 31, LARGEST):
             body = sftpint(said) + first[4:]
-            if said < 1 << 31:  # the fields behind it would fill it otherwise
+            if said < 1 << 31:  # otherwise the fields after it would fill it
                 rest = []
             what = f"{name} with a string that says to have {said} bytes"
             probes.refused(what, sftpcmd(kind, body, *rest, request_id=ID))
@@ -409,7 +409,7 @@ def paths_with_a_nul_byte(subject: Subject) -> None:
 
 
 def _not_misread(subject: Subject, what: str, packet: bytes) -> None:
-    """Behind a packet that is too short for a request, the next one is served, or the session has ended."""
+    """Check that after a packet too short for a request, the next one is served or the session has ended."""
     client = subject.another()
     ask = sftpcmd(wire.SSH2_FXP_REALPATH, sftpstring(b"."), request_id=ID)
     try:
@@ -593,7 +593,7 @@ def random_bodies(subject: Subject) -> None:
     probes = Probes(subject)
     for _, kind, _ in SHAPES:
         for _ in range(3):
-            # A path in the directory, in case that a server takes as much of it as there is.
+            # A path in the directory, in case a server uses as much of it as there is.
             name = subject.random.randbytes(40).replace(b"/", b"")
             body = sftpint(subject.random.randrange(1 << 16, 1 << 32)) + subject.path(name)
             probes.refused(f"type {kind} with random bytes", sftpcmd(kind, body, request_id=ID))

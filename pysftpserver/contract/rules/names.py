@@ -1,4 +1,4 @@
-"""Rules for names: which there can be, and which paths lead to them."""
+"""Rules for names: which are possible, and which paths lead to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pysftpserver.contract.subject import Subject
 
 FILE_NAMES = f"{DRAFT}, 6.2"
-#: Names that some servers cannot hold.
+#: Names that some servers cannot store.
 NAMES = (
     b"with space",
     b" leading and trailing ",
@@ -29,7 +29,7 @@ NAMES = (
     b"*?[a]",
     b"%s%n",
     b"\xc3\xa4\xe2\x82\xac",  # UTF-8
-    b"\xff\xfe\x80",  # and what is not
+    b"\xff\xfe\x80",  # not UTF-8
     b"\x01\x7f\t\r",
     b"CON",
     b"x" * 255,
@@ -57,7 +57,7 @@ LONG = 255  # bytes
 
 
 def kept(subject: Subject, names: Iterable[bytes]) -> None:
-    """Files with these names can be made, and are listed by them."""
+    """Check that files with these names can be made and are listed under them."""
     top = subject.path(b"names")
     subject.client.mkdir(top)
     expected = sorted(set(names) - subject.unencodable)

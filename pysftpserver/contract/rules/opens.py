@@ -1,4 +1,4 @@
-"""Rules for OPEN: what its flags do to a file that is there or is not, and what it refuses."""
+"""Rules for OPEN: what its flags do if the file exists and if it does not, and what it refuses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def opened_and_closed(subject: Subject, path: bytes, pflags: int) -> None:
 
 
 def possible() -> list[int]:
-    """All flags that the draft gives a meaning: TRUNC of what can be written, EXCL of what is created."""
+    """All combinations that the draft gives a meaning: TRUNC with writing, EXCL with creating."""
     found = []
     for access, extras in itertools.product(ACCESSES, range(16)):
         pflags = access | extras << 2
@@ -80,7 +80,7 @@ def open_flags(subject: Subject) -> None:
 
 
 def _check_flags(subject: Subject, path: bytes, pflags: int, there: bool, case: str) -> bool:
-    """Open, write and close; return whether the file is there now."""
+    """Open, write and close; return whether the file exists now."""
     if there and pflags & EXCL or not there and not pflags & CREAT:
         refusal = refusal_of(subject.client.open, path, pflags)
         subject.check(refusal is not None, f"{case} was not refused")

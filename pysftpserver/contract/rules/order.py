@@ -1,5 +1,5 @@
-"""Rules for requests in flight together: all are answered, as if each had waited for the one before; and
-for how the stream of bytes may be cut."""
+"""Rules for several requests in flight: all are answered, as if each had waited for the one before; and for
+how the stream of bytes may be divided."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Request = tuple[int, bytes]  # type and fields
 
 FILES = ("open", "read", "write", "close")
-READ_SIZE = 32_768  # bytes; what servers have to take
+READ_SIZE = 32_768  # bytes that servers have to accept
 SEVERAL = 64  # requests in flight, as OpenSSH's client has them
 MANY = 1_000
 ORDER = f"{DRAFT}, 6.1"
@@ -54,17 +54,17 @@ def _path(kind: int, *paths: bytes) -> Request:
 
 
 def outcomes(client: Client, *requests: Request, step: int = 0) -> list[bytes]:
-    """The replies to requests that are sent together, in their order."""
+    """Send requests together; return the replies in the order of the requests."""
     return [client.reply(number) for number in client.send_together(*requests, step=step)]
 
 
 def data_in(client: Client, reply: bytes) -> bytes:
-    """The bytes of a DATA. Raises Refused for a STATUS."""
+    """The bytes of a DATA reply. Raises Refused for a STATUS."""
     return client.expect("READ", reply, packets.get_sftpdata)
 
 
 def all_ok(client: Client, replies: list[bytes], what: str) -> None:
-    """All replies are STATUS OK."""
+    """Check that all replies are STATUS OK."""
     for reply in replies:
         client.expect(what, reply, packets.get_sftpstatus)
 

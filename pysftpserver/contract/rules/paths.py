@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 SECTION = f"{DRAFT}, 6.11"
 FILE_NAMES = f"{DRAFT}, 6.2"
-#: Ways to write a name in a directory, all canonically the name.
+#: Ways to write the path of a name, all with the same canonical form.
 WAYS = (b"f", b"./f", b".//./f", b"d/../f", b"d/e/../../f", b"d/./../f")
 
 
 def answer(subject: Subject, path: bytes) -> list[tuple[bytes, bytes, SFTPAttributes]]:
-    """All entries of the NAME that REALPATH answers."""
+    """All entries of the NAME reply to REALPATH."""
     reply = subject.client.ask(wire.SSH2_FXP_REALPATH, packets.sftpstring(path))
     return subject.client.expect("REALPATH", reply, packets.get_sftpentries)
 
 
 def top_of(subject: Subject) -> bytes:
-    """The canonical path of the rule's directory, with a slash behind it."""
+    """The canonical path of the rule's directory, with a slash at its end."""
     return subject.client.realpath(subject.path(b".")).rstrip(b"/") + b"/"
 
 

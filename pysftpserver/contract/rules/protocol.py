@@ -32,7 +32,7 @@ VERSION_3 = 3
 LARGEST = 0xFFFFFFFF
 NO_ATTRIBUTES = sftpattrs(NOTHING)
 CHANGES = "open write close mkdir".split()
-LANGUAGE = re.compile(rb"(?:[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)?")  # RFC 1766; none at all is usual
+LANGUAGE = re.compile(rb"(?:[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)?")  # RFC 1766; usually empty
 #: Types that a reply may have, besides VERSION.
 REPLIES = {
     wire.SSH2_FXP_STATUS: "STATUS",
@@ -128,7 +128,7 @@ def unknown_extensions_in_init(subject: Subject) -> None:
 )
 def version_is_whole(subject: Subject) -> None:
     client = subject.bare()
-    client.hello()  # strict
+    client.hello()  # decodes strictly
     subject.check(b"" not in client.extensions, "VERSION announces an extension without a name")
 
 
@@ -178,7 +178,7 @@ def requests_before_init(subject: Subject) -> None:
 
 
 def _answers(subject: Subject, expected: int, kind: int, *fields: bytes) -> bytes:
-    """A request succeeds with this kind of reply."""
+    """Check that a request succeeds with this type of reply; return the reply."""
     reply = subject.client.ask(kind, *fields)
     if reply[4] != expected or expected == wire.SSH2_FXP_STATUS and subject.client.status_in(reply)[0] != OK:
         subject.broken(f"type {kind} was answered with {kind_of(reply)} instead of {REPLIES[expected]}")
@@ -264,7 +264,7 @@ def kinds_of_link_replies(subject: Subject) -> None:
 
 
 def _requests(subject: Subject) -> Iterator[tuple[int, bytes]]:
-    """Type and fields of requests that are answered with STATUS: the first succeeds, and most others fail."""
+    """Type and fields of requests answered with STATUS: the first succeeds, and most others fail."""
     missing, directory = sftpstring(subject.path(b"missing")), sftpstring(subject.path(b"d"))
     yield wire.SSH2_FXP_MKDIR, directory + NO_ATTRIBUTES
     subject.file(b"d/f")
@@ -300,7 +300,7 @@ def _requests(subject: Subject) -> Iterator[tuple[int, bytes]]:
 def _statuses(subject: Subject) -> Iterator[tuple[int, bytes, bytes]]:
     """Status, message and language tag of each STATUS among the replies.
 
-    Where a session ends for one of them, which other rules tell, the next ones are asked in another.
+    If a session ends at one of them, which other rules report, the next ones are sent in another.
     """
     client = subject.another()
     for kind, fields in _requests(subject):
@@ -310,7 +310,7 @@ def _statuses(subject: Subject) -> Iterator[tuple[int, bytes, bytes]]:
             client = subject.another()
             continue
         if reply[4] == wire.SSH2_FXP_STATUS:
-            status, message = client.status_in(reply)  # strict
+            status, message = client.status_in(reply)  # decodes strictly
             yield status, message, reply[17 + len(message) + 4 :]
 
 

@@ -23,7 +23,7 @@ ROUNDS = 8  # of rules about two sessions at once
 
 
 def kept_by(subject: Subject, rename: str) -> None:
-    """A renamed file has its content and attributes under the new name."""
+    """Check that a renamed file has its content and attributes under the new name."""
     old, new = subject.file(b"old", b"content"), subject.path(b"new")
     before = subject.client.lstat(old)
     getattr(subject.client, rename)(old, new)
@@ -36,7 +36,7 @@ def kept_by(subject: Subject, rename: str) -> None:
 
 
 def moved_by(subject: Subject, rename: str) -> None:
-    """A renamed directory takes along what is in it, to another directory too."""
+    """Check that a renamed directory keeps its entries, also in another directory."""
     subject.make({b"a": None, b"a/sub": None, b"b": None, b"a/sub/f": b"content"})
     getattr(subject.client, rename)(subject.path(b"a"), subject.path(b"b/c"))
     subject.check(not subject.exists(subject.path(b"a")), "the old name is still there")
@@ -44,7 +44,7 @@ def moved_by(subject: Subject, rename: str) -> None:
 
 
 def without_source(subject: Subject, rename: str) -> None:
-    """A rename of what does not exist, or to no directory, is refused with NO_SUCH_FILE."""
+    """Check that a rename of a missing file, or into a missing directory, is refused with NO_SUCH_FILE."""
     subject.file(b"f", b"content")
     for old, new in ((b"missing", b"new"), (b"f", b"missing/new"), (b"f", b"f/new")):
         call = getattr(subject.client, rename)
@@ -53,7 +53,7 @@ def without_source(subject: Subject, rename: str) -> None:
 
 
 def into_itself(subject: Subject, rename: str) -> None:
-    """A rename of a directory into itself is refused."""
+    """Check that a rename of a directory into itself is refused."""
     subject.make({b"d": None, b"d/sub": None})
     for new in (b"d/new", b"d/sub/new"):
         call = getattr(subject.client, rename)
@@ -62,7 +62,7 @@ def into_itself(subject: Subject, rename: str) -> None:
 
 
 def link_moved_by(subject: Subject, rename: str) -> None:
-    """A renamed link is the same link under the new name."""
+    """Check that a renamed link is the same link under the new name."""
     subject.file(b"f")
     for number, target in enumerate((b"f", b"missing")):
         old, new = subject.path(b"link"), subject.path(b"moved-%d" % number)

@@ -25,8 +25,8 @@ FIELDS = (
     "namemax",
 )
 FIXED = ("bsize", "frsize", "blocks", "flag", "namemax")  # figures that do not change with use
-READ_ONLY, NO_SUID = 1, 2  # the bits of flag that there are
-LONGEST = 1024  # bytes of a name that a rule makes at most
+READ_ONLY, NO_SUID = 1, 2  # the only bits of flag
+LONGEST = 1024  # bytes of the longest name that a rule makes
 
 
 def figures(subject: Subject, name: bytes = b"f") -> dict[str, int]:

@@ -20,7 +20,7 @@ STATUSES = f"{DRAFT}, 7"
 
 
 def unchanged(subject: Subject, **contents: bytes | None) -> None:
-    """The files have this content still, and the directories (None) are there."""
+    """Check that the files still have this content, and that the directories (None) exist."""
     for name, content in contents.items():
         path = subject.path(name.encode())
         if content is None:

@@ -1,7 +1,7 @@
 """Chat: rooms, private messages, lists of clients, and a history.
 
-Everything that is kept is bounded. Texts of clients are shown as one line, so that no client can write in the
-name of another after a line end. What may not enter: I/O.
+Everything that is kept is bounded. Clients' texts are shown as one line, so that no client can use a line end
+to write in another's name. What may not enter: I/O.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOBBY = "lobby"
 MOST_ROOM = 32  # characters of a room's name
 MOST_TEXT = 4000  # characters of what is said
 MOST_REMEMBERED = 64 << 10  # characters of a room's history
-NUMBER = re.compile(r"#[0-9]+")  # of a client, because names are not unique
+NUMBER = re.compile(r"#[0-9]+")  # identifies a client, because names are not unique
 
 HELP = """/join ROOM: enter a room; it is created if there is none with that name
 /rooms: list the rooms, with the number of clients in each
@@ -29,7 +29,7 @@ HELP = """/join ROOM: enter a room; it is created if there is none with that nam
 
 
 class Room:
-    """Its clients, in the order in which they came, and its last messages, at most history."""
+    """Its clients, in the order in which they joined, and its last messages, at most `history`."""
 
     def __init__(self, history: int) -> None:
         self.clients: dict[Client, None] = {}
@@ -38,7 +38,7 @@ class Room:
         self._size = 0
 
     def remember(self, line: str) -> None:
-        """Add a line to the history; the oldest go."""
+        """Add a line to the history; drop the oldest."""
         self.said.append(line)
         self._size += len(line)
         while len(self.said) > self._most or self._size > MOST_REMEMBERED:
@@ -129,7 +129,7 @@ class Chat(Service):
         self._enter(client, name, self._go(client).number)
 
     def _make_room(self, name: str) -> bool:
-        """Create a room, in place of an empty one if there are too many. Returns whether that worked."""
+        """Create a room, replacing an empty one if there are too many. Returns whether that worked."""
         if len(self._rooms) >= self._most_rooms:
             empty = [known for known, room in self._rooms.items() if not room.clients and known != LOBBY]
             if not empty:
@@ -170,7 +170,7 @@ class Chat(Service):
         if not text or len(text) > MOST_TEXT:
             client.send(f"* /msg NAME TEXT, or /msg #NUMBER TEXT, of up to {MOST_TEXT} characters")
             return
-        if NUMBER.fullmatch(whom):  # a number, even if it is the name of a client
+        if NUMBER.fullmatch(whom):  # taken as a number, even if it is the name of a client
             found = [one for one, place in self._places.items() if whom == f"#{place.number}"]
         else:
             found = [one for one in self._places if whom == one.name]
@@ -192,7 +192,7 @@ class Chat(Service):
 
 
 def one_line(text: str) -> str:
-    """The text with a space for each character that would begin a line or drive a terminal."""
+    """The text with a space in place of each character that would begin a line or control a terminal."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,4 +1,4 @@
-"""Echo: what the original server answers."""
+"""Echo: answers as the original server does."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Files: lists, sends and receives the files of a storage, in messages.
 
-The storage is opened by a function that is handed in, anew for each client, so that a directory which was
-replaced is the new one for the next client. Storages block, so everything is done in threads, a piece at a
-time. An upload is received in a temporary file, which is removed when the client leaves before the end.
-What may not enter: concrete storages, sockets. Facts: docs/laboratory.md, "Files".
+The storage is opened by a function that is passed in, anew for each client, so that the next client sees a
+directory that has been replaced. Storages block, so everything is done in threads, a piece at a time. An
+upload is received in a temporary file, which is removed if the client leaves before the end. What may not
+enter: concrete storages, sockets. Facts: docs/laboratory.md, "Files".
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Upload:
         self.is_stored = True
 
     def note(self, client: Client, result: str) -> None:
-        """Record in the audit log what became of it."""
+        """Record the result of the upload in the audit log."""
         seconds = time.perf_counter() - self.began
         digest = {"sha256": self.digest.hexdigest()} if result == "OK" else {}
         client.note("put", result, path=self.path, size=self.incoming.size, seconds=seconds, **digest)
@@ -76,8 +76,8 @@ class Files(Service):
         max_bytes: int = 1 << 30,
         read_only: bool = False,
     ) -> None:
-        """open_storage: called in a thread for each client that asks for something; may raise an exception of
-        a storage's, or BadInput. max_bytes: maximum size of an upload.
+        """open_storage: called in a thread at each client's first request; may raise a storage's exceptions
+        or BadInput. max_bytes: maximum size of an upload.
         """
         self._open_storage = open_storage
         self._storages: dict[Client, SFTPAbstractServerStorage] = {}
@@ -120,7 +120,7 @@ class Files(Service):
         if client not in self._storages:
             try:
                 self._storages[client] = await self.in_thread(self._open_storage)
-            except BadInput as error:  # whose message names paths of the host
+            except BadInput as error:  # its message contains paths of the host
                 if self.log is not None:
                     self.log.error(f"Files: {error.message}")
                 raise Refusal("the storage cannot be opened now; the server's log says why") from None
@@ -147,7 +147,7 @@ class Files(Service):
     async def _get(self, client: Client, rest: str) -> None:
         path = meant(rest)
         began, moved, result = time.perf_counter(), 0, "FAILURE"
-        opened: list[Any] = []  # what is in it is closed, even if the client leaves while it is opened
+        opened: list[Any] = []  # its handles are closed even if the client leaves during the open
         digest = hashlib.sha256()
         try:
             storage = await self._storage(client)
@@ -187,7 +187,7 @@ class Files(Service):
         client.send("ready")
 
     def _begin(self, client: Client, storage: SFTPAbstractServerStorage, path: bytes) -> None:
-        """In a thread; what it opened is in the dictionary even if the client has left."""
+        """Open an upload. Runs in a thread; the upload is in the dictionary even if the client has left."""
         replaced = attributes(storage.stat, path)
         if replaced is not None:
             check_regular(replaced)
@@ -231,7 +231,7 @@ class Files(Service):
         upload = self._uploads.pop(client, None)
         if upload is None:
             return
-        if upload.is_stored:  # the client left while it was renamed
+        if upload.is_stored:  # the client left during the rename
             upload.note(client, "OK")
         else:
             upload.note(client, "FAILURE" if error is None else result_of(error))
@@ -239,7 +239,7 @@ class Files(Service):
 
 
 def _open(storage: SFTPAbstractServerStorage, path: bytes, opened: list[Any]) -> SFTPAttributes:
-    """Append a handle to opened; return the file's attributes. In a thread."""
+    """Open a file, append its handle to opened, return its attributes. Runs in a thread."""
     attrs = storage.stat(path)
     check_regular(attrs)
     opened.append(storage.open(path, os.O_RDONLY, 0))
@@ -265,13 +265,13 @@ def line_of(name: bytes, attrs: SFTPAttributes) -> str:
 
 
 def check_regular(attrs: SFTPAttributes) -> None:
-    """Raises Refusal for what is not a file."""
+    """Raises Refusal for anything but a regular file."""
     if stat.S_IFMT(attrs.permissions or 0) not in (0, stat.S_IFREG):
         raise Refusal("not a regular file")
 
 
 def shown(name: bytes) -> str:
-    """A name as text: percent signs, and bytes that are not printable UTF-8, as %XX."""
+    """A name as text, with percent signs and bytes that are not printable UTF-8 as %XX."""
     text = name.decode("utf-8", "surrogateescape")
     return "".join(
         letter

@@ -1,7 +1,7 @@
 """HTTP: fetches a URL that is on the list for a client, and passes the answer on.
 
-What may not enter: URLs that are not on the list, whatever leads to them: a redirect, dots in a path, a user
-before the host. Facts: RFC 3986, RFC 9110; httpx's pages on clients, timeouts and streaming.
+What may not enter: URLs that are not on the list, however a request leads there: by a redirect, dots in a
+path, a user before the host. Facts: RFC 3986, RFC 9110; httpx's pages on clients, timeouts and streaming.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ AT_ONCE = 8  # fetches
 GOODBYE = 2.0  # seconds for the thread to end
 MOST_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
-TURN = 0.02  # seconds that the body of one fetch is worked on, before other fetches have their turn
+TURN = 0.02  # seconds of work on the body of one fetch before other fetches have their turn
 MOST_URL = 4096  # characters
 MOST_HEADERS = 64 << 10  # bytes of all of them
 PORTS = {"http": 80, "https": 443}
-CHARSETS = {"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252"}  # that become text
+CHARSETS = {"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252"}  # charsets that become text
 TEXT = re.compile(r"text/|application/(?:json|xml|javascript|[\w.-]+\+(?:json|xml))")
 HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pysftplab"}
 _UNSAFE = re.compile(r"[^!-~]|[\\\"<>^`{|}]")
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer of an origin."""
+    """An origin server's answer."""
 
     status: int
     reason: str
@@ -65,7 +65,7 @@ class HTTP(Service):
 
     def __init__(self, allow: Iterable[str], timeout: float = 10.0, max_bytes: int = 262_144) -> None:
         """allow: beginnings of URLs, such as `https://example.org/here`. timeout: seconds for a whole fetch,
-        look-ups of names and redirects included. max_bytes: maximum size of a body. Raises ValueError for an
+        name lookups and redirects included. max_bytes: maximum size of a body. Raises ValueError for an
         entry that is not the beginning of a URL.
         """
         self._allowed = tuple(beginning_of(url) for url in allow)
@@ -73,7 +73,7 @@ class HTTP(Service):
         self._max_bytes = max_bytes
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._thread: LoopThread | None = None
-        # The system's certificates; httpx would take those of certifi.
+        # The system's certificates; httpx would use certifi's.
         self._tls = ssl.create_default_context()
 
     async def on_message(self, client: Client, text: str) -> None:
@@ -84,7 +84,7 @@ class HTTP(Service):
             client.send(f"error: {HELP}")
             return
         if self._thread is None:
-            # What an origin sends takes time to parse, which is not taken from other clients.
+            # In its own thread: parsing an answer takes time that other clients must not lose.
             self._thread = LoopThread("laboratory-http")
         try:
             async with self._turns:
@@ -115,7 +115,7 @@ class HTTP(Service):
         """One request. Raises NotFetched."""
         place = place_of(parts.geturl())
         try:
-            # A client for each request, so that no cookies are kept. trust_env: no proxies.
+            # A new client for each request, so that no cookies are kept. trust_env=False: no proxies.
             async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=None) as client:
                 request = client.build_request("GET", parts.geturl(), headers=HEADERS)
                 check_same(request.url, place, parts)
@@ -135,7 +135,7 @@ class HTTP(Service):
             body += piece
             if len(body) > self._max_bytes:
                 raise NotFetched(f"a body of more than {self._max_bytes} bytes")
-            if monotonic() > turn_ends:  # pieces that have arrived come without a pause
+            if monotonic() > turn_ends:  # pieces already received arrive without a pause
                 await asyncio.sleep(0)
                 turn_ends = monotonic() + TURN
         return Answer(response.status_code, response.reason_phrase, headers, bytes(body), url)
@@ -154,7 +154,7 @@ class HTTP(Service):
 
 
 def checked(url: str) -> SplitResult:
-    """The parts of a URL. Raises ValueError for one that could be read in several ways."""
+    """The parts of a URL. Raises ValueError for an ambiguous one."""
     if len(url) > MOST_URL or _UNSAFE.search(url):
         raise ValueError(f"not a URL: it has to be percent-encoded ASCII of up to {MOST_URL} characters")
     parts = urlsplit(url)
@@ -165,7 +165,7 @@ def checked(url: str) -> SplitResult:
     path = parts.path
     for _ in range(3):  # some servers decode twice what is encoded twice
         path = unquote(path)
-    # Behind a semicolon is a parameter of that part of the path, which some servers remove.
+    # What follows a semicolon is a parameter of that path segment, which some servers remove.
     if {"..", "."} & {part.partition(";")[0] for part in re.split(r"[/\\]", path)}:
         raise ValueError("URLs with . or .. in the path are refused")
     return parts

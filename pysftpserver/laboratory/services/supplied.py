@@ -1,6 +1,6 @@
-"""The table of supplied services, and how the server's settings make the ones that it offers.
+"""The table of supplied services, and how those that a server offers are made from its settings.
 
-The one that needs another library is imported when it is offered. What may not enter: what services do,
+The one that needs another library is imported only if it is offered. What may not enter: what services do,
 concrete storages.
 """
 
@@ -37,11 +37,11 @@ def _files(settings: ServerSettings, open_storage: OpenStorage) -> Service:
     storage = settings.files
     if storage is None:
         raise BadInput("service files: it has no storage; name one with --files")
-    open_storage(storage).release()  # a mistake in the name is found now, not when a client comes
+    open_storage(storage).release()  # report a mistake in the name now, not when a client connects
     return Files(lambda: open_storage(storage), settings.files_max_bytes, settings.files_read_only)
 
 
-#: What makes each of them, and whether it is offered where no setting names services.
+#: The function that makes each service, and whether it is offered if no setting names services.
 SUPPLIED: dict[str, tuple[Make, Callable[[ServerSettings], bool]]] = {
     "echo": (lambda settings, _: Echo(), lambda settings: True),
     "chat": (lambda settings, _: Chat(settings.chat_history, settings.chat_rooms), lambda settings: True),
@@ -56,7 +56,7 @@ def services_of(
 ) -> list[Service]:
     """The services to offer; clients begin with the first.
 
-    open_storage: opens the storage of a name. named: finds what `module:Class` names. Raises BadInput.
+    open_storage: opens a storage by name. named: returns what `module:Class` names. Raises BadInput.
     """
     if not settings.service:
         return [
@@ -75,7 +75,7 @@ def _own(name: str, named: Callable[[str], Any]) -> Service:
     if ":" not in name:
         raise BadInput(f"service {name}: not a supplied service; write {', '.join(SUPPLIED)} or module:Class")
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where people try out their own
+        sys.path.append(os.getcwd())  # so that people can try out their own services
     kind = named(name)
     if not isinstance(kind, type) or not issubclass(kind, Service):
         raise BadInput(f"service {name}: not a subclass of pysftpserver.laboratory.service.Service")

@@ -1,4 +1,4 @@
-"""The window client: what is in its fields, a thread that talks to the server, and the window around them.
+"""The window client: its fields, a thread that talks to the server, and the window itself.
 
-Only view.py and log.py know tkinter; everything else can be used and tested without a display.
+Only view.py and log.py know tkinter; the rest can be used and tested without a display.
 """

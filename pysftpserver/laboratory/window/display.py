@@ -1,6 +1,6 @@
-"""Whether there can be a window: tkinter, a display, and what to do where one is missing.
+"""Whether a window can be shown: tkinter, a display, and what to do if one is missing.
 
-It imports tkinter when it is asked to show something. What may not enter: what the window does.
+tkinter is imported only when something is to be shown. What may not enter: what the window does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(given: Mapping[str, str], account: str) -> None:
-    """Show the window until it is closed. given: values of fields. account: the name to begin with.
+    """Show the window until it is closed. given: values of fields. account: the default name.
 
     Raises Unavailable.
     """
@@ -35,7 +35,7 @@ def show(given: Mapping[str, str], account: str) -> None:
 
 
 def why_not(error: str) -> str:
-    """Tk's reason, and what to do."""
+    """Tk's reason why there is no window, and what to do."""
     display = os.environ.get("DISPLAY")
     if not display:
         return "there is no display; run it on a desktop, or set DISPLAY (ssh -X does)"

@@ -1,7 +1,7 @@
-"""What the window and the thread that talks to the server tell each other.
+"""The events that the window and the thread that talks to the server exchange.
 
-Each event names the attempt it belongs to, so that what is still under way of an earlier connection is not
-taken for news of the present one. What may not enter: code.
+Each event names the attempt that it belongs to, so that late events of an earlier connection are not taken
+for news of the present one. What may not enter: code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Connected(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The attempt has failed. is_unwelcome: the server has refused it."""
+    """The attempt has failed. is_unwelcome: whether the server has refused it."""
 
     attempt: int
     text: str

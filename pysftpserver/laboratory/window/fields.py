@@ -1,4 +1,4 @@
-"""The fields of the window: what may be typed there, and how text from outside is shown.
+"""The fields of the window: what may be typed in them, and how text from outside is shown.
 
 What may not enter: tkinter, sockets, files.
 """
@@ -42,7 +42,7 @@ def _host_fault(text: str) -> str | None:
 
 
 def _is_host_name(host: str) -> bool:
-    if len(host) > MOST_HOST:  # checked first: what follows is slow for long ones
+    if len(host) > MOST_HOST:  # checked first: the rest is slow for long ones
         return False
     try:
         encoded = host.removesuffix(".").encode("idna").decode()
@@ -72,7 +72,7 @@ def _password_fault(text: str) -> str | None:
 
 
 def given_fields(server: list[str], name: str | None) -> dict[str, str]:
-    """The values that a command line has for the fields. server: HOST and PORT, or fewer. Raises BadInput."""
+    """Values for the fields from a command line. server: HOST and PORT, or fewer. Raises BadInput."""
     if len(server) > 2:
         raise BadInput(f"{' '.join(server)}: too many arguments; give HOST [PORT]")
     given = dict(zip(FIELDS, server, strict=False))
@@ -88,14 +88,14 @@ _FAULTS = {HOST: _host_fault, PORT: _port_fault, NAME: _name_fault, PASSWORD: _p
 
 
 def harmless(text: str) -> str:
-    """Text from outside as it may be shown: line ends stay, other characters that cannot be printed become
-    escapes. So a server can neither ring a bell nor reverse the direction of writing.
+    """Text from outside made safe to show: line ends stay, other unprintable characters become escapes. So a
+    server can neither ring a bell nor reverse the direction of writing.
     """
     return "\n".join(one_line(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def shortened(text: str) -> str:
-    """The text, cut where it is too long for the log."""
+    """The text, cut if it is too long for the log."""
     if len(text) <= MOST_SHOWN:
         return text
     return f"{text[:MOST_SHOWN]} ... ({len(text) - MOST_SHOWN} more characters are not shown)"

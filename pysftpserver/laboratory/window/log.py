@@ -1,6 +1,6 @@
 """The log in the window: a limited number of coloured lines, to read and to copy.
 
-What may not enter: what they say.
+What may not enter: what the lines say.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ COLOURS = {
     Kind.INFORMATION: ("#5f6368", "·"),
     Kind.ERROR: ("#b3261e", "!"),
 }
-TIME = "time"  # the tag of time stamps
+TIME = "time"  # the tag for time stamps
 
 
 class Log(ttk.Frame):
-    """A text to read and copy. It follows its end while its end is visible."""
+    """A text to read and copy. While its end is visible, it scrolls with new lines."""
 
     def __init__(self, parent: tk.Misc) -> None:
         super().__init__(parent)
@@ -63,7 +63,7 @@ class Log(ttk.Frame):
         self._menu.add_command(label="Select all", underline=7, accelerator="Ctrl+A", command=self.select_all)
         self._menu.add_separator()
         self._menu.add_command(label="Clear", underline=1, command=self.clear)
-        # A disabled widget takes no focus by itself, which the keys for copying need.
+        # A disabled widget takes no focus by itself, but the keys for copying need it.
         self.text.bind("<Button-1>", lambda event: self.text.focus_set())
         self.text.bind("<Button-3>", lambda event: self._menu.tk_popup(event.x_root, event.y_root))
         self.text.bind("<Control-a>", lambda event: self.select_all())
@@ -72,7 +72,7 @@ class Log(ttk.Frame):
     def _add_tags(self) -> None:
         width = self.tk.call("font", "measure", "TkFixedFont", "00:00:00 ← ")
         for kind, (colour, _) in COLOURS.items():
-            # Further lines are indented: no line of a message can pass for a line of the log.
+            # Continuation lines are indented: no line of a message can pass for an entry of the log.
             self.text.tag_configure(kind.value, foreground=colour, lmargin2=width)
         self.text.tag_configure(TIME, foreground="#80868b")
         self.text.tag_raise("sel")

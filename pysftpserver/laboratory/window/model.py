@@ -1,7 +1,7 @@
 """What the window does, without the window: its state, its fields, its log and its history.
 
-The view calls it when somebody does something, and hands it what the worker tells; then it shows what the
-model says. Nothing here waits. What may not enter: tkinter, threads, sockets, files.
+The view calls the model when the user does something, and passes on the worker's events; then it shows the
+model's state. Nothing here waits. What may not enter: tkinter, threads, sockets, files.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pysftpserver.laboratory.window.fields import (
 
 
 class Worker(Protocol):
-    """Talks to the server. Methods return at once; events tell what came of them."""
+    """Talks to the server. Methods return at once; events report the results."""
 
     def connect(self, attempt: int, target: events.Target) -> None:
-        """Begin an attempt, after the end of the last one."""
+        """Begin an attempt, once the last one has ended."""
 
     def disconnect(self) -> None:
         """End the attempt at once, or the connection in order."""
@@ -42,7 +42,7 @@ class Worker(Protocol):
         """Change to another service."""
 
 
-MOST_ENTRIES = 2000  # of the log that are not shown yet
+MOST_ENTRIES = 2000  # log entries that are not shown yet
 MOST_PENDING = 100  # texts that a slow server has not read yet
 MOST_HISTORY = 100
 MOST_NAME = 64  # characters of the server's name in the status
@@ -68,7 +68,7 @@ class Kind(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """An entry of the log. when: the time of day. text: printable, with several lines perhaps."""
+    """An entry of the log. when: the time of day. text: printable, perhaps several lines."""
 
     kind: Kind
     when: str
@@ -90,14 +90,14 @@ class History:
         self._place = 0
 
     def back(self, typed: str) -> str:
-        """The text before. typed: what is in the line now."""
+        """The previous text. typed: the present content of the input line."""
         if self._place == 0:
             self._draft = typed
         self._place = min(self._place + 1, len(self._texts))
         return self._texts[-self._place] if self._place else typed
 
     def forward(self, typed: str) -> str:
-        """The text after; at the end, what was being typed."""
+        """The next text; at the end, what was being typed."""
         if self._place == 0:
             return typed
         self._place -= 1
@@ -135,7 +135,7 @@ class Model:
         return self._values[field]
 
     def put(self, field: str, text: str) -> None:
-        """Set the value of a field, because the user has typed."""
+        """Set the value of a field after the user has typed."""
         if text != self._values[field]:
             self._values[field] = text
             self._touched.add(field)
@@ -153,7 +153,7 @@ class Model:
 
     @property
     def is_hint_a_fault(self) -> bool:
-        """Whether that line is about a field that is marked."""
+        """Whether the hint is about a marked field."""
         return any(map(self.is_marked, FIELDS))
 
     @property
@@ -235,7 +235,7 @@ class Model:
     def end(self) -> None:
         """Cancel, or disconnect."""
         if self.state is State.CONNECTING:
-            # The attempt may take a while to end; its events are ignored, as those of an earlier one.
+            # The attempt may take a while to end; its events are ignored like those of an earlier one.
             self._attempt += 1
             self.state = State.DISCONNECTED
             self._say(Kind.INFORMATION, "cancelled")
@@ -245,7 +245,7 @@ class Model:
             self._worker.disconnect()
 
     def cancel(self) -> None:
-        """Cancel an attempt; a connection stays."""
+        """Cancel an attempt; an open connection stays."""
         if self.state is State.CONNECTING:
             self.end()
 
@@ -329,7 +329,7 @@ class Model:
         self._say(Kind.ERROR, text)
 
     def take_entries(self) -> list[Entry]:
-        """The entries since the last call."""
+        """Return the entries added since the last call."""
         entries = list(self._fresh)
         self._fresh.clear()
         return entries

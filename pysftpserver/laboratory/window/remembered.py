@@ -1,6 +1,6 @@
 """What the window remembers: address and port of the last server, and the name. Never a password or a key.
 
-What may not enter: tkinter, what is done with it.
+What may not enter: tkinter, how these values are used.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ MOST_BYTES = 4096
 
 
 def path(environ: Mapping[str, str]) -> str:
-    """Where the file is. It need not exist."""
+    """The path of the file, which need not exist."""
     return os.path.join(state_directory("pysftplab", environ), "window.json")
 
 
 def beginning(given: Mapping[str, str], last: Mapping[str, str], account: str) -> dict[str, str]:
-    """The first values of the fields: those given, else the last ones, else the defaults.
+    """The initial values of the fields: those given, else the last ones, else the defaults.
 
-    The last port is used for the last server only.
+    The last port is used only with the last server.
     """
     port = last.get(PORT) if given.get(HOST, last.get(HOST)) == last.get(HOST) else None
     return {**last, NAME: last.get(NAME, account), PORT: port or str(DEFAULT_PORT), **given}
 
 
 def load(file: str) -> dict[str, str]:
-    """The values of fields that the file has and that are valid; none where it cannot be read."""
+    """The valid values of fields in the file; none if it cannot be read."""
     try:
         with open(file, "rb") as opened:
             found = json.loads(opened.read(MOST_BYTES))

@@ -1,4 +1,4 @@
-"""How the window starts and ends: the worker, the window, and what is remembered for the next start.
+"""Starts and ends the window: the worker, the window, and the values remembered for the next start.
 
 What may not enter: command lines, widgets, connections.
 """
@@ -28,7 +28,7 @@ class Started(NamedTuple):
 def start(given: Mapping[str, str], account: str, environ: Mapping[str, str]) -> Started:
     """Open the window. given: values of fields. account: the default name.
 
-    Raises tkinter.TclError where there is no display.
+    Raises tkinter.TclError if there is no display.
     """
     file = remembered.path(environ)
     values = remembered.beginning(given, remembered.load(file), account)

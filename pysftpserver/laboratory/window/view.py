@@ -1,7 +1,7 @@
 """The window itself: widgets, keys and colours around the model.
 
-Nothing here waits for anything: the worker's events are looked at a few at a time, between other things that
-a window has to do. What may not enter: what happens on a connection, what is right or wrong in a field.
+Nothing here waits: the worker's events are handled a few at a time, between other work of the window. What
+may not enter: what happens on a connection, what is right or wrong in a field.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class EventfulWorker(Worker, Protocol):
 
 
 TITLE = "Laboratory"
-POLL = 25  # milliseconds between two looks at the worker's events
-MOST_AT_ONCE = 100  # events that are shown in one go, before keys and the mouse have their turn
+POLL = 25  # milliseconds between polls of the worker's events
+MOST_AT_ONCE = 100  # events shown in one go before keys and the mouse have their turn
 BAD, FINE = "Bad.TEntry", "TEntry"
 RED, AMBER, GREY, GREEN = "#b3261e", "#8a4b00", "#5f6368", "#1b6b1b"
 STATE_COLOURS = {
@@ -44,7 +44,7 @@ CONNECT, DISCONNECT, CANCEL = "Connect", "Disconnect", "Cancel"
 
 
 class Window:
-    """The window. Raises TclError where there is no display."""
+    """The window. Raises TclError if there is no display."""
 
     def __init__(self, worker: EventfulWorker, values: Mapping[str, str]) -> None:
         self.root = tk.Tk(className="Pysftplab")
@@ -74,7 +74,7 @@ class Window:
         self.root.mainloop()
 
     def leave(self) -> None:
-        """Disconnect in order, then close the window; a second call closes it at once."""
+        """Disconnect cleanly, then close the window; a second call closes it at once."""
         if self._is_leaving or self.model.state is State.DISCONNECTED:
             self.root.destroy()
             return
@@ -88,7 +88,7 @@ class Window:
             self.root.after_idle(self.leave)
 
     def _set_least_size(self) -> None:
-        """Buttons stay visible; the log becomes smaller instead."""
+        """Keep buttons visible; the log becomes smaller instead."""
         room = self.root.winfo_reqwidth() - self.log.winfo_reqwidth()
         log = self.log.winfo_reqheight()
         self.root.minsize(self._form.winfo_reqwidth() + room, self.root.winfo_reqheight() - log * 2 // 3)
@@ -230,7 +230,7 @@ class Window:
         self.root.bind(f"<Alt-{letter.lower()}>", act)
 
     def _alt_c(self) -> None:
-        """Connect and Cancel have the same letter, and are never shown together."""
+        """Press Connect or Cancel, which share a letter and are never shown together."""
         if self.model.state is State.CONNECTING:
             self._cancel()
         else:
@@ -334,7 +334,7 @@ class Window:
         _enable(self._service_label, model.can_choose)
 
     def _show_state(self) -> None:
-        """Show what changes with the state only."""
+        """Show what changes only with the state."""
         model = self.model
         for widget in (*self._entries.values(), self._checkbox):
             _enable(widget, model.can_edit)
@@ -352,7 +352,7 @@ class Window:
             entry.focus_set()
             entry.selection_range(0, "end")
             model.wanted = None
-        elif self.root.focus_get() in (self._input, self._end_button):  # which are disabled now
+        elif self.root.focus_get() in (self._input, self._end_button):  # they are disabled now
             self._connect_button.focus_set()
 
 

@@ -1,7 +1,7 @@
-"""The thread that talks to the server, on the client library: orders in, events out.
+"""The thread that talks to the server, through the client library: orders in, events out.
 
-An order returns at once. The thread has an event loop, in which an attempt can be given up at any moment and
-leaves nothing behind. What may not enter: tkinter, the window's state.
+An order returns at once. The thread has an event loop, in which an attempt can be given up at any moment
+without leaving anything behind. What may not enter: tkinter, the window's state.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pysftpserver.laboratory.window import events
 Order = Callable[[AsyncConnection], Awaitable[None]]
 Events = queue.SimpleQueue[events.Event]
 
-MOST_EVENTS = 500  # that are not shown yet, before the server has to wait
-REST = 0.02  # seconds between two looks at that
+MOST_EVENTS = 500  # events not shown yet, at which the server has to wait
+REST = 0.02  # seconds between checks of their number
 LAST_WORDS = 1.0  # seconds to send what was typed before the end
 FAREWELL = 3.0  # seconds for the thread to end
 
@@ -33,8 +33,8 @@ FAREWELL = 3.0  # seconds for the thread to end
 class Worker:
     """Talks to one server at a time.
 
-    remember: what to do with a server that has accepted; may block, and raises OSError. timeout: seconds, as
-    the client library has it.
+    remember: called with a server that has accepted; may block, and raises OSError. timeout: seconds, as for
+    the client library.
     """
 
     def __init__(self, remember: Callable[[events.Target], None], timeout: float = client.TIMEOUT) -> None:
@@ -48,11 +48,11 @@ class Worker:
     # --- orders, from any thread --------------------------------------------------------------------------
 
     def connect(self, attempt: int, target: events.Target) -> None:
-        """Begin an attempt, and end an earlier one."""
+        """Begin an attempt, ending an earlier one."""
         self._call(self._begin, attempt, target)
 
     def disconnect(self) -> None:
-        """End an attempt at once, or a connection in order."""
+        """End an attempt at once, or a connection cleanly."""
         self._call(self._end)
 
     def send(self, text: str) -> None:
@@ -89,7 +89,7 @@ class Worker:
 
 @dataclass(eq=False)
 class _Conversation:
-    """One attempt, and the connection that comes of it."""
+    """One attempt, and the connection if it succeeds."""
 
     attempt: int
     target: events.Target
@@ -102,11 +102,11 @@ class _Conversation:
         self._end_wanted = asyncio.Event()
 
     def begin(self, timeout: float) -> None:
-        """Begin the task that does all of it."""
+        """Start its task."""
         self._task = asyncio.get_running_loop().create_task(self._run(timeout))
 
     def end(self) -> None:
-        """Have it end."""
+        """Tell its task to end."""
         self._end_wanted.set()
         if not self._is_connected:
             self._task.cancel()
@@ -159,7 +159,7 @@ class _Conversation:
         try:
             await asyncio.wait((receiving, ending, obeying), return_when=asyncio.FIRST_COMPLETED)
             if obeying.done():
-                obeying.result()  # which raises only after a bug
+                obeying.result()  # raises only after a bug
             if receiving.done():
                 return str(receiving.result())
             with contextlib.suppress(TimeoutError):
@@ -210,7 +210,7 @@ class _Conversation:
         except client.ProtocolError:
             self._tell(events.Remark, "the server offers no choice of services")
         except LaboratoryError:
-            pass  # the connection is over, which another event tells
+            pass  # the connection is over; another event reports it
 
     async def _send(self, text: str, connection: AsyncConnection) -> None:
         error = None

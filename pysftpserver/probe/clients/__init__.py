@@ -1,8 +1,8 @@
-"""What users of well-known clients would meet: scripts that send what the client sends, and read the answers
-as it does. A module is a client; each says which version was recorded, or which sources were read.
+"""What users of well-known clients would experience: scripts that send what a client sends, and read the
+answers as it does. Each module is a client, and says which version was recorded, or which sources were read.
 
-What may not enter: rules, and what a particular server does: a client that does not work with it finds that
-out from its answers alone.
+What may not enter: rules, and what a particular server does: whether a client works with a server shows only
+in the server's answers.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ for _script in sorted(SCRIPTS, key=lambda s: [m.__name__ for m in MODULES].index
 
 HANGS = "hangs, because the server does not answer"
 DEAD = "could not be tried, because the server does not answer"
-MOST_HANGING = 3  # tasks; each costs the time after which a server is silent
-SHOWN = 16  # exchanges that are kept of a task that does not work, or works not quite
+MOST_HANGING = 3  # tasks; each takes the whole time after which a server counts as silent
+SHOWN = 16  # exchanges kept of a task that fails or works only in part
 _TO_BE_WRITTEN = frozenset(("open", "close", "write", "mkdir"))
 
 
@@ -57,12 +57,12 @@ def run_all(
     progress: Callable[[str], None] = lambda text: None,
     size: int = SIZE,
 ) -> list[Task]:
-    """Play all clients, each task in a session and a directory of its own, which is removed again.
+    """Play all clients, each task in its own session and its own directory, which is removed afterwards.
 
     connect: opens a line to a new session. directory: exists; tasks get directories in it. lacks: what the
-    server cannot do, in the words of Rule.needs; without writing, nothing can be tried. seconds: of silence,
-    after which the server has not answered. progress: is told which task begins. size: of the files, in
-    bytes. It ends early when a server has hung MOST_HANGING times. Raises what connect() raises.
+    server cannot do, in the words of Rule.needs; without writing, nothing can be tried. seconds: of silence
+    after which the server counts as hanging. progress: called with the task that begins. size: of the files,
+    in bytes. Ends early once the server has hung MOST_HANGING times. Raises what connect() raises.
     """
     if _TO_BE_WRITTEN & frozenset(lacks):
         return []
@@ -79,7 +79,7 @@ def run_all(
 
 
 def run(script: Script, connect: Connect, directory: bytes, seconds: float = 10.0, size: int = SIZE) -> Task:
-    """Play one script. directory: is made, and removed again."""
+    """Play one script. directory: is made, and removed afterwards."""
     task = Task(script.client, script.task, script.basis, False, "")
     keeper = Session(connect(), seconds)
     try:
@@ -122,7 +122,7 @@ def run(script: Script, connect: Connect, directory: bytes, seconds: float = 10.
 
 
 def _prepared(keeper: Session, connect: Connect, directory: bytes, size: int, seconds: float) -> Play:
-    """The client, with what its scripts expect in the directory."""
+    """A client whose directory contains what scripts expect."""
     keeper.hello()
     keeper.mkdir(directory)
     play = Play(connect(), keeper, directory, size, seconds)
@@ -132,7 +132,7 @@ def _prepared(keeper: Session, connect: Connect, directory: bytes, size: int, se
 
 
 def _removed(keeper: Session, directory: bytes) -> list[str]:
-    """Remove a task's directory; say what is left."""
+    """Remove a task's directory; return what is left."""
     try:
         left = remove_tree(keeper, directory)
     except (Refused, Broken) as error:

@@ -23,11 +23,11 @@ from pysftpserver.probe.clients.playing import (
 
 NAME = "asyncssh"
 REQUESTS = 128
-USUAL = 1 << 14  # bytes of a request where the server does not say more
+USUAL = 1 << 14  # bytes of a request unless the server announces more
 
 
 def begin(play: Play) -> tuple[int, int]:
-    """The beginning of every session: the longest READ and WRITE."""
+    """Begin a session; return the longest READ and WRITE, in bytes."""
     play.hello()
     return play.limit(USUAL)
 

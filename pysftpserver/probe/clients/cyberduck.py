@@ -1,4 +1,4 @@
-"""Cyberduck: up to 64 requests of 32 KiB; what exists is opened for WRITE and TRUNC without CREAT.
+"""Cyberduck: up to 64 requests of 32 KiB; an existing file is opened for WRITE and TRUNC without CREAT.
 
 Documented: ssh/src/main/java/ch/cyberduck/core/sftp/ (SFTPWriteFeature, SFTPReadFeature, SFTPMoveFeature,
 SFTPTimestampFeature, SFTPListService) and the preferences of Cyberduck 8 (neither times nor permissions are

@@ -32,7 +32,7 @@ _COLUMNS = 8  # of a longname before the name: mode, links, user, group, size, t
 
 
 def enter(play: Play, needs_files: bool = False) -> None:
-    """Log in, change into the directory, list it. needs_files: the user then chooses one of the files."""
+    """Log in, change to the directory, list it. needs_files: whether the user then chooses a file in it."""
     play.hello()
     play.realpath(b".")
     path = play.resolved(play.path())
@@ -51,7 +51,7 @@ def enter(play: Play, needs_files: bool = False) -> None:
 
 
 def _is_shown(longname: bytes) -> bool:
-    """Whether the longname can be parsed: FileZilla has size, permissions, owner and group from it."""
+    """Whether the longname can be parsed: FileZilla takes size, permissions, owner and group from it."""
     fields = longname.split()
     return (
         len(fields) > _COLUMNS
@@ -62,7 +62,7 @@ def _is_shown(longname: bytes) -> bool:
 
 
 def canonical(play: Play, name: bytes) -> bytes:
-    """The path for a command; one that the server does not resolve is taken as it is."""
+    """The path for a command; used as it is if the server does not resolve it."""
     path = play.path(name)
     try:
         return play.resolved(path)
@@ -71,7 +71,7 @@ def canonical(play: Play, name: bytes) -> bytes:
 
 
 def set_time(play: Play, name: bytes) -> None:
-    """chmtime: what was the time of access is kept. FileZilla goes on without."""
+    """chmtime: the access time is kept. If the time cannot be set, FileZilla goes on."""
     path = canonical(play, name)
     attributes = play.there(play.stat, path)
     atime = MTIME if attributes is None or attributes.atime is None else attributes.atime

@@ -110,7 +110,7 @@ def lftp_sync(play: Play) -> None:
 
 
 def mirror(play: Play) -> int:
-    """mirror -R of TREE to "tree"; how many files it copies."""
+    """mirror -R of TREE to "tree"; return the number of files copied."""
     copied = 0
     tops: set[bytes] = set()
     tree = play.path(b"tree")
@@ -143,7 +143,7 @@ def mirror(play: Play) -> int:
 
 
 def _same(found: SFTPAttributes, size: int) -> bool:
-    """As mirror -R compares: what a listing does not say, or a newer file there, counts as the same."""
+    """Compare as mirror -R does: a value missing in the listing, or a newer file, counts as the same."""
     if found.permissions is not None and S_ISDIR(found.permissions):
         return False
     if found.size is not None and found.size != size:

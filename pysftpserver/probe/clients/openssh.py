@@ -26,7 +26,7 @@ PRESERVED = SFTPAttributes(permissions=MODE, atime=MTIME, mtime=MTIME)
 
 
 def begin(play: Play) -> tuple[int, int]:
-    """The beginning of every session: the longest READ and WRITE that the client will ask."""
+    """Begin a session; return the longest READ and WRITE that the client will ask for, in bytes."""
     play.hello()
     return play.limit()
 
@@ -47,7 +47,7 @@ def preserve(play: Play, handle: bytes) -> None:
 
 
 def kept(play: Play, name: bytes) -> None:
-    """What came of -p."""
+    """Check the result of -p."""
     if not play.buts:
         play.keeps_times(name, "-p does not keep times")
         play.keeps_mode(name, "-p does not keep permissions")
@@ -65,7 +65,7 @@ def sftp_upload(play: Play) -> None:
 
 
 def download(play: Play, step: int, start: int = 0) -> bytes:
-    """get: what the path is, a STAT for the size, then READs beyond it until EOF."""
+    """get: look up the path, STAT for the size, then READs beyond it until EOF."""
     path = play.path(b"there")
     play.lstat(path)
     size = play.stat(path).size

@@ -20,7 +20,7 @@ from pysftpserver.probe.clients.playing import (
 
 NAME = "paramiko"
 STEP = 1 << 15
-WITHOUT_WAITING = 100  # WRITEs, after which it begins to look at answers
+WITHOUT_WAITING = 100  # WRITEs after which it begins to read answers
 ALL = 1 << 20
 
 

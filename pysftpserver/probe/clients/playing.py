@@ -1,5 +1,5 @@
-"""What the scripts of clients are written with: the table of them, a session that plays a client, and words
-for what its user would see.
+"""The parts from which clients' scripts are made: the table of scripts, a session that plays a client, and
+words for what its user would see.
 
 What may not enter: what a particular client sends.
 """
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 OBSERVED, DOCUMENTED = "observed", "documented"
 UPLOAD, DOWNLOAD, RESUME, SYNC, EDIT = "upload", "download", "resume", "sync", "edit"
 
-SIZE = 300_000  # bytes of a file that clients move; WinSCP treats files over 100 KiB in a way of its own
+SIZE = 300_000  # bytes of a file that clients transfer; WinSCP treats files over 100 KiB differently
 PARTS = 2  # last names of a path, which its REALPATH has as well: they are the probe's
-MTIME = 1_600_000_000  # of files that clients bring: long ago, which shows a server that does not keep times
+MTIME = 1_600_000_000  # of uploaded files: long ago, so that a server that does not keep times is found out
 MODE = 0o640  # of the same
 
 
 class Failed(Exception):
-    """The client gives up, or leaves damage; the text is what its user gets."""
+    """The client gives up, or leaves damage; the text says what its user gets."""
 
 
 class Script:
     """A client at a task. basis: OBSERVED or DOCUMENTED. play: sends and reads what the client does; it
-    raises Failed or Refused where that does not do what its user wants."""
+    raises Failed or Refused if the user does not get the wanted result."""
 
     def __init__(self, client: str, task: str, basis: str, play: Function) -> None:
         self.client = client
@@ -52,7 +52,7 @@ SCRIPTS: list[Script] = []
 
 
 def script(client: str, task: str, basis: str) -> Callable[[Function], Function]:
-    """Enter a function into SCRIPTS."""
+    """Add a function to SCRIPTS."""
 
     def enter(play: Function) -> Function:
         SCRIPTS.append(Script(client, task, basis, play))
@@ -64,10 +64,10 @@ def script(client: str, task: str, basis: str) -> Callable[[Function], Function]
 class Play(Session):
     """A client at work.
 
-    keeper: another session, which has prepared the directory, and looks at what was done. size: of files, in
-    bytes. buts: what the user would notice, each as the end of "works, but ..."; notes: what else is worth
-    knowing. bytes: of the file that the client has, and of the server's file "there"; the first `half` of
-    them are in the server's file "half".
+    keeper: another session, which prepares the directory and checks what was done. size: of files, in bytes.
+    buts: what the user would notice, each as the end of "works, but ..."; notes: what else is worth knowing.
+    bytes: the content of the client's file, and of the server's file "there"; the first `half` of it is in
+    the server's file "half".
     """
 
     def __init__(self, line: Line, keeper: Session, directory: bytes, size: int, seconds: float) -> None:
@@ -82,17 +82,17 @@ class Play(Session):
     # --- words --------------------------------------------------------------------------------------
 
     def but(self, text: str) -> None:
-        """It works, but."""
+        """Add to buts: the task works, but..."""
         if text not in self.buts:
             self.buts.append(text)
 
     def note(self, text: str) -> None:
-        """Something to know besides."""
+        """Add to notes."""
         if text not in self.notes:
             self.notes.append(text)
 
     def unless(self, text: str, call: Callable[..., object], *arguments: object) -> bool:
-        """Ask what the client can do without; return whether it was done. text: what the user has, if not."""
+        """Send an optional request; return whether it was done. text: what the user gets if not."""
         refusal = refusal_of(call, *arguments)
         if refusal is not None:
             self.but(f"{text}, because {why(refusal)}")
@@ -105,15 +105,15 @@ class Play(Session):
         return self.directory + b"/" + name if name else self.directory
 
     def resolved(self, path: bytes) -> bytes:
-        """REALPATH of a path where something will be changed. The client would go on where it leads, and what
-        is played must not."""
+        """REALPATH of a path where something will be changed. A real client would go wherever that leads; a
+        script must not."""
         found = self.realpath(path)
         if found.split(b"/")[-PARTS:] != path.split(b"/")[-PARTS:]:
             raise Failed("works in the wrong directory, because REALPATH answers another one")
         return found
 
     def there(self, call: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
-        """LSTAT or STAT; None for any refusal, as of what does not exist."""
+        """LSTAT or STAT; None for any refusal, as for a missing file."""
         try:
             return call(path)
         except Refused as refusal:
@@ -122,13 +122,13 @@ class Play(Session):
             return None
 
     def size_of(self, attributes: SFTPAttributes) -> int:
-        """The size in attributes, for a client that cannot do without."""
+        """The size in attributes, for a client that cannot do without it."""
         if attributes.size is None:
             raise Failed("fails: the server does not say how long the file is")
         return attributes.size
 
     def limit(self, usual: int = 1 << 15) -> tuple[int, int]:
-        """Ask limits@openssh.com if it is announced: the longest READ and WRITE. usual: without it."""
+        """Ask limits@openssh.com if it is announced; return the longest READ and WRITE. usual: otherwise."""
         if b"limits@openssh.com" not in self.extensions:
             return usual, usual
         try:
@@ -138,7 +138,7 @@ class Play(Session):
         return min(longest_read or usual, wire.MAX_DATA), min(longest_write or usual, wire.MAX_DATA)
 
     def close_unheard(self, handle: bytes) -> None:
-        """CLOSE, of a client that does not look at the answer."""
+        """CLOSE, for a client that ignores the answer."""
         refusal = refusal_of(self.close_handle, handle)
         if refusal is not None:
             self.but(f"does not say that the file may be lost, because {why(refusal)}")
@@ -153,8 +153,8 @@ class Play(Session):
     # --- what came of it ----------------------------------------------------------------------------
 
     def has(self, name: bytes, content: bytes | None = None) -> None:
-        """The server has this content (without: the file that clients move) under a name. A server that shows
-        it to the client's own session alone is said to, and has it."""
+        """Check that the server has this content (None: the file that clients transfer) under a name. If only
+        the client's own session sees it, that is noted, and counts."""
         wanted = self.bytes if content is None else content
         problem = self._problem(self.keeper, name, wanted)
         if problem and not self._problem(self, name, wanted):
@@ -179,14 +179,14 @@ class Play(Session):
         return "" if found == wanted else "damages the file: it has other bytes than were sent"
 
     def attributes_of(self, name: bytes) -> SFTPAttributes:
-        """Of a file in the directory, as another session sees it, or else the client's own."""
+        """Attributes of a file in the directory, as another session sees it, or else the client's own."""
         try:
             return self.keeper.stat(self.path(name))
         except Refused:
             return self.stat(self.path(name))
 
     def got(self, content: bytes, start: int = 0) -> None:
-        """What the client has downloaded is what the server has."""
+        """Check that the client has downloaded what the server has."""
         wanted = self.bytes[start:]
         if len(content) != len(wanted):
             raise Failed(f"takes {len(content)} of {len(wanted)} bytes for the whole file")
@@ -194,7 +194,7 @@ class Play(Session):
             raise Failed("gets other bytes than the server has")
 
     def keeps_times(self, name: bytes, text: str = "files have the time of the upload") -> bool:
-        """Whether a file that was brought has MTIME. text: what the user has, if not."""
+        """Whether an uploaded file has MTIME. text: what the user gets if not."""
         mtime = self.attributes_of(name).mtime
         kept = mtime is not None and abs(mtime - MTIME) <= 1
         if not kept:
@@ -202,7 +202,7 @@ class Play(Session):
         return kept
 
     def keeps_mode(self, name: bytes, text: str = "files have other permissions than they had") -> None:
-        """A file that was brought has MODE. text: what the user has, if not."""
+        """Check that an uploaded file has MODE. text: what the user gets if not."""
         permissions = self.attributes_of(name).permissions
         if permissions is None or permissions & 0o777 != MODE:
             self.but(f"{text}, because permissions are not kept")

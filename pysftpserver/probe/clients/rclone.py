@@ -1,8 +1,9 @@
-"""rclone: an upload goes to a partial file, gets its time, is looked at, and renamed; a sync compares sizes
-and times.
+"""rclone: an upload goes to a partial file, gets its time, is checked, and renamed; a sync compares sizes and
+times.
 
 Observed: rclone 1.75.2, `copyto` and `sync --transfers 1 --checkers 1`. It asks a shell for checksums
-(md5sum, sha1sum) in sessions of their own: what has no shell is compared without. That is not tried here.
+(md5sum, sha1sum) in separate sessions, and compares without them if there is no shell. That is not tried
+here.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def rclone_sync(play: Play) -> None:
 
 
 def listed(play: Play, path: bytes) -> dict[bytes, SFTPAttributes]:
-    """The beginning of a sync: what is in the directory, which may be missing."""
+    """The beginning of a sync: the entries of the directory, which may be missing."""
     play.realpath(path)
     play.there(play.stat, path)
     try:

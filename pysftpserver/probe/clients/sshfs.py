@@ -1,4 +1,4 @@
-"""sshfs: what programs do to files becomes requests, WRITEs of 32 KiB ahead of their answers.
+"""sshfs: turns what programs do to files into requests, with WRITEs of 32 KiB ahead of their answers.
 
 Observed: sshfs 3.7.3 (Debian) with `df`, `cp -p`, `cp`, a program that appends, and one that saves as editors
 do (a new file, fsync, rename over the old one). How often it asks LSTAT depends on the kernel.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Entries = list[tuple[bytes, bytes, SFTPAttributes]]
 
-_STEP, _DEPTH = 1 << 13, 64  # of put() and content_of(), which suit any limit of a server
+_STEP, _DEPTH = 1 << 13, 64  # of put() and content(), which suit any limit of a server
 
 
 class Short(Broken):
@@ -40,17 +40,17 @@ class Session(Client):
     # --- one request --------------------------------------------------------------------------------
 
     def send_write(self, handle: bytes, offset: int, data: bytes) -> int:
-        """Send a WRITE; its request id."""
+        """Send a WRITE; return its request id."""
         fields = packets.sftpstring(handle), packets.sftpint64(offset), packets.sftpstring(data)
         return self.send(wire.SSH2_FXP_WRITE, *fields)
 
     def send_read(self, handle: bytes, offset: int, length: int) -> int:
-        """Send a READ; its request id."""
+        """Send a READ; return its request id."""
         fields = packets.sftpstring(handle), packets.sftpint64(offset), packets.sftpint(length)
         return self.send(wire.SSH2_FXP_READ, *fields)
 
     def data_of(self, request_id: int) -> bytes | None:
-        """What a READ brought; None: STATUS EOF."""
+        """The data that a READ returned; None for STATUS EOF."""
         try:
             data = self.expect("READ", self.reply(request_id), packets.get_sftpdata)
         except Refused as refusal:
@@ -62,7 +62,7 @@ class Session(Client):
         return data
 
     def ok(self, request: str, request_id: int) -> None:
-        """The reply to a request that was sent is STATUS OK."""
+        """Take the reply to a request, which must be STATUS OK."""
         self.expect(request, self.reply(request_id), packets.get_sftpstatus)
 
     # --- transfers ----------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Session(Client):
         self, handle: bytes, content: bytes, step: int, depth: int, start: int = 0, offset: int | None = None
     ) -> None:
         """WRITE content from start on, step bytes in each request, at most depth requests at a time. offset:
-        where the first goes, if not to start. A refusal is raised when all that was sent is answered."""
+        where the first goes, if not to start. A refusal is raised once all requests are answered."""
         moved = 0 if offset is None else offset - start
         waiting: list[int] = []
         refusal: Refused | None = None
@@ -100,16 +100,16 @@ class Session(Client):
     ) -> bytes:
         """READ a file from start to its end, step bytes in each request, at most depth requests at a time.
 
-        size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests behind
-        that, until EOF. ramps: the same, and it begins with one request at a time, allows itself one more for
-        each answer, and one alone behind the size. short: what it does with a short answer before the end:
-        "again" asks for the rest, "ends" takes it for the end, "fails" too, and raises Short when more
-        follows. self.in_order says then where what came in order ends.
+        size: what the client believes it to be (None: it reads until EOF). past_end: it sends requests beyond
+        that, until EOF. ramps: the same, but it begins with one request at a time, adds one more for each
+        answer, and sends only one beyond the size. short: what it does with a short answer before the end:
+        "again" asks for the rest, "ends" takes it for the end, "fails" does so too, and raises Short if more
+        follows; self.in_order is then where the data received in order ends.
         """
         found: dict[int, bytes] = {}
         waiting: list[tuple[int, int, int]] = []
         at, ended, allowed = start, False, 1 if ramps else depth
-        cut = False  # a short answer has come, and was taken for the end
+        cut = False  # a short answer was taken for the end
         self.in_order = start
         ordered = True
         taken = 0
@@ -149,7 +149,7 @@ class Session(Client):
         content = bytearray()
         for offset in sorted(found):
             if offset != start + len(content):
-                break  # behind a hole
+                break  # beyond a hole
             content += found[offset]
         return bytes(content)
 
@@ -181,7 +181,7 @@ class Session(Client):
     # --- before and after a script ------------------------------------------------------------------
 
     def put(self, path: bytes, content: bytes, step: int = _STEP) -> None:
-        """Make or replace a file. A refused CLOSE is not minded: what is in the file shows what it means."""
+        """Make or replace a file. A refused CLOSE is ignored: the content of the file shows what it meant."""
         handle = self.open(path, NEW)
         try:
             self.write_all(handle, content, step, _DEPTH)
@@ -189,7 +189,7 @@ class Session(Client):
             refusal_of(self.close_handle, handle)
 
     def content(self, path: bytes, step: int = _STEP, size: int | None = None) -> bytes:
-        """All that is in a file. size: as much as is expected, and one step more."""
+        """The content of a file. size: read at most this and one step more."""
         handle = self.open(path, READ)
         try:
             return self.read_all(handle, step, _DEPTH, size=None if size is None else size + step)

@@ -1,5 +1,5 @@
-"""WinSCP: an upload of more than 100 KiB goes to NAME.filepart, which is renamed in the end; SETSTAT brings
-the time.
+"""WinSCP: an upload of more than 100 KiB goes to NAME.filepart, which is renamed at the end; SETSTAT sets the
+time.
 
 Documented: source/core/SftpFileSystem.cpp of WinSCP (Source, SFTPOpenRemote, Sink, ReadDirectory, DoStartup,
 TransferBlockSize) with its usual settings: SFTP up to version 6, times kept and permissions not, 32 requests
@@ -36,7 +36,7 @@ NO_TIMES = "an error is shown after each upload until 'Preserve timestamp' is sw
 
 
 def enter(play: Play) -> dict[bytes, SFTPAttributes]:
-    """Log in, and open the directory; its entries."""
+    """Log in and open the directory; return its entries."""
     play.hello(VERSION)
     if play.version < 3:
         play.note(f"it speaks version {play.version} with the server")
@@ -55,7 +55,7 @@ def set_properties(play: Play, name: bytes, mode: int | None = None) -> None:
 
 
 def upload(play: Play, name: bytes, *, again: bool = False) -> None:
-    """A file that is long enough to be resumed. again: NAME.filepart has its first half."""
+    """Upload a file long enough to be resumed. again: NAME.filepart has its first half."""
     path, part = play.path(name), play.path(name + b".filepart")
     there = play.there(play.lstat, path)
     partly = play.there(play.lstat, part)

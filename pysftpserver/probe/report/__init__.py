@@ -1,5 +1,5 @@
-"""What a probe has found, shown: on a terminal, as JSON, JUnit's XML and HTML, and compared with another.
+"""Shows what a probe has found: on a terminal, as JSON, JUnit XML and HTML, and compared with another.
 
-Each of terminal, json, junit and html has text(report), the whole of it. All text of a report is other
-people's, be it a server's or that of a file. What may not enter: finding anything out.
+Each of terminal, json, junit and html has text(report), which returns the whole report. All text in a report
+is untrusted: it comes from a server or a file. What may not enter: finding anything out.
 """

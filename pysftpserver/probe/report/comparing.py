@@ -1,4 +1,4 @@
-"""Two reports compared: what was newly broken, what was mended, what changed its support, and figures.
+"""Compares two reports: rules newly broken or fixed, changes of support, and figures.
 
 What may not enter: files.
 """
@@ -17,15 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.probe.results import Figure, Outcome, Report, Task
 
-#: Units of figures of which less is better.
+#: Units of figures for which less is better.
 LESS_IS_BETTER = ("ms", "s")
 
 
 @dataclass
 class Comparison:
-    """What the second of two reports has that the first has not. gained, lost: what the server supports, by
-    rules. untried: rules of the first alone; fresh: of the second alone, broken. worse, better: tasks of
-    clients. figures: of both, first and second. stopped: why the second came to no end and the first did.
+    """How the second of two reports differs from the first. gained, lost: rules whose support changed.
+    untried: rules only in the first; fresh: rules only in the second, broken. worse, better: clients' tasks.
+    figures: in both, first and second. stopped: why the second was stopped, if the first was not.
     """
 
     old: Report

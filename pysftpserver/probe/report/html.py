@@ -122,7 +122,7 @@ def _safe(words: str) -> str:
 
 
 def _tag(name: str, words: str, **attributes: str) -> str:
-    """An element that holds text alone."""
+    """An element that contains only text."""
     return f"<{name}{_attributes(attributes)}>{_safe(words)}</{name}>"
 
 
@@ -143,7 +143,7 @@ def _about(report: Report) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[str], foot: str = "", kind: str = "", numbers: int = 0) -> str:
-    """rows, foot: whole tr elements. numbers: how many columns from the second on hold numbers."""
+    """rows, foot: whole tr elements. numbers: how many columns, from the second on, contain numbers."""
     heading = "".join(
         _tag("th", words, scope="col", **({"class_": "n"} if 0 < number <= numbers else {}))
         for number, words in enumerate(head)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_BYTES = 64 << 20  # of a file
-#: Types of fields, by what their classes in results.py say.
+#: Types of fields, by their annotations in results.py.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str,
     "int": int,
@@ -39,7 +39,7 @@ def text(report: Report) -> str:
 
 
 def read(path: str) -> Report:
-    """The report in a file. Raises BadInput for one that cannot be read, or that holds something else."""
+    """The report in a file. Raises BadInput if the file cannot be read or contains something else."""
     shown = one_line(path)
     try:
         with open(path, "rb") as file:
@@ -72,7 +72,7 @@ def _check(value: Any) -> None:
             if not isinstance(part, _TYPES[kind]):
                 raise TypeError(field.name)
             if kind.startswith("float") and isinstance(part, int):
-                float(part)  # JSON has whole numbers that are too large for one
+                float(part)  # JSON allows whole numbers that are too large for a float
             if dataclasses.is_dataclass(part):
                 _check(part)
     if isinstance(value, Outcome) and (value.level not in LEVELS or value.verdict not in VERDICTS):

@@ -1,9 +1,9 @@
-"""A report in JUnit's XML format: one suite a group, and a case a rule.
+"""A report in JUnit's XML format: one suite per group, and one case per rule.
 
-Every rule that does not hold is a failure, whatever its level, and one that could not be tried an error: a
-build that shall fail for musts alone is run with --level must. What the server does not support is skipped.
-What may not enter: files. Facts: Windy Road's JUnit.xsd, which Ant's and Jenkins's readers take as well;
-XML 1.0, section 2.2, for the characters.
+Every broken rule is a failure, whatever its level, and one that could not be tried is an error: use --level
+must for a build that should fail only for musts. What the server does not support is skipped. What may not
+enter: files. Facts: Windy Road's JUnit.xsd, which Ant's and Jenkins's readers take as well; XML 1.0, section
+2.2, for the characters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def text(report: Report) -> str:
 
 
 class _Case:
-    """A test. tag: of what it has instead of success, or "". why: in one line; more: below that."""
+    """A test. tag: failure, error or skipped, or "" for success. why: in one line; more: lines below that."""
 
     def __init__(
         self, name: str, seconds: float, tag: str = "", kind: str = "", why: str = "", more: str = ""
@@ -121,5 +121,5 @@ def _attributes(values: dict[str, str]) -> str:
 
 
 def _xml(words: str) -> str:
-    """Text with the characters that XML 1.0 cannot have replaced."""
+    """Text in which characters that XML 1.0 forbids are replaced."""
     return _NOT_XML.sub("\ufffd", words)

@@ -20,9 +20,10 @@ _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
 def reproduction(outcome: Outcome, target: str = "") -> str:
-    """The broken rule: what the protocol asks for and where, what came, and the packets as words and bytes.
+    """The broken rule: what the protocol asks for and where, what the server did, and the packets as words
+    and bytes.
 
-    target: what pysftp-probe is to be called with, such as "-- /usr/lib/openssh/sftp-server".
+    target: the arguments for pysftp-probe, such as "-- /usr/lib/openssh/sftp-server".
     """
     steps = summing.telling(outcome.steps)
     packets = steps[-STEPS:]
@@ -50,7 +51,7 @@ def _packet(step: Step) -> list[str]:
 
 
 def _block(lines: list[str]) -> str:
-    """A code block, which no line can end."""
+    """A code block with a fence that none of its lines can close."""
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}text", *lines, fence])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def counts() -> str:
-    """How many rules there are, by level, in a sentence."""
+    """A sentence with the number of rules, by level."""
     levels = [rule.level for rule in RULES.values()]
     parts = [f"{levels.count(level)} of level {level}" for level in LEVELS]
     return f"There are {len(levels)} rules: {', '.join(parts[:-1])} and {parts[-1]}.\n"

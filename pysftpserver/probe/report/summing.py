@@ -1,4 +1,4 @@
-"""What every kind of report says alike: the summary, the counts of groups, packets as lines.
+"""What all kinds of reports have in common: the summary, the counts of groups, packets as lines.
 
 What may not enter: how a kind of report looks.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.probe.results import Figure, Outcome, Report, Step, Task
 
-#: What rules of a level are called, one and many.
+#: Names for rules of a level, singular and plural.
 NAMES = {MUST: ("must", "musts"), SHOULD: ("should", "shoulds"), CLIENT: ("client rule", "client rules")}
 BROKEN = (FAILED, ERROR)
 LEAST_ROW = 8  # bytes of a row of a dump
@@ -52,13 +52,13 @@ def groups(report: Report) -> dict[str, list[Outcome]]:
 
 
 def broken(report: Report) -> list[Outcome]:
-    """The rules that do not hold, or that could not be tried; the strictest level first."""
+    """The rules that are broken or could not be tried; the strictest level first."""
     found = [outcome for outcome in report.outcomes if outcome.verdict in BROKEN]
     return sorted(found, key=lambda outcome: LEVELS.index(outcome.level))
 
 
 def conforms(report: Report) -> bool:
-    """Whether the probe came to its end and every must holds."""
+    """Whether the probe was completed and every must holds."""
     return not report.stopped and Tally(report.outcomes).holds(MUST)
 
 
@@ -82,7 +82,7 @@ def heading(outcome: Outcome) -> str:
 
 
 def server_lines(report: Report) -> list[tuple[str, str]]:
-    """What was probed, by what it is called."""
+    """(label, text) of what was probed."""
     extensions = ", ".join(f"{name}={data}" for name, data in report.extensions.items())
     lines = [
         ("server", report.server),
@@ -113,23 +113,25 @@ def telling(steps: list[Step]) -> list[Step]:
 
 
 def says(task: Task) -> str:
-    """What users get, in one line."""
+    """The result for users, in one line."""
     return "; ".join([task.verdict, *(note for note in task.notes if note not in task.verdict)])
 
 
 def number(value: float) -> str:
-    """A figure, with three significant digits or all digits before the point."""
+    """A figure, with three significant digits, or all digits before the decimal point."""
     is_whole = abs(value) < 1e15 and (abs(value) >= 100 or value == int(value))
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
 def announced(figure: Figure) -> str:
-    """What the server says of a figure."""
+    """The value that the server announces for a figure."""
     return "" if figure.announced is None else f"{number(figure.announced)} {figure.unit}"
 
 
 def dump(step: Step, row: int = 16, rows: int | None = None) -> list[str]:
-    """A packet's bytes as lines: offset, hexadecimal, and ASCII. row: bytes of a line; rows: most lines."""
+    """A packet's bytes as lines: offset, hexadecimal, and ASCII. row: bytes per line; rows: maximum number of
+    lines.
+    """
     try:
         octets = bytes.fromhex(step.octets)
     except ValueError:

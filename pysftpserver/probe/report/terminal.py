@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80  # characters
 LEAST_WIDTH, MOST_WIDTH = 40, 110
-NAMES = 14  # characters of a name before what it has
+NAMES = 14  # characters of a label before its value
 LEAST_CELL, LEAST_LAST = 8, 16  # characters of a column in a table
 STEPS = 6  # packets of a broken rule that are shown
 ROWS = 3  # lines of a packet's bytes that are shown
@@ -29,12 +29,12 @@ BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 
 
 def uses_colour(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Whether what is written to a file descriptor may be coloured. Facts: no-color.org."""
+    """Whether output to a file descriptor may be coloured. Facts: no-color.org."""
     return os.isatty(descriptor) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def width_of(descriptor: int) -> int:
-    """The width of a terminal, WIDTH for anything else."""
+    """The width of a terminal in characters; WIDTH for anything else."""
     try:
         return os.get_terminal_size(descriptor).columns or WIDTH
     except OSError:
@@ -48,7 +48,7 @@ def text(report: Report, width: int = WIDTH, colour: bool = False) -> str:
 
 def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Rows of cells as aligned lines; the first row is the heading. The last column is wrapped to fit, others
-    are shortened where they must be, and a cell that looks like a number goes to the right of its column.
+    are shortened if necessary, and cells that look like numbers are right-aligned.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     least = min(widths.pop(), LEAST_LAST)

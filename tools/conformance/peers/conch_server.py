@@ -1,8 +1,8 @@
 """Twisted Conch's SFTP server on a port of loopback: conch_server.py HOST_KEY AUTHORIZED_KEYS
 
-It is what `twistd conch` serves to accounts of the host, with two changes: it stays the user that it is, and
+It is what `twistd conch` serves to accounts of the host, with two changes: it does not change its user, and
 the home is a FilePath, because SFTPServerForUnixConchUser reads its .path (twisted/twisted#9845: with
-UnixConchUser's text every request about a path fails).
+UnixConchUser's string, every request about a path fails).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.python.filepath import FilePath
 
 
 class User(UnixConchUser):
-    """The account that this process runs as: nothing is to be done for another one."""
+    """The account that this process runs as: no change of user is needed."""
 
     def getHomeDir(self):
         return FilePath(super().getHomeDir())

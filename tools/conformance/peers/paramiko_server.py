@@ -1,7 +1,7 @@
 """A server on paramiko's SFTPServer: paramiko_server.py HOST_KEY AUTHORIZED_KEYS DIRECTORY
 
-Written from the documentation of ServerInterface, SFTPServerInterface and SFTPHandle, with each method done
-by the call of os that does it: what is tried is paramiko's part, and what its documentation leads to.
+Written from the documentation of ServerInterface, SFTPServerInterface and SFTPHandle, with each method
+implemented by the matching function of os: this tests paramiko's part, and what its documentation leads to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Login(paramiko.ServerInterface):
 
 
 def answered(call, *arguments):
-    """Do something; the status for the client."""
+    """Call a function; return the status for the client."""
     try:
         call(*arguments)
     except OSError as error:
