@@ -316,7 +316,7 @@ class Probe:
             self._sessions.replace()
         except (Broken, Refused) as error:
             self._sessions.replace()
-            raise GaveUp(f"the server does not store files any more: {error}") from None
+            raise GaveUp(f"the server no longer stores files: {error}") from None
 
     # --- after the rules ----------------------------------------------------------------------------
 

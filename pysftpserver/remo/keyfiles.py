@@ -36,7 +36,7 @@ class KeyPair:
             with wholefiles.open_temporary(self.public_path, public, 0o644) as file:
                 file.commit(replace=False)
         except OSError as error:
-            raise BadInput(f"{self._base}*: {reason_of(error)}; name a folder that can be written") from None
+            raise BadInput(f"{self._base}*: {reason_of(error)}; name a writable directory") from None
         return crypto.fingerprint(key.public_key())
 
 

@@ -329,7 +329,7 @@ def check_age(made: int, now: float, held: float = 0.0) -> None:
     if made + LIFETIME + held < int(now):
         raise Tampered(f"a token of {int(now) - made} seconds ago, or the clocks differ")
     if made > now + AHEAD:
-        raise Tampered("a token of the future: the clocks differ")
+        raise Tampered("a token from the future: the clocks differ")
 
 
 def status_bound(status: int) -> bytes:

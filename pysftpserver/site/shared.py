@@ -279,7 +279,7 @@ def _row(copy: sqlite3.Connection, table: str, key: list[Any]) -> list[Any] | No
 def _apply(copy: sqlite3.Connection, table: str, key: list[Any] | None, row: list[Any] | None) -> None:
     """Apply another session's change of a row. key: None if the copy has no such row."""
     if table not in TABLES:
-        raise Busy("The ledger of this site is not what it should be")
+        raise Busy("The ledger of this site has an unexpected form")
     if key is not None:
         copy.execute(f"DELETE FROM {table} WHERE {_where(table)}", key)
     if row is not None:

@@ -108,7 +108,7 @@ class Sender:
             try:
                 attrs = self.storage.fstat(handle)
                 if attrs.permissions is not None and not S_ISREG(attrs.permissions):
-                    raise CannotSend(name, "it is not a regular file any more", has_begun)
+                    raise CannotSend(name, "it is no longer a regular file", has_begun)
                 size = attrs.size or 0
                 first = self._read(handle, 0, min(size, BLOCK))
                 if len(first) < min(size, BLOCK):

@@ -78,6 +78,6 @@ class LinkedLogins:
         """Begin the session that a link opens. Raises Refusal."""
         if not self._people.is_current(user) or not user.is_welcome(request.address):
             log.info("%s: the link of %s was refused", request.address, user.name)
-            raise Refusal(403, "This user may not log in any more, or not from this network.")
+            raise Refusal(403, "This user may no longer log in, or not from this network.")
         session = self._welcome.begin(user, request.address, request.port)
         return redirect(request, b"/", headers=[self._welcome.cookie(request, session)])

@@ -119,5 +119,5 @@ class LinkPage(Generic[T]):
         return self._begin(request, who)
 
     def _gone(self, request: Request) -> Reply:
-        title = "This link does not work any more"
+        title = "This link no longer works"
         return page(request, title, element("h1", title), element("p", GONE), status=410, kind="narrow")

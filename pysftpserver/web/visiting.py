@@ -216,5 +216,5 @@ class GoingOn:
         """The pieces of a body. Raises ReplyBroken."""
         for piece in body:
             if self.is_over:
-                raise ReplyBroken("the shared link was revoked, or its user may not log in any more")
+                raise ReplyBroken("the shared link was revoked, or its user may no longer log in")
             yield piece

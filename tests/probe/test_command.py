@@ -148,7 +148,7 @@ class FullDisks(InAPlace):
         target = of_command([*before, REFERENCE, "-d", os.fspath(self.place)])
         report = Probe(target, Plan(RULES)).run()
         self.assertEqual([(o.verdict, o.rule) for o in report.outcomes], [(FAILED, "a-file-is-kept")])
-        self.assertIn("the server does not store files any more: WRITE was refused", report.stopped)
+        self.assertIn("the server no longer stores files: WRITE was refused", report.stopped)
         self.assertEqual((report.left, os.listdir(self.place)), ([], []))
 
     def test_a_full_disk_is_noticed_and_left_as_it_was(self) -> None:

@@ -188,7 +188,7 @@ class Hostile(unittest.TestCase):
     def test_a_disk_that_is_full_is_said_to_be(self) -> None:
         report = self.probe("full", WRITE)
         self.assertIn("No space left on device", self.outcome(report, a_file_is_kept).why)
-        self.assertIn("the server does not store files any more: WRITE was refused", report.stopped)
+        self.assertIn("the server no longer stores files: WRITE was refused", report.stopped)
 
     def test_one_where_no_directory_can_be_made_is_told_how_to_name_another(self) -> None:
         report = self.probe("denied", MKDIR)

@@ -105,7 +105,7 @@ def text(found: Comparison, width: int = WIDTH) -> str:
         ("fixed", found.mended),
         ("supported now", found.gained),
         ("supported no longer", found.lost),
-        ("not tried any more", found.untried),
+        ("no longer tried", found.untried),
     ):
         if outcomes:
             rows = [(one_line(o.rule), o.level, one_line(_says(o))) for o in outcomes]

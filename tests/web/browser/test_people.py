@@ -65,7 +65,7 @@ class TestPeople(BrowserCase):
         self.browser.see("Log out", "notes.txt")
         self.browser.tell("Network.clearBrowserCookies")
         self.open(link)
-        self.browser.see("This link does not work any more")
+        self.browser.see("This link no longer works")
 
     def test_everything_on_a_desktop(self) -> None:
         self.everything()
