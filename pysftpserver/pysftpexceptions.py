@@ -115,7 +115,7 @@ _STATUS_OF_ERRNO = {
 
 
 def status_of(error: BaseException) -> tuple[int, bytes]:
-    """The status code and the message (UTF-8) that a client gets for any exception."""
+    """The status code and the message (UTF-8) that a client gets for an exception. error: of any kind."""
     if isinstance(error, SFTPException):
         status = error.status
         if not isinstance(status, int) or not 0 <= status < 1 << 32:

@@ -223,7 +223,7 @@ class OnATerminal(ShellCase):
         terminal.read("\npid=")
         terminal.read(".")
         number = int(terminal.text.rpartition("pid=")[2].partition(".")[0])
-        terminal.type("", b"\x03")
+        terminal.interrupt()
         terminal.answer(PROMPT, "exec echo again")
         terminal.read("again\r\n")
         until(lambda: not is_alive(number), "it runs on")

@@ -110,7 +110,7 @@ class AtEveryDoor(InAPlace):
         output = io.StringIO()
         with contextlib.redirect_stdout(output), mock.patch("pysftpserver.cli.common.tell") as tell:
             self.assertEqual(pysftpsite.main(command), 2)
-            self.assertIn("name that with --over", tell.call_args.args[0])
+            self.assertIn("name one with --over", tell.call_args.args[0])
             self.assertEqual(pysftpsite.main([*command, "--over", f"jail:{self.place}/al"]), 0)
         self.assertEqual(output.getvalue(), "user:al:/**: 56 bytes, 3 files\n")
         command[2] = ""  # sessions without a user

@@ -53,6 +53,14 @@ class Terminal:
         until(lambda: not termios.tcgetattr(self._descriptor)[3] & termios.ICANON, "the terminal reads lines")
         os.write(self._descriptor, raw)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C once the program waits in a system call. A signal that comes just before such a call is
+        noticed by Python only when the call returns.
+        """
+        stat = Path(f"/proc/{self._pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it does not wait")
+        os.write(self._descriptor, b"\x03")
+
     def end(self) -> int:
         """Wait for the end; return the exit status."""
         self._read_until(None)

@@ -50,7 +50,7 @@ def documented() -> tuple[set[str], set[str]]:
     section = PAGE.split("\n## Records\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     table = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    paragraph = section.split("\nWhere there is one: ")[1].split("\n\n")[0]
+    paragraph = section.split("\nWhere they apply: ")[1].split("\n\n")[0]
     # Fields are at the beginning of a part, alone or in a list; requests are named after "of" and "for".
     words = re.sub(r"(?:of|for|what|that) `[\w-]+`|`\"[^`]*`", "", paragraph)
     return table, set(re.findall(r"`(\w+)`", words)) | set(re.findall(r"`(\w+_hex)`", section))
