@@ -54,8 +54,9 @@ class Terminal:
         os.write(self._descriptor, raw)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C once the program waits in a system call. Python notices a signal that comes just before
-        such a call only when the call returns.
+        """Press Ctrl-C once the program waits in a system call.
+
+        Python notices a signal that comes just before such a call only when the call returns.
         """
         stat = Path(f"/proc/{self._pid}/stat")
         until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it does not wait")
